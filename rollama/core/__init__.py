@@ -1,0 +1,1 @@
+"""Configuration, errors, files, seeds and run records. Imports neither torch nor ray."""

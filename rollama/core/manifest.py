@@ -1,0 +1,68 @@
+"""The record beside every output: what made it, from what, with which versions.
+
+Without it a result cannot be reproduced or a model traced. It holds no clinical text and no path of the machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rollama import RESEARCH_ONLY, __version__
+
+PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "monai", "numpy", "SimpleITK")
+
+
+def run_manifest(kind: str, config: dict[str, Any], config_hash: str, **extra: Any) -> dict[str, Any]:
+    """Describe a run.
+
+    Args:
+        kind: what the output is, such as `adapter` or `prediction`.
+        config: the configuration as plain values.
+        config_hash: its digest.
+        extra: seeds, timings (seconds), hashes of inputs, metrics.
+    """
+    return {
+        "kind": kind,
+        "notice": RESEARCH_ONLY,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "rollama": __version__,
+        "revision": git_revision(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": installed_versions(),
+        "config": config,
+        "config_hash": config_hash,
+        **extra,
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers, those installed only."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """The checkout's commit, with `+` when files differ from it; None outside a checkout."""
+    folder = Path(__file__).resolve().parents[2]
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "-C", str(folder), "status", "--porcelain", "-uno"],
+            capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if dirty else "")

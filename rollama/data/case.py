@@ -1,0 +1,48 @@
+"""One patient: note, reference summary, plan, CT and target, with where they come from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+
+from rollama.core.config import StrictModel
+from rollama.data.plan import Plan
+
+
+class Split(StrEnum):
+    """What a case may be used for. The unseen centre's cases are all `external`."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    EXTERNAL = "external"
+
+
+class Evidence(StrictModel):
+    """Which characters of the note carry a fact: `note[start:end]` is the sentence."""
+
+    fact: str
+    start: int = Field(ge=0)
+    end: int = Field(gt=0)
+
+
+class Case(StrictModel):
+    """One case. `plan is None` when the stored plan text does not parse; `plan_text` then keeps it as it is.
+
+    `image` and `target` are absolute paths of NIfTI files on one grid; `spacing` is in mm, in array order (x, y, z).
+    """
+
+    case_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    centre: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    split: Split
+    note: str = Field(min_length=1, repr=False)
+    summary: str = Field(min_length=1, repr=False)
+    plan: Plan | None
+    plan_text: str = Field(min_length=1, repr=False)
+    image: Path
+    target: Path
+    spacing: tuple[float, float, float]
+    evidence: tuple[Evidence, ...] = ()
+    provenance: dict[str, str | int | float | bool] = Field(default_factory=dict)
