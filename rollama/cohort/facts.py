@@ -1,0 +1,186 @@
+"""The clinical facts of one synthetic patient, from which note, summary, plan and anatomy all follow.
+
+If the note, the plan and the CT were drawn separately they would contradict each other. Here one record is drawn
+first, and everything else is a function of it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from rollama.cohort.shifts import Population
+from rollama.core.config import StrictModel
+from rollama.data.plan import Side, Surgery
+
+CLOSE_MARGIN_MM = 2.0
+"""A margin below this is close (convention of this cohort)."""
+
+
+class Site(StrEnum):
+    """Where in the breast the tumour was."""
+
+    UPPER_OUTER = "upper outer quadrant"
+    LOWER_OUTER = "lower outer quadrant"
+    UPPER_INNER = "upper inner quadrant"
+    LOWER_INNER = "lower inner quadrant"
+    CENTRAL = "central"
+
+    @property
+    def medial_or_central(self) -> bool:
+        """Inner quadrants and the central area drain to the internal mammary chain more often."""
+        return self in (Site.UPPER_INNER, Site.LOWER_INNER, Site.CENTRAL)
+
+
+class Histology(StrEnum):
+    """Histological type."""
+
+    DUCTAL = "ductal"
+    LOBULAR = "lobular"
+    MUCINOUS = "mucinous"
+    MIXED = "mixed ductal and lobular"
+
+
+class Axilla(StrEnum):
+    """Axillary surgery that was done."""
+
+    SENTINEL = "sentinel node biopsy"
+    DISSECTION = "axillary dissection"
+
+
+class Chemo(StrEnum):
+    """Chemotherapy relative to surgery."""
+
+    NONE = "none"
+    BEFORE = "neoadjuvant"
+    AFTER = "adjuvant"
+
+
+class Contralateral(StrEnum):
+    """History of the other breast (a distractor)."""
+
+    NONE = "none"
+    BENIGN = "benign biopsy"
+    LUMPECTOMY = "lumpectomy"
+    MASTECTOMY = "mastectomy"
+
+
+class Facts(StrictModel):
+    """One patient. Sizes in mm, age in years; `t_clinical` is the category before any treatment."""
+
+    age: int = Field(ge=18, le=100)
+    side: Side
+    site: Site
+    histology: Histology
+    grade: int = Field(ge=1, le=3)
+    size_mm: int = Field(ge=1)
+    t_clinical: int = Field(ge=1, le=4)
+    t_pathological: int = Field(ge=1, le=4)
+    nodes_positive: int = Field(ge=0)
+    nodes_examined: int = Field(ge=1)
+    axilla: Axilla
+    surgery: Surgery
+    planned_surgery: Surgery
+    margin_mm: float = Field(gt=0)
+    er_positive: bool
+    her2_positive: bool
+    chemo: Chemo
+    reconstruction: bool
+    contralateral: Contralateral
+    contralateral_years: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.nodes_positive > self.nodes_examined:
+            raise ValueError("more positive nodes than examined nodes")
+        if self.reconstruction and self.surgery is not Surgery.MASTECTOMY:
+            raise ValueError("reconstruction without mastectomy")
+        return self
+
+    @property
+    def n_category(self) -> int:
+        """pN from the number of positive nodes (UICC TNM: 1-3, 4-9, 10 or more)."""
+        return int(np.searchsorted([1, 4, 10], self.nodes_positive, side="right"))
+
+    @property
+    def t_category(self) -> int:
+        """The T that the rules use: clinical when chemotherapy came first, pathological otherwise."""
+        return self.t_clinical if self.chemo is Chemo.BEFORE else self.t_pathological
+
+    @property
+    def close_margin(self) -> bool:
+        """Whether the closest margin is below `CLOSE_MARGIN_MM`."""
+        return self.margin_mm < CLOSE_MARGIN_MM
+
+    @property
+    def mounds(self) -> dict[Side, bool]:
+        """Which breasts bulge on CT: a mastectomy without reconstruction, now or years ago, leaves none."""
+        other = Side.RIGHT if self.side is Side.LEFT else Side.LEFT
+        done = self.surgery is Surgery.MASTECTOMY and not self.reconstruction
+        return {self.side: not done, other: self.contralateral is not Contralateral.MASTECTOMY}
+
+
+def draw_facts(rng: np.random.Generator, population: Population) -> Facts:
+    """Draw one patient of a centre's population."""
+    age = int(np.clip(rng.normal(population.age, 12), 29, 88))
+    surgery = Surgery.MASTECTOMY if rng.random() < population.mastectomy else Surgery.CONSERVING
+    mastectomy = surgery is Surgery.MASTECTOMY
+    chemo = Chemo.NONE
+    if rng.random() < population.neoadjuvant:
+        chemo = Chemo.BEFORE
+    elif rng.random() < 0.35:
+        chemo = Chemo.AFTER
+    t_clinical = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.25, 0.1] if mastectomy else [0.5, 0.45, 0.05, 0.0]))
+    t_pathological, size = _pathology(rng, t_clinical, chemo)
+    axilla = Axilla.DISSECTION if rng.random() < population.dissection else Axilla.SENTINEL
+    examined, positive = _nodes(rng, axilla, population.node_positive)
+    planned = surgery
+    if rng.random() < 0.3:
+        planned = Surgery.CONSERVING if mastectomy else Surgery.MASTECTOMY
+    other = rng.choice(list(Contralateral), p=[0.62, 0.18, 0.11, 0.09])
+    return Facts(
+        age=age,
+        side=Side.LEFT if rng.random() < 0.5 else Side.RIGHT,
+        site=Site(rng.choice(list(Site), p=[0.38, 0.12, 0.2, 0.12, 0.18])),
+        histology=Histology(rng.choice(list(Histology), p=[0.7, 0.18, 0.05, 0.07])),
+        grade=int(rng.choice([1, 2, 3], p=[0.2, 0.48, 0.32])),
+        size_mm=size,
+        t_clinical=t_clinical,
+        t_pathological=t_pathological,
+        nodes_positive=positive,
+        nodes_examined=examined,
+        axilla=axilla,
+        surgery=surgery,
+        planned_surgery=planned,
+        margin_mm=float(rng.choice([0.5, 1.0, 1.5]) if rng.random() < 0.22 else rng.integers(3, 13)),
+        er_positive=bool(rng.random() < 0.78),
+        her2_positive=bool(rng.random() < 0.18),
+        chemo=chemo,
+        reconstruction=bool(mastectomy and rng.random() < population.reconstruction),
+        contralateral=Contralateral(other),
+        contralateral_years=int(rng.integers(3, 19)),
+    )
+
+
+def _pathology(rng: np.random.Generator, t_clinical: int, chemo: Chemo) -> tuple[int, int]:
+    t = max(1, t_clinical - int(rng.integers(1, 3))) if chemo is Chemo.BEFORE else t_clinical
+    low, high = {1: (6, 20), 2: (21, 50), 3: (51, 85), 4: (30, 90)}[t]
+    return t, int(rng.integers(low, high + 1))
+
+
+def _nodes(rng: np.random.Generator, axilla: Axilla, node_positive: float) -> tuple[int, int]:
+    if axilla is Axilla.SENTINEL:
+        examined = int(rng.integers(2, 6))
+        chance = 0.75 * node_positive
+        positive = int(rng.choice([1, 2], p=[0.7, 0.3])) if rng.random() < chance else 0
+        return examined, positive
+    examined = int(rng.integers(9, 23))
+    if rng.random() > min(1.6 * node_positive, 0.92):
+        return examined, 0
+    kind = rng.random()
+    if kind < 0.5:
+        return examined, int(rng.integers(1, 4))
+    return examined, int(rng.integers(4, min(examined, 13)))
