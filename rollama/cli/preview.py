@@ -1,0 +1,63 @@
+"""`rollama preview`: look at what a model is trained on before training it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from rollama.cli.options import PRESET, SET, WORKSPACE
+
+
+def preview(
+    case_id: str = typer.Argument(None, help="Case to show. Default: the first training case."),
+    preset: str = PRESET,
+    overrides: list[str] = SET,
+    workspace: Path = WORKSPACE,
+    dataset: Path = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
+    picture: Path = typer.Option(None, "--picture", help="Also write the CT with its target as a PNG here."),
+) -> None:
+    """Show a case as S and P see it: prompt tokens dimmed, answer tokens (those that carry the loss) bright.
+
+    Prints token lengths of the whole training split first, so that truncation is known before any training.
+    """
+    from rollama.core.errors import DataError
+    from rollama.core.registry import Task
+    from rollama.data.case import Split
+    from rollama.data.dataset import open_dataset
+    from rollama.data.tokenization import length_report, text_rows
+    from rollama.language.base import load_tokenizer
+    from rollama.presets import load_preset
+
+    chosen = load_preset(preset, overrides)
+    data = open_dataset(dataset or (workspace or Path("runs") / chosen.name) / "cohort", check_volumes=False)
+    training = data.select(Split.TRAIN)
+    found = [case for case in data.cases if case.case_id == case_id] if case_id else list(training[:1])
+    if not found:
+        raise DataError(f"{data.root}: no case {case_id!r}; for example {', '.join(c.case_id for c in data.cases[:3])}")
+    console = Console()
+    if not data.info.synthetic:
+        console.print("[bold red]This shows clinical text of a real patient.[/]")
+    for task in Task:
+        config = chosen.text(task)
+        tokenizer = load_tokenizer(config.base, config.allow_download)
+        console.print(f"[bold]{task}[/]: {length_report(text_rows(task, training, tokenizer, config.max_tokens))}", highlight=False)
+        (row,) = text_rows(task, found, tokenizer, config.max_tokens)
+        shown = Text(tokenizer.decode(row.ids[: row.prompt_length]), style="dim")
+        shown.append(tokenizer.decode(row.ids[row.prompt_length :]), style="bold green")
+        console.print(shown)
+    if picture:
+        _draw(found[0].image, found[0].target, picture, f"{found[0].case_id} - true target")
+        console.print(f"{picture}: written", highlight=False)
+
+
+def _draw(image: Path, target: Path, out: Path, title: str) -> None:
+    from rollama.core.files import new_file
+    from rollama.data.slices import draw_planes
+    from rollama.data.volumes import read_ct, read_mask
+
+    volume = read_ct(image)
+    with new_file(out) as temporary:
+        draw_planes(volume, {"target": read_mask(target, volume)}, title).savefig(temporary, format="png", dpi=120)
