@@ -41,7 +41,7 @@ def make_once(out: Path, config: object) -> None:
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out}: holds something else; choose an empty folder")
     with bar("making the cohort", config.cases, console) as update:
-        made = make_cohort(out, config, lambda done, total: update(done, ""))
+        made = make_cohort(out, config, update)
     console.print(f"{out}: {config.cases} synthetic cases, content hash {made.content_hash[:16]}", highlight=False)
 
 

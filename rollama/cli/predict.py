@@ -39,15 +39,15 @@ def predict(
         "plan_text": read_plan(plan)[0] if plan else None,
     }
     with bar("predicting", 4, console) as update:
-        update(0, "reading the CT")
+        update(0, note="reading the CT")
         volume = read_input_ct(ct)
-        update(1, "loading the models")
+        update(1, note="loading the models")
         chain = Chain.load(models, text=plan is None)
-        update(2, "reading and segmenting")
+        update(2, note="reading and segmenting")
         result = chain.run(volume, **texts)
-        update(3, "writing")
+        update(3, note="writing")
         write_outputs(result, volume, out)
-        update(4, "")
+        update(4, note="")
     for warning in result.warnings:
         console.print(f"[bold yellow]note:[/] {warning}", highlight=False)
     console.print(f"{out}: done. {RESEARCH_ONLY}", highlight=False)

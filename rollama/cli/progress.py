@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-Update = Callable[..., None]
 LINE_EVERY_S = 15.0
 
 
-@contextmanager
-def bar(title: str, total: int, console: Console | None = None) -> Iterator[Callable[[int, str], None]]:
-    """Show one piece of work.
+class Update(Protocol):
+    """Report progress: units done, the total if it changed, a short remark such as the current loss."""
 
-    Yields:
-        a function `(done, note)`; `note` is a short remark such as the current loss.
-    """
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+@contextmanager
+def bar(title: str, total: int, console: Console | None = None) -> Iterator[Update]:
+    """Show one piece of work; yields the function to call as it advances."""
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        with _lines(title, total, console) as update:
-            yield update
+        lines = _Lines(title, total, console)
+        yield lines
+        lines.close()
         return
     columns = (
-        TextColumn("{task.description:<34}"),
+        TextColumn("{task.description:<28}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -37,28 +40,39 @@ def bar(title: str, total: int, console: Console | None = None) -> Iterator[Call
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=total, note="")
-        yield lambda done, note="": progress.update(task, completed=done, note=note)
+
+        def update(done: int, total: int | None = None, note: str = "") -> None:
+            if total is not None:
+                progress.update(task, total=total)
+            progress.update(task, completed=done, note=note)
+
+        yield update
 
 
-@contextmanager
-def _lines(title: str, total: int, console: Console) -> Iterator[Callable[[int, str], None]]:
-    started = last = time.monotonic()
-    first: int | None = None
+class _Lines:
+    """Progress as plain lines, at most one every LINE_EVERY_S seconds."""
 
-    def update(done: int, note: str = "") -> None:
-        nonlocal last, first
+    def __init__(self, title: str, total: int, console: Console) -> None:
+        self.title, self.total, self.console = title, total, console
+        self.started = self.last = time.monotonic()
+        self.first: int | None = None
+        console.print(f"{title} ...", highlight=False)
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        self.total = total or self.total
         now = time.monotonic()
-        first = done if first is None else first
-        if now - last < LINE_EVERY_S:
+        if self.first is None:
+            self.first, self.started = done, now
+        if now - self.last < LINE_EVERY_S:
             return
-        last = now
-        rate = (done - first) / (now - started) if done > first else 0.0
-        left = f", about {(total - done) / rate:.0f} s left" if rate else ""
-        console.print(f"{title}: {done}/{total}, {now - started:.0f} s{left} {note}", highlight=False)
+        self.last = now
+        rate = (done - self.first) / (now - self.started) if done > self.first else 0.0
+        left = f", about {(self.total - done) / rate:.0f} s left" if rate else ""
+        self.console.print(f"{self.title}: {done}/{self.total}{left} {note}".rstrip(), highlight=False)
 
-    console.print(f"{title}: {total} to do", highlight=False)
-    yield update
-    console.print(f"{title}: done in {time.monotonic() - started:.0f} s", highlight=False)
+    def close(self) -> None:
+        """Say that the work is finished."""
+        self.console.print(f"{self.title}: done in {time.monotonic() - self.started:.0f} s", highlight=False)
 
 
 @dataclass
@@ -75,20 +89,22 @@ class Itinerary:
         total = sum(self.phases.values())
         self.console.print(f"{len(self.phases)} phases, about {total / 60:.0f} minutes on two cores:", highlight=False)
         for name, seconds in self.phases.items():
-            self.console.print(f"  {name:<42} {seconds:5.0f} s", highlight=False)
+            self.console.print(f"  {name:<30} {seconds:5.0f} s", highlight=False)
+
+    def left(self) -> float:
+        """Seconds still expected: what is planned for the remaining phases, at the pace of the finished ones."""
+        expected = sum(self.phases[phase] for phase in self.spent)
+        pace = sum(self.spent.values()) / expected if expected > 60 else 1.0
+        return sum(seconds for phase, seconds in self.phases.items() if phase not in self.spent) * pace
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Mark a phase; prints when it starts and how long the whole still takes."""
-        pending = [phase for phase in self.phases if phase not in self.spent]
-        expected = sum(self.phases[phase] for phase in self.spent)
-        observed = sum(self.spent.values())
-        pace = observed / expected if expected > 60 else 1.0
-        left = sum(self.phases[phase] for phase in pending) * pace
+        """Mark a phase: says what starts, how long the run has taken and how long it will."""
         number = len(self.spent) + 1
+        minutes = (time.monotonic() - self.started) / 60
         self.console.print(
-            f"[bold]\\[{number}/{len(self.phases)}] {name}[/] ({(time.monotonic() - self.started) / 60:.1f} min so far, "
-            f"about {left / 60:.0f} min to go)",
+            f"[bold]\\[{number}/{len(self.phases)}] {name}[/] "
+            f"({minutes:.1f} min so far, about {self.left() / 60:.0f} min to go)",
             highlight=False,
         )
         begun = time.monotonic()

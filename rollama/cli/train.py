@@ -50,22 +50,20 @@ def train_model(what: What, preset: Any, dataset: Path, workspace: Path, name: s
     from ray_jobs.train_text import train_text
     from rollama.cli.progress import bar
     from rollama.core.registry import Task
-    from rollama.data.dataset import open_dataset
-    from rollama.training.runs import is_trained, run_hash
+    from rollama.training.runs import is_trained
 
     console = console or Console(stderr=True)
-    config = preset.segmentation if what is What.SEG else preset.text(Task(what.value))
-    content = open_dataset(dataset, check_volumes=what is What.SEG).info.content_hash
-    key = run_hash(config, "seg" if what is What.SEG else what.value, content)
+    config = model_config(what, preset)
+    key = run_key(what, preset, dataset)
     out = workspace / "models" / name
     if is_trained(out, key):
         console.print(f"{out}: already trained with this configuration and data", highlight=False)
         return out
-    run = workspace / "train" / f"{name}-{key[:8]}"
+    run = run_folder(what, preset, dataset, workspace, name)
     with bar(f"training {name} ({config.method})", config.steps, console) as update:
 
         def on_step(row: dict[str, Any]) -> None:
-            update(row["step"], f"loss {row['loss']:.3f}")
+            update(row["step"], note=f"loss {row['loss']:.3f}")
 
         if what is What.SEG:
             train_segmentation(config, dataset, run, out, on_step)
@@ -73,3 +71,24 @@ def train_model(what: What, preset: Any, dataset: Path, workspace: Path, name: s
             train_text(config, Task(what.value), dataset, run, out, on_step)
     console.print(f"{out}: trained; curve in {run / 'metrics.jsonl'}", highlight=False)
     return out
+
+
+def model_config(what: What, preset: Any) -> Any:
+    """The section of the preset that configures this model."""
+    from rollama.core.registry import Task
+
+    return preset.segmentation if what is What.SEG else preset.text(Task(what.value))
+
+
+def run_key(what: What, preset: Any, dataset: Path) -> str:
+    """Identity of the run: configuration, task and data; checks the data set on the way."""
+    from rollama.data.dataset import open_dataset
+    from rollama.training.runs import run_hash
+
+    content = open_dataset(dataset, check_volumes=what is What.SEG).info.content_hash
+    return run_hash(model_config(what, preset), what.value, content)
+
+
+def run_folder(what: What, preset: Any, dataset: Path, workspace: Path, name: str) -> Path:
+    """Folder of the run's checkpoints and metrics."""
+    return workspace / "train" / f"{name}-{run_key(what, preset, dataset)[:8]}"

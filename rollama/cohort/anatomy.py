@@ -39,7 +39,8 @@ class Grid:
     @property
     def affine(self) -> np.ndarray:
         """4x4 voxel -> mm (RAS+), float64."""
-        affine = np.diag([*self.spacing, 1.0])
+        affine: np.ndarray = np.eye(4)
+        np.fill_diagonal(affine[:3, :3], self.spacing)
         affine[:3, 3] = [-(n - 1) / 2 * step for n, step in zip(self.shape, self.spacing, strict=True)]
         return affine
 
@@ -164,7 +165,7 @@ def build_anatomy(shape: Shape, grid: Grid, scanner: Scanner, rng: np.random.Gen
             gland = (mound < -2) & (skin > 5) & (cage > 8)
             share = np.clip(shape.density + 0.35 * texture, 0.15, 1.0)
             hu[gland] = (FAT + (GLAND - FAT) * share)[gland]
-    _add_muscles(hu, shape, u, y, z, cage, skin, pectoral)
+    _add_muscles(hu, u, y, z, cage, skin, pectoral)
     _add_cage(hu, shape, x, u, y, z, cage, texture, scanner.contrast_hu)
     _add_neck(hu, shape, u, y, z, cage, skin, scanner.contrast_hu)
     hu[(skin > 0) & (skin < 3)] = SKIN
@@ -172,7 +173,7 @@ def build_anatomy(shape: Shape, grid: Grid, scanner: Scanner, rng: np.random.Gen
 
 
 def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, radii: tuple[float, float, float]) -> np.ndarray:
-    """First-order signed distance to an ellipsoid at the origin, negative inside (I. Quilez's bound k0 (k0 - 1) / k1)."""
+    """First-order signed distance to an ellipsoid at the origin, negative inside (after I. Quilez)."""
     a, b, c = radii
     k0 = np.sqrt((x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2)
     k1 = np.sqrt((x / a**2) ** 2 + (y / b**2) ** 2 + (z / c**2) ** 2)
@@ -214,7 +215,7 @@ def minor_edges(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lift(z: np.ndarray) -> np.ndarray:
-    """How far in mm the pectoralis major stands off the rib cage at height `z`, making room for the minor and level 2."""
+    """How far in mm the pectoralis major stands off the rib cage at height `z`: room for the minor and level 2."""
     t = np.clip((z - 2) / 30, 0, 1)
     gap: np.ndarray = 1 + 19 * t * t * (3 - 2 * t)
     return gap
@@ -239,7 +240,7 @@ def _texture(rng: np.random.Generator, grid: Grid) -> np.ndarray:
 
 
 def _add_couch(hu: np.ndarray, y: np.ndarray, x: np.ndarray, shape: Shape, scanner: Scanner) -> None:
-    top = -(shape.cage[1] + 14 + shape.fat)
+    top = np.asarray(-(shape.cage[1] + 14 + shape.fat))
     if scanner.couch == "curved":
         top = top + (x / 210) ** 2 * 26 - 4
     thickness = 30 if scanner.couch == "thick" else 18
@@ -251,7 +252,6 @@ def _add_couch(hu: np.ndarray, y: np.ndarray, x: np.ndarray, shape: Shape, scann
 
 def _add_muscles(
     hu: np.ndarray,
-    shape: Shape,
     u: np.ndarray,
     y: np.ndarray,
     z: np.ndarray,

@@ -22,14 +22,17 @@ def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]]) -
         "",
         f"**{info.notice}.** Every patient, note, plan and image here is invented by rules; none describes a person.",
         "",
-        f"Content hash: `{info.content_hash}` · labels: {info.label} · configuration: `{info.generator['config_hash']}`",
+        f"Content hash: `{info.content_hash}` · labels: {info.label}",
+        "",
+        f"Configuration hash: `{info.generator['config_hash']}`",
         "",
         "## What it is",
         "",
-        "Each case has a clinical note, a reference summary, a radiotherapy plan, a CT phantom and a target mask. The plan",
-        "follows from the facts in the note by the table below; the mask follows from plan and CT, not from the CT alone.",
-        "No note and no summary states volumes, levels, dose or boost. For each fact the sentence that carries it is kept.",
-        "Some training cases are counterfactual twins: the same anatomy with another note and plan (`anatomy_of`).",
+        "Each case has a clinical note, a reference summary, a radiotherapy plan, a CT phantom and a target mask.",
+        "The plan follows from the facts in the note by the table below; the mask follows from plan and CT, not from",
+        "the CT alone. No note and no summary states volumes, levels, dose or boost. For each fact the sentence that",
+        "carries it is kept. Some training cases are counterfactual twins: the same anatomy with another note and another plan",
+        "(`anatomy_of`).",
         "",
         "## Centres",
         "",
@@ -40,8 +43,9 @@ def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]]) -
         scanner = CENTRES[name].scanner
         numbers = " | ".join(str(counts[name].get(split, 0)) for split in Split)
         voxel = "configured" if scanner.spacing is None else "own"
+        shown = f"{name} (unseen in training)" if CENTRES[name].external else name
         lines.append(
-            f"| {name}{' (unseen in training)' if CENTRES[name].external else ''} | {numbers} | {scanner.hu_offset:g} | "
+            f"| {shown} | {numbers} | {scanner.hu_offset:g} | "
             f"{scanner.noise_hu:g} | {scanner.blur_mm:g} | {scanner.contrast_hu:g} | {scanner.couch} | {voxel} |"
         )
     lines += [
@@ -58,9 +62,10 @@ def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]]) -
         "## Limits",
         "",
         "- Synthetic anatomy and language test software and method. They say nothing about clinical accuracy.",
-        "- Geometric landmarks stand in for vessels and fasciae; a boost does not enlarge the target; no bilateral plans.",
+        "- Geometric landmarks stand in for vessels and fasciae; a boost does not enlarge the target.",
+        "- One side a plan; no bilateral treatment.",
         "- English only; rules are simpler than practice, and some only make the choice definite (cohort convention).",
-        "- Patient coordinates RAS+ in mm, HU, Gy; a left-right flip of an image needs the plan's side flipped with it.",
+        "- Patient coordinates RAS+ in mm, HU, Gy; flip an image left-right only with the plan's side.",
         "",
     ]
     return "\n".join(lines)

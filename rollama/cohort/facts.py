@@ -101,6 +101,11 @@ class Facts(StrictModel):
         return self
 
     @property
+    def other_side(self) -> Side:
+        """The side that is not treated now."""
+        return Side.RIGHT if self.side is Side.LEFT else Side.LEFT
+
+    @property
     def n_category(self) -> int:
         """pN from the number of positive nodes (UICC TNM: 1-3, 4-9, 10 or more)."""
         return int(np.searchsorted([1, 4, 10], self.nodes_positive, side="right"))
@@ -118,9 +123,8 @@ class Facts(StrictModel):
     @property
     def mounds(self) -> dict[Side, bool]:
         """Which breasts bulge on CT: a mastectomy without reconstruction, now or years ago, leaves none."""
-        other = Side.RIGHT if self.side is Side.LEFT else Side.LEFT
         done = self.surgery is Surgery.MASTECTOMY and not self.reconstruction
-        return {self.side: not done, other: self.contralateral is not Contralateral.MASTECTOMY}
+        return {self.side: not done, self.other_side: self.contralateral is not Contralateral.MASTECTOMY}
 
 
 def draw_facts(rng: np.random.Generator, population: Population) -> Facts:
@@ -144,7 +148,7 @@ def draw_facts(rng: np.random.Generator, population: Population) -> Facts:
     return Facts(
         age=age,
         side=Side.LEFT if rng.random() < 0.5 else Side.RIGHT,
-        site=Site(rng.choice(list(Site), p=[0.38, 0.12, 0.2, 0.12, 0.18])),
+        site=Site(rng.choice(list(Site), p=[0.44, 0.16, 0.16, 0.10, 0.14])),
         histology=Histology(rng.choice(list(Histology), p=[0.7, 0.18, 0.05, 0.07])),
         grade=int(rng.choice([1, 2, 3], p=[0.2, 0.48, 0.32])),
         size_mm=size,
@@ -181,6 +185,6 @@ def _nodes(rng: np.random.Generator, axilla: Axilla, node_positive: float) -> tu
     if rng.random() > min(1.6 * node_positive, 0.92):
         return examined, 0
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.6:
         return examined, int(rng.integers(1, 4))
     return examined, int(rng.integers(4, min(examined, 13)))

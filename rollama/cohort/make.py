@@ -50,9 +50,7 @@ class Patient:
     plan: Plan
 
 
-def make_cohort(
-    root: Path, config: CohortConfig, progress: Callable[[int, int], None] | None = None
-) -> DatasetInfo:
+def make_cohort(root: Path, config: CohortConfig, progress: Callable[[int, int], None] | None = None) -> DatasetInfo:
     """Make the cohort and write it to `root`, replacing what is there once everything is written.
 
     Args:
@@ -93,7 +91,11 @@ def make_cohort(
             centres=centres,
             external_centres=tuple(name for name in centres if name in EXTERNAL_CENTRES),
             content_hash=content_hash(folder, centres),
-            generator={"room": "rollama.cohort", "config": config.model_dump(mode="json"), "config_hash": config.digest()},
+            generator={
+                "room": "rollama.cohort",
+                "config": config.model_dump(mode="json"),
+                "config_hash": config.digest(),
+            },
         )
         write_json(folder / "dataset.json", info.model_dump(mode="json"))
         write_text(folder / "dataset_card.md", dataset_card(info, counts))
@@ -118,7 +120,7 @@ def draw_patient(config: CohortConfig, centre: str, split: Split, index: int) ->
             if facts.mounds == model.mounds and render_plan(plan_for(facts)) != known:
                 break
         else:
-            raise DataError(f"{name}: no other plan fits the anatomy of {source}; lower twin_fraction or change the seed")
+            raise DataError(f"{name}: no other plan fits the anatomy of {source}; change the seed")
     rng = numpy_generator(config.seed, centre, name, "note")
     style = STYLES[centre][int(rng.integers(len(STYLES[centre])))]
     note, evidence = write_note(facts, style, rng)

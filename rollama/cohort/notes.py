@@ -30,7 +30,7 @@ NUMBERS = (
 PLAN_FACTS = (
     "age", "side", "site", "grade", "t_stage", "nodes", "axilla", "surgery", "margin", "chemo", "reconstruction",
 )  # fmt: skip
-"""Facts that a note must carry (`reconstruction` after mastectomy only); the plan depends on all but histology and receptors."""
+"""Facts that the plan depends on; every note carries them (`reconstruction` after mastectomy only)."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,9 @@ def conditions(facts: Facts) -> list[str]:
 
 def values(facts: Facts, style: Style, rng: np.random.Generator) -> dict[str, str]:
     """Placeholders of the templates, in the style's wording."""
-    other = "right" if facts.side == "left" else "left"
     plain = {
         "side": str(facts.side),
-        "other": other,
+        "other": str(facts.other_side),
         "site": str(facts.site) if facts.site is not Site.CENTRAL else "central area",
         "histology": f"{facts.histology} carcinoma",
         "axilla": str(facts.axilla),
@@ -146,7 +145,8 @@ def write_note(facts: Facts, style: Style, rng: np.random.Generator) -> tuple[st
             sentence = sentence[0].upper() + sentence[1:]
             start = len(note) + (len(style.separator) if note else 0)
             note += (style.separator if note else "") + sentence
-            evidence += [Evidence(fact=fact, start=start, end=len(note)) for fact in slot.facts]
+            if name != "always" or len(slot.templates) == 1:  # a fallback is filler and carries no fact
+                evidence += [Evidence(fact=fact, start=start, end=len(note)) for fact in slot.facts]
     return note, tuple(evidence)
 
 
@@ -164,22 +164,30 @@ def write_summary(facts: Facts) -> str:
     """The reference summary: every fact that the plan depends on, in one wording for all centres."""
     site = "central breast" if facts.site is Site.CENTRAL else facts.site
     before = facts.chemo is Chemo.BEFORE
-    stage = f"cT{facts.t_clinical}, ypT{facts.t_pathological} ypN" if before else f"pT{facts.t_pathological} pN"
-    nodes = f"{facts.nodes_positive} of {facts.nodes_examined} nodes"
+    clinical, y = (f"cT{facts.t_clinical} ", "y") if before else ("", "")
+    stage = f"{clinical}{y}pT{facts.t_pathological} ({facts.size_mm} mm) {y}pN{facts.n_category}"
     surgery = "Breast conservation"
     if facts.surgery is Surgery.MASTECTOMY:
         surgery = f"Mastectomy {'with' if facts.reconstruction else 'without'} reconstruction"
     margin = "close" if facts.close_margin else "clear"
-    signs = [f"{name}{'+' if positive else '-'}" for name, positive in
-             (("ER", facts.er_positive), ("HER2", facts.her2_positive))]
-    chemo = {
-        Chemo.NONE: "No chemotherapy",
-        Chemo.BEFORE: "Chemotherapy before surgery",
-        Chemo.AFTER: "Chemotherapy after surgery",
-    }[facts.chemo]
+    er, her2 = ("+" if positive else "-" for positive in (facts.er_positive, facts.her2_positive))
     return (
         f"{facts.age}-year-old woman, {facts.side} breast cancer, {site}. "
-        f"{facts.histology.capitalize()} carcinoma, grade {facts.grade}, {stage}{facts.n_category} ({nodes}), "
-        f"{', '.join(signs)}. "
-        f"{surgery}, {facts.axilla}, {margin} margin ({facts.margin_mm:g} mm). {chemo}."
+        f"{facts.histology.capitalize()} carcinoma, grade {facts.grade}, {stage} "
+        f"({facts.nodes_positive} of {facts.nodes_examined} nodes), ER{er}, HER2{her2}. "
+        f"{surgery}, {facts.axilla}, {margin} margin ({facts.margin_mm:g} mm). "
+        f"{_CHEMO[facts.chemo]}.{_earlier(facts)}"
     )
+
+
+_CHEMO = {
+    Chemo.NONE: "No chemotherapy",
+    Chemo.BEFORE: "Chemotherapy before surgery",
+    Chemo.AFTER: "Chemotherapy after surgery",
+}
+
+
+def _earlier(facts: Facts) -> str:
+    if facts.contralateral is Contralateral.NONE:
+        return ""
+    return f" Earlier {facts.contralateral} of the {facts.other_side} breast."

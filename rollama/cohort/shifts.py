@@ -67,7 +67,12 @@ CENTRES: dict[str, Centre] = {
     "lakeside": Centre(
         external=True,
         scanner=Scanner(
-            hu_offset=14.0, noise_hu=36.0, noise_correlation_mm=5.0, blur_mm=3.6, contrast_hu=90.0, couch="curved",
+            hu_offset=14.0,
+            noise_hu=32.0,
+            noise_correlation_mm=4.5,
+            blur_mm=3.5,
+            contrast_hu=90.0,
+            couch="curved",
             spacing=(5.5, 5.5, 5.0),
         ),
         population=Population(age=54.0, mastectomy=0.48, reconstruction=0.45, dissection=0.45, size=0.97),

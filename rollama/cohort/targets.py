@@ -19,7 +19,7 @@ SKIN_CROP_MM = 5.0
 """Breast CTV keeps this distance from the skin (ESTRO)."""
 
 WALL_DEPTH_MM = 24.0
-"""How far in front of the pectoralis major the chest wall's CTV reaches on a reconstructed side; flat sides end at the skin."""
+"""How far before the pectoralis major the chest wall's CTV reaches on a reconstructed side; elsewhere the skin ends it."""
 
 
 def target_mask(anatomy: Anatomy, plan: Plan) -> np.ndarray:
@@ -62,7 +62,7 @@ def _chest_wall(anatomy: Anatomy, side: Side) -> np.ndarray:
     deep = anatomy.cage > lift(anatomy.z)
     shallow = anatomy.cage < lift(anatomy.z) + anatomy.shape.pectoral + WALL_DEPTH_MM
     mask: np.ndarray = (
-        outline & deep & shallow & (anatomy.skin > 1) & (anatomy.y > 0) & (anatomy.u > 8) & _on_side(anatomy, side)
+        outline & deep & shallow & (anatomy.skin > 1) & (anatomy.y > 0) & (anatomy.u > 12) & _on_side(anatomy, side)
     )
     return mask
 
@@ -73,7 +73,7 @@ def level_mask(anatomy: Anatomy, side: Side, level: Level) -> np.ndarray:
     medial, lateral = minor_edges(z)
     clavicle = anatomy.shape.clavicle
     if level is Level.L1:  # lateral to the pectoralis minor, in the axillary fat
-        part = (u > lateral) & (cage > 1) & (cage < 42) & (y > -36) & (y < 26) & (z > 4) & (z < 70)
+        part = (u > lateral) & (cage > 1) & (cage < 34) & (y > -24) & (y < 24) & (z > 4) & (z < 64)
         part = part & ~anatomy.pectoral & (anatomy.skin > 9)
     elif level is Level.L2:  # behind the pectoralis minor
         part = (u > medial) & (u < lateral) & (cage > 0) & (cage < 14) & (y > -12) & (z > 14) & (z < 78)

@@ -52,7 +52,9 @@ def to_ras(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """
     nibabel: Any = orientations  # these functions carry no types
     order = nibabel.io_orientation(affine)
-    return np.asarray(nibabel.apply_orientation(array, order)), np.asarray(affine @ nibabel.inv_ornt_aff(order, array.shape))
+    return np.asarray(nibabel.apply_orientation(array, order)), np.asarray(
+        affine @ nibabel.inv_ornt_aff(order, array.shape)
+    )
 
 
 def draw_planes(
@@ -98,11 +100,25 @@ def draw_planes(
         axes.set_title(f"{name}, {'xyz'[normal]} = {centre[normal]:.0f} mm", fontsize=9)
         _letters(axes, letters)
     handles = [
-        Line2D([], [], color=colour, linestyle=style, linewidth=2, label=label if layers[label].any() else f"{label} (empty)")
+        Line2D(
+            [],
+            [],
+            color=colour,
+            linestyle=style,
+            linewidth=2,
+            label=label if layers[label].any() else f"{label} (empty)",
+        )
         for label, (colour, style) in zip(layers, STYLES, strict=False)
     ]
     if handles:
-        figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.05), ncols=len(handles), frameon=False, fontsize=9)
+        figure.legend(
+            handles=handles,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.05),
+            ncols=len(handles),
+            frameon=False,
+            fontsize=9,
+        )
     if title:
         figure.suptitle(title, fontsize=10, fontweight="bold", y=0.985)
     note = f"{RESEARCH_ONLY}. Radiological view; CT window {window[0]:g}/{window[1]:g} HU; bar 5 cm."
@@ -137,7 +153,7 @@ def _draw_plane(
     width, height = image.shape[across] * spacing[across], image.shape[up] * spacing[up]
 
     def view(array: np.ndarray) -> np.ndarray:
-        flat: np.ndarray = np.take(array, index, axis=normal)  # the remaining axes stay in ascending order: (across, up)
+        flat: np.ndarray = np.take(array, index, axis=normal)  # remaining axes: (across, up)
         return np.asarray(flat.T[:, ::-1])  # rows up, columns from +: patient right (or anterior) at the left edge
 
     level, span = window
@@ -159,7 +175,12 @@ def _draw_plane(
 
 
 def _letters(axes: Any, letters: str) -> None:
-    places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"), (0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"))
+    places = (
+        (0.02, 0.5, "left", "center"),
+        (0.98, 0.5, "right", "center"),
+        (0.5, 0.98, "center", "top"),
+        (0.5, 0.02, "center", "bottom"),
+    )
     for letter, (x, y, horizontal, vertical) in zip(letters, places, strict=True):
         axes.text(
             x, y, letter, transform=axes.transAxes, ha=horizontal, va=vertical, color="white", fontsize=11,

@@ -30,6 +30,7 @@ class Preset(StrictModel):
     s: TextConfig = Field(default_factory=TextConfig)
     p: TextConfig = Field(default_factory=TextConfig)
     segmentation: SegConfig = Field(default_factory=SegConfig)
+    expected_seconds: dict[str, float] = Field(default_factory=dict, description="phase -> seconds, measured on two cores")
 
     def text(self, task: Task) -> TextConfig:
         """The configuration of S or P."""

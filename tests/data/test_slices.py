@@ -27,9 +27,11 @@ def test_patient_right_is_drawn_at_the_left_whatever_the_storage_order(affine: n
     figure = draw_planes(volume, {"true": (volume.array > 0).astype(np.uint8)}, "case-1")
     axial, coronal, sagittal = figure.axes
     rows, columns = np.nonzero(np.asarray(axial.images[0].get_array()) > 0)
-    assert columns.max() < 10 and rows.min() > 15  # image left = patient right; rows grow upwards to anterior
+    assert columns.max() < 10  # image left = patient right
+    assert rows.min() > 15  # rows grow upwards to anterior
     rows, columns = np.nonzero(np.asarray(coronal.images[0].get_array()) > 0)
-    assert columns.max() < 10 and rows.min() > 6
+    assert columns.max() < 10
+    assert rows.min() > 6
     rows, columns = np.nonzero(np.asarray(sagittal.images[0].get_array()) > 0)
     assert columns.max() < 15  # anterior at the left
     letters = [[text.get_text() for text in axes.texts] for axes in figure.axes]

@@ -90,7 +90,7 @@ REPORT = Style(
         ),
         (
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": ("Opposite breast: ablated in {year}.",),
                     "contralateral lumpectomy": ("Opposite breast: tumour excised {years} years before.",),
@@ -126,16 +126,21 @@ BOARD = Style(
     words={
         "side": {"left": "L", "right": "R"},
         "site": {
-            "upper outer quadrant": "upper outer", "lower outer quadrant": "lower outer",
-            "upper inner quadrant": "upper inner", "lower inner quadrant": "lower inner", "central area": "subareolar",
+            "upper outer quadrant": "upper outer",
+            "lower outer quadrant": "lower outer",
+            "upper inner quadrant": "upper inner",
+            "lower inner quadrant": "lower inner",
+            "central area": "subareolar",
         },
         "histology": {
-            "ductal carcinoma": "NST (ductal)", "lobular carcinoma": "lobular", "mucinous carcinoma": "mucinous",
+            "ductal carcinoma": "NST (ductal)",
+            "lobular carcinoma": "lobular",
+            "mucinous carcinoma": "mucinous",
             "mixed ductal and lobular carcinoma": "mixed ductal-lobular",
         },
         "er": {"positive": "ER+", "negative": "ER-"},
         "her2": {"positive": "HER2+", "negative": "HER2-"},
-    },  # fmt: skip
+    },
     shuffle=(2, 3),
     blocks=(
         (
@@ -203,11 +208,11 @@ BOARD = Style(
         ),
         (
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": ("Past: ablation {other} {year}.",),
                     "contralateral lumpectomy": ("Past: tumorectomy {other} {year}, no relapse.",),
-                    "contralateral benign biopsy": ("Past: cyst {other} punctured {year}.",),
+                    "contralateral benign biopsy": ("Past: harmless biopsy {other} {year}.",),
                     "always": ("Past: hysterectomy.", "Past: gallstones.", "Past: nothing relevant."),
                 },
             ),

@@ -6,13 +6,15 @@ from rollama.cohort.notes import Slot, Style, always
 
 DISCHARGE = Style(
     name="discharge",
-    words={"er": {"positive": "present", "negative": "absent"},
-           "her2": {"positive": "amplified", "negative": "not amplified"}},
+    words={
+        "er": {"positive": "present", "negative": "absent"},
+        "her2": {"positive": "amplified", "negative": "not amplified"},
+    },
     shuffle=(3, 4),
     blocks=(
         (
             always(
-                "We report on a woman of {age} years who was under our care because of a malignancy in her {side} breast.",
+                "We report on a woman of {age} years under our care for a malignancy in her {side} breast.",
                 "Our patient, a woman {age} years of age, was admitted with a malignant tumour of her {side} breast.",
                 facts=("age", "side"),
             ),
@@ -61,7 +63,7 @@ DISCHARGE = Style(
                 ("axilla", "nodes"),
                 {
                     "axilla slnb": (
-                        "Only sentinel nodes were taken from the axilla, {exam_word} in number, {pos_word} being affected.",
+                        "Only sentinel nodes were taken, {exam_word} in number, {pos_word} being affected.",
                         "A sentinel procedure gave {exam} nodes, {pos} of these affected.",
                     ),
                     "axilla alnd": (
@@ -100,11 +102,13 @@ DISCHARGE = Style(
         ),
         (
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": ("Of note, a mastectomy on the {other} dates back to {year}.",),
                     "contralateral lumpectomy": ("Of note, a lumpectomy on the {other} dates back to {year}.",),
-                    "contralateral benign biopsy": ("Of note, a harmless nodule on the {other} was sampled in {year}.",),
+                    "contralateral benign biopsy": (
+                        "Of note, a harmless nodule on the {other} was sampled in {year}.",
+                    ),
                     "always": ("Nothing abnormal was detected on the {other}.",),
                 },
             ),
@@ -136,15 +140,20 @@ FORM = Style(
         "side": {"left": "LEFT", "right": "RIGHT"},
         "other": {"left": "LEFT", "right": "RIGHT"},
         "site": {
-            "upper outer quadrant": "outer upper", "lower outer quadrant": "outer lower",
-            "upper inner quadrant": "inner upper", "lower inner quadrant": "inner lower", "central area": "centre",
+            "upper outer quadrant": "outer upper",
+            "lower outer quadrant": "outer lower",
+            "upper inner quadrant": "inner upper",
+            "lower inner quadrant": "inner lower",
+            "central area": "centre",
         },
         "histology": {
-            "ductal carcinoma": "invasive ductal", "lobular carcinoma": "invasive lobular",
-            "mucinous carcinoma": "mucinous", "mixed ductal and lobular carcinoma": "mixed ductal/lobular",
+            "ductal carcinoma": "invasive ductal",
+            "lobular carcinoma": "invasive lobular",
+            "mucinous carcinoma": "mucinous",
+            "mixed ductal and lobular carcinoma": "mixed ductal/lobular",
         },
         "axilla": {"sentinel node biopsy": "sentinel biopsy", "axillary dissection": "dissection"},
-    },  # fmt: skip
+    },
     shuffle=(1, 2, 3),
     blocks=(
         (
@@ -167,7 +176,10 @@ FORM = Style(
             ),
             Slot(
                 ("reconstruction",),
-                {"reconstruction": ("Breast rebuilt: yes, reconstruction",), "flat": ("Breast rebuilt: no reconstruction",)},
+                {
+                    "reconstruction": ("Breast rebuilt: yes, reconstruction",),
+                    "flat": ("Breast rebuilt: no reconstruction",),
+                },
             ),
             always(
                 "Axillary procedure: {axilla}; nodes retrieved {exam}, nodes affected {pos}",
@@ -196,7 +208,7 @@ FORM = Style(
         ),
         (
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": ("Earlier operations: mastectomy {other}, {year}",),
                     "contralateral lumpectomy": ("Earlier operations: lumpectomy {other}, {year}",),

@@ -11,8 +11,8 @@ LETTER = Style(
         (
             always(
                 "Dear colleague, thank you for seeing this {age}-year-old woman with carcinoma of the {side} breast.",
-                "I would be grateful if you could see this {age}-year-old patient, treated for cancer of the {side} breast.",
-                "Thank you for asking us to see this lady, aged {age}, with a recent diagnosis of {side} breast cancer.",
+                "Please see this {age}-year-old patient, who was treated for cancer of the {side} breast.",
+                "Thank you for asking us to see this lady, aged {age}, with a recent {side} breast cancer.",
                 facts=("age", "side"),
             ),
             always(
@@ -34,7 +34,7 @@ LETTER = Style(
                 {
                     "chemo neoadjuvant": (
                         "She was staged {ct} and first received chemotherapy over {weeks} months.",
-                        "As the tumour was {ct} at diagnosis, systemic treatment with chemotherapy came before the operation.",
+                        "As the tumour was {ct} at diagnosis, chemotherapy came before the operation.",
                     ),
                 },
             ),
@@ -107,7 +107,7 @@ LETTER = Style(
         ),
         (
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": (
                         "{years} years ago she lost the {other} breast to an earlier cancer.",
@@ -116,9 +116,7 @@ LETTER = Style(
                     "contralateral lumpectomy": (
                         "In {year} she had a lumpectomy for a small cancer on the {other} side.",
                     ),
-                    "contralateral benign biopsy": (
-                        "A biopsy of the {other} breast {years} years ago was benign.",
-                    ),
+                    "contralateral benign biopsy": ("A biopsy of the {other} breast {years} years ago was benign.",),
                     "always": ("The {other} breast is unremarkable.",),
                 },
             ),
@@ -151,11 +149,12 @@ CLINIC = Style(
         "er": {"positive": "+", "negative": "-"},
         "her2": {"positive": "+", "negative": "-"},
         "histology": {
-            "ductal carcinoma": "invasive ductal carcinoma", "lobular carcinoma": "invasive lobular carcinoma",
+            "ductal carcinoma": "invasive ductal carcinoma",
+            "lobular carcinoma": "invasive lobular carcinoma",
             "mucinous carcinoma": "mucinous carcinoma",
             "mixed ductal and lobular carcinoma": "carcinoma of mixed ductal and lobular type",
         },
-    },  # fmt: skip
+    },
     shuffle=(2, 3),
     blocks=(
         (
@@ -165,7 +164,7 @@ CLINIC = Style(
                 facts=("age", "side", "site"),
             ),
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": ("PMH: ablation of the other breast {years} yrs ago, appendectomy.",),
                     "contralateral lumpectomy": ("PMH: {other} breast cancer {year}, excised; cholecystectomy.",),
@@ -240,8 +239,10 @@ CLINIC = Style(
                 chance=0.8,
             ),
             always(
-                "CT chest and abdomen without metastases.", "Echo normal, liver ultrasound without lesions.",
-                "Blood count and creatinine are normal.", chance=0.7,
+                "CT chest and abdomen without metastases.",
+                "Echo normal, liver ultrasound without lesions.",
+                "Blood count and creatinine are normal.",
+                chance=0.7,
             ),
         ),
         (

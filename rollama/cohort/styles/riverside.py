@@ -11,16 +11,21 @@ RECORD = Style(
         "side": {"left": "Lt", "right": "Rt"},
         "other": {"left": "Lt", "right": "Rt"},
         "site": {
-            "upper outer quadrant": "UOQ", "lower outer quadrant": "LOQ", "upper inner quadrant": "UIQ",
-            "lower inner quadrant": "LIQ", "central area": "central",
+            "upper outer quadrant": "UOQ",
+            "lower outer quadrant": "LOQ",
+            "upper inner quadrant": "UIQ",
+            "lower inner quadrant": "LIQ",
+            "central area": "central",
         },
         "histology": {
-            "ductal carcinoma": "IDC", "lobular carcinoma": "ILC", "mucinous carcinoma": "mucinous ca",
+            "ductal carcinoma": "IDC",
+            "lobular carcinoma": "ILC",
+            "mucinous carcinoma": "mucinous ca",
             "mixed ductal and lobular carcinoma": "mixed IDC/ILC",
         },
         "er": {"positive": "pos", "negative": "neg"},
         "her2": {"positive": "pos", "negative": "neg"},
-    },  # fmt: skip
+    },
     shuffle=(1, 2, 3),
     blocks=(
         (
@@ -76,7 +81,7 @@ RECORD = Style(
         ),
         (
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": ("Hx: {other} TM {year}, NED.",),
                     "contralateral lumpectomy": ("Hx: {other} BCS {year}, NED.",),
@@ -109,8 +114,10 @@ RECORD = Style(
 
 DICTATION = Style(
     name="dictation",
-    words={"er": {"positive": "strongly positive", "negative": "negative"},
-           "site": {"central area": "retroareolar area"}},
+    words={
+        "er": {"positive": "strongly positive", "negative": "negative"},
+        "site": {"central area": "retroareolar area"},
+    },
     shuffle=(2, 3, 4),
     blocks=(
         (
@@ -195,7 +202,9 @@ DICTATION = Style(
                 "On the slides a {histology}, grade {grade}.",
                 facts=("histology", "grade"),
             ),
-            always("It measured {size} millimeters which makes it {t}.", "Measured {cm} cm so {t}.", facts=("t_stage",)),
+            always(
+                "It measured {size} millimeters which makes it {t}.", "Measured {cm} cm so {t}.", facts=("t_stage",)
+            ),
             always(
                 "The tightest margin is {margin} millimeters.",
                 "Margin wise we have {margin} millimeters.",
@@ -212,10 +221,12 @@ DICTATION = Style(
         ),
         (
             Slot(
-                (),
+                ("contralateral",),
                 {
                     "contralateral mastectomy": ("On the {other} she had her breast taken off back in {year}.",),
-                    "contralateral lumpectomy": ("On the {other} she had a small lump cut out back in {year}, also cancer.",),
+                    "contralateral lumpectomy": (
+                        "On the {other} she had a small lump cut out back in {year}, also cancer.",
+                    ),
                     "contralateral benign biopsy": ("They once biopsied the {other} one, that was nothing.",),
                     "always": ("The {other} one is fine.",),
                 },

@@ -1,0 +1,122 @@
+"""The main job from nothing to a report: cohort, S, P, SEG++ and its plan-blind twin, evaluation, chain, report.html.
+
+Every phase first looks whether its result is already there and made from the same configuration and data; so a second
+run reuses what is valid and an interrupted one goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rollama.core.files import read_json
+from rollama.core.manifest import run_manifest
+from rollama.data.case import Case, Split
+from rollama.data.dataset import Dataset, open_dataset
+from rollama.presets import Preset
+
+if TYPE_CHECKING:
+    from rollama.evaluation.report import Example
+
+EXAMPLES = {Split.EXTERNAL: 3, Split.TEST: 1}
+"""Held-out patients that go through the chain and into the report, by split."""
+
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the parts of a workspace live."""
+
+    root: Path
+
+    @property
+    def cohort(self) -> Path:
+        """The data set."""
+        return self.root / "cohort"
+
+    @property
+    def models(self) -> Path:
+        """One artefact folder a model."""
+        return self.root / "models"
+
+    @property
+    def evaluation(self) -> Path:
+        """evaluation.json and per-case files."""
+        return self.root / "evaluation"
+
+    @property
+    def predictions(self) -> Path:
+        """One folder a patient, as `rollama predict` writes it."""
+        return self.root / "predictions"
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return self.root / "report.html"
+
+
+def example_cases(dataset: Dataset) -> list[Case]:
+    """The held-out patients to show: the first of each split that have a target, and one without if there is one."""
+    chosen: list[Case] = []
+    for split, count in EXAMPLES.items():
+        cases = dataset.select(split)
+        chosen += [case for case in cases if case.plan and case.plan.has_target][:count]
+    without = [case for case in dataset.select(Split.EXTERNAL) if case.plan and not case.plan.has_target]
+    return chosen + without[:1]
+
+
+def predict_examples(folders: Folders, tick: Tick) -> list[Example]:
+    """Run the whole chain on the example patients and write their result folders; reuses folders of the same models."""
+    from rollama.chain.outputs import write_outputs
+    from rollama.chain.run import Chain
+    from rollama.data.volumes import read_ct, read_mask
+    from rollama.evaluation.report import Example
+    from rollama.training.artefact import artefact_hash
+
+    dataset = open_dataset(folders.cohort, check_volumes=False)
+    cases = example_cases(dataset)
+    wanted = {name: artefact_hash(folders.models / name) for name in ("s", "p", "seg")}
+    chain: Chain | None = None
+    examples = []
+    for done, case in enumerate(cases):
+        tick(done, len(cases))
+        out = folders.predictions / case.case_id
+        volume = read_ct(case.image)
+        if not _is_current(out, wanted):
+            chain = chain or Chain.load(folders.models)
+            write_outputs(chain.run(volume, note=case.note), volume, out)
+        examples.append(
+            Example(
+                case=case,
+                volume=volume,
+                target=read_mask(case.target, volume),
+                predicted=read_mask(out / "target.nii.gz", volume),
+                summary=(out / "summary.txt").read_text(encoding="utf-8").strip(),
+                plan_text=(out / "plan.txt").read_text(encoding="utf-8").strip(),
+            )
+        )
+    tick(len(cases), len(cases))
+    return examples
+
+
+def build_report(folders: Folders, preset: Preset, runs: dict[str, Path], examples: list[Example], seconds: dict[str, float]) -> Path:
+    """Write report.html from the evaluation, the learning curves and the example patients."""
+    from rollama.evaluation.report import write_report
+
+    provenance: dict[str, Any] = run_manifest(
+        "demo",
+        preset.model_dump(mode="json"),
+        preset.digest(),
+        data=read_json(folders.cohort / "dataset.json")["content_hash"],
+        seconds={name: round(value, 1) for name, value in seconds.items()},
+    )
+    curves = {name: run / "metrics.jsonl" for name, run in runs.items()}
+    return write_report(folders.root, read_json(folders.evaluation / "evaluation.json"), curves, examples, provenance)
+
+
+def _is_current(out: Path, wanted: dict[str, str]) -> bool:
+    manifest = out / "manifest.json"
+    return manifest.is_file() and read_json(manifest).get("models") == wanted

@@ -1,0 +1,1 @@
+"""The whole way for one patient: note + CT -> summary -> plan -> target, and the files it leaves."""

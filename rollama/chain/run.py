@@ -1,0 +1,224 @@
+"""One patient through S, P and SEG, the same way on the command line and behind the endpoint.
+
+`chain_steps` is the only place that knows the order of the models and the rules between them. It is a generator that
+does no work itself: it asks for a text or a mask and is sent the answer. `Chain.run` answers with the models in this
+process, the endpoint with calls to its deployments, so the two cannot drift apart.
+
+Rules: a generated plan that does not parse is kept as text, still guides the segmentation and is flagged. A plan
+without a target gives an empty mask and the network does not run. A target on the other side than the plan's is kept
+and flagged: a reader decides, not this program.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rollama.chain.inputs import PlanSource, Request, make_request
+from rollama.core.errors import CheckpointError, DataError
+from rollama.core.registry import Task
+from rollama.data.plan import Plan, Side, parse_plan
+from rollama.data.volumes import Mask, Volume
+
+TEXT_FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
+SEGMENTATION_FOLDER = "seg"
+NEEDED = {
+    PlanSource.NOTE: (Task.SUMMARY, Task.PLAN),
+    PlanSource.SUMMARY: (Task.PLAN,),
+    PlanSource.GIVEN: (),
+}
+"""The text models that a request needs."""
+Progress = Callable[[str, int, int], None]
+"""Called with the stage (`summary`, `plan`, `target`), steps done and steps in all."""
+
+
+class Answer(Protocol):
+    """What a text model returns for one input (`rollama.text.generate.Generation`)."""
+
+    @property
+    def text(self) -> str:
+        """The generated text."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model ended it (else it was cut at the length limit)."""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """A step: write the answer of `task` to `text`; send back an `Answer`."""
+
+    task: Task
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A step: outline the target of `plan_text`; send back a mask (uint8) on the CT's own grid."""
+
+    plan_text: str = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ChainResult:
+    """What the chain found for one patient. `plan is None`: the generated text does not parse; timings in seconds."""
+
+    summary: str | None = field(repr=False)
+    plan_text: str = field(repr=False)
+    plan: Plan | None
+    source: PlanSource
+    mask: Mask = field(repr=False)
+    timings: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+def chain_steps(
+    request: Request, volume: Volume, models: Mapping[str, str]
+) -> Generator[Generate | Segment, Any, ChainResult]:
+    """The steps for one patient, in order; returns the result.
+
+    Args:
+        request: checked text.
+        volume: the CT on its own grid.
+        models: artefact hash of each model, for the record.
+
+    Raises:
+        DataError: a mask of another shape than the CT's is sent in.
+    """
+    timings: dict[str, float] = {}
+    warnings: list[str] = []
+    summary = request.text if request.source is PlanSource.SUMMARY else None
+    plan_text, plan = request.text, request.plan
+    for task in NEEDED[request.source]:
+        started = time.perf_counter()
+        answer: Answer = yield Generate(task, request.text if summary is None else summary)
+        stage = task.name.lower()
+        timings[stage] = round(time.perf_counter() - started, 3)
+        if not answer.finished:
+            warnings.append(f"the {stage} was cut off at the length limit")
+        if not answer.text.strip():
+            raise DataError(f"the {stage} came out empty; check the model and the input")
+        if task is Task.SUMMARY:
+            summary = answer.text
+        else:
+            plan_text = answer.text
+    if plan is None:
+        try:
+            plan = parse_plan(plan_text)
+        except DataError:
+            warnings.append("the generated plan does not parse; its text guided the segmentation as it is")
+    if plan is not None and not plan.has_target:
+        mask = np.zeros(volume.shape, dtype=np.uint8)
+        warnings.append("the plan has no target: the mask is empty and the network was not run")
+    else:
+        started = time.perf_counter()
+        mask = yield Segment(plan_text)
+        timings["target"] = round(time.perf_counter() - started, 3)
+        if mask.shape != volume.shape:
+            raise DataError(f"target of shape {mask.shape} is not on the CT's grid {volume.shape}")
+        if not mask.any():
+            warnings.append("the target is empty although the plan does not say so")
+        elif plan is not None and side_of(mask, volume) is not plan.side:
+            warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
+    return ChainResult(summary, plan_text, plan, request.source, mask, timings, tuple(warnings), dict(models))
+
+
+def side_of(mask: Mask, volume: Volume) -> Side:
+    """The patient's side on which a mask lies: its centre against the middle of the body (voxels above -400 HU).
+
+    A rough check that shares nothing with the models; bilateral masks get the side of their larger part.
+    """
+    steps = [max(1, size // 64) for size in volume.shape]  # a few thousand samples say where the middle is
+    body = np.argwhere(volume.array[:: steps[0], :: steps[1], :: steps[2]] > -400) * steps
+    middle = body.mean(axis=0) if body.size else (np.asarray(volume.shape) - 1) / 2
+    counts = [mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in range(3)]
+    centre = np.array([(count * np.arange(count.size)).sum() / max(1, count.sum()) for count in counts])
+    return Side.LEFT if float(volume.affine[0, :3] @ (centre - middle)) < 0 else Side.RIGHT  # RAS+: right is positive
+
+
+class Chain:
+    """The models of one release, in this process."""
+
+    def __init__(self, text: Any, segmentation: Any, models: Mapping[str, str] | None = None) -> None:
+        """Take a `TextModel` (None when no text is to be generated), a `SegmentationModel` and their hashes."""
+        self.text = text
+        self.segmentation = segmentation
+        self.models = dict(models or {})
+
+    @classmethod
+    def load(cls, models: Path, source: PlanSource = PlanSource.NOTE) -> Chain:
+        """Load what requests of one kind need from `models/{s,p,seg}`.
+
+        Raises:
+            CheckpointError: a model is missing, damaged or does not fit the others.
+        """
+        from rollama.segmentation.predict import SegmentationModel
+
+        folders = model_folders(models, source)
+        text = None
+        if NEEDED[source]:
+            from rollama.text.generate import TextModel
+
+            text = TextModel.load({task: models / TEXT_FOLDERS[task] for task in NEEDED[source]})
+        return cls(text, SegmentationModel.load(models / SEGMENTATION_FOLDER), hash_models(folders))
+
+    def run(
+        self,
+        ct: Volume,
+        note: str | None = None,
+        summary: str | None = None,
+        plan_text: str | None = None,
+        progress: Progress | None = None,
+    ) -> ChainResult:
+        """Run the chain on one patient; give exactly one of the texts.
+
+        Raises:
+            DataError: the text is not usable (see `make_request`) or longer than the model's context.
+        """
+        return self.answer(make_request(note, summary, plan_text), ct, progress)
+
+    def answer(self, request: Request, ct: Volume, progress: Progress | None = None) -> ChainResult:
+        """Run the chain on a request that is already checked."""
+        steps = chain_steps(request, ct, self.models)
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                result: ChainResult = end.value
+                return result
+            if isinstance(step, Segment):
+                stage = progress and partial(progress, "target")
+                answer = self.segmentation.predict(ct, step.plan_text, progress=stage)
+            elif self.text is None:
+                raise CheckpointError(f"the request needs model {step.task.value!r}, which was not loaded")
+            else:
+                stage = progress and partial(progress, step.task.name.lower())
+                (answer,) = self.text.generate(step.task, [step.text], progress=stage)
+
+
+def model_folders(models: Path, source: PlanSource = PlanSource.NOTE) -> dict[str, Path]:
+    """The artefact folders that requests of one kind need, by model name.
+
+    Raises:
+        CheckpointError: one is missing.
+    """
+    names = [*(TEXT_FOLDERS[task] for task in NEEDED[source]), SEGMENTATION_FOLDER]
+    for name in names:
+        if not (models / name).is_dir():
+            raise CheckpointError(f"{models / name}: no such model; train it: 'rollama train {name}' or 'make demo'")
+    return {name: models / name for name in names}
+
+
+def hash_models(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Identity of each artefact."""
+    from rollama.training.artefact import artefact_hash
+
+    return {name: artefact_hash(folder) for name, folder in folders.items()}

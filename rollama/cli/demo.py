@@ -1,0 +1,84 @@
+"""`rollama demo`: everything once, small, from nothing to a report page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from rollama import RESEARCH_ONLY
+from rollama.cli.options import SET
+
+BLIND = "seg-vision"
+
+
+def demo(
+    preset: str = typer.Option("demo", "--preset", help="Bundled preset or a .yaml file."),
+    overrides: list[str] = SET,
+    workspace: Path = typer.Option(None, "--workspace", help="Folder for everything. Default: runs/<preset>."),
+) -> None:
+    """Make a cohort, train S, P and SEG++ on local Ray, evaluate them, and write one report.html.
+
+    About 15 minutes on two cores. A second run reuses what is valid; an interrupted one goes on where it was.
+    """
+    from rollama.presets import load_preset
+
+    chosen = load_preset(preset, overrides)
+    console = Console(stderr=True)
+    console.print(f"[bold]rollama demo[/] - synthetic patients. {RESEARCH_ONLY}.", highlight=False)
+    started = time.monotonic()
+    report = run_demo(chosen, workspace or Path("runs") / chosen.name, console)
+    console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; open [bold]{report}[/]", highlight=False)
+
+
+def run_demo(preset: Any, root: Path, console: Console) -> Path:
+    """The demo's phases in order; returns the report's path."""
+    from ray_jobs.demo import Folders, build_report, predict_examples
+    from rollama.cli.cohort import make_once
+    from rollama.cli.evaluate import evaluate_models, print_results
+    from rollama.cli.progress import Itinerary, bar
+    from rollama.cli.train import What, run_folder, train_model
+    from rollama.core.registry import SegMethod
+    from rollama.data.dataset import open_dataset
+    from rollama.language.base import base_folder
+
+    folders = Folders(root)
+    blind = preset.updated(segmentation=preset.segmentation.updated(method=SegMethod.VISION))
+    expected = {key: float(value) for key, value in preset.expected_seconds.items()}
+    trip = Itinerary({name: expected.get(name, 30.0) for name in PHASES}, console)
+    trip.announce()
+    with trip.phase("base language model"):
+        for base in {preset.s.base, preset.p.base, preset.segmentation.encoder}:
+            base_folder(base)
+    with trip.phase("cohort"):
+        make_once(folders.cohort, preset.cohort)
+        open_dataset(folders.cohort)
+    models = {"s": (What.S, preset), "p": (What.P, preset), "seg": (What.SEG, preset), BLIND: (What.SEG, blind)}
+    for name, (what, configuration) in models.items():
+        with trip.phase(f"train {name}"):
+            train_model(what, configuration, folders.cohort, root, name, console)
+    with trip.phase("evaluation"):
+        results = evaluate_models(root, folders.cohort, folders.evaluation, None, True, console)
+    with trip.phase("chain on held-out patients"), bar("predicting", 1, console) as update:
+        examples = predict_examples(folders, update)
+    runs = {name: run_folder(what, configuration, folders.cohort, root, name) for name, (what, configuration) in models.items()}
+    with trip.phase("report"):
+        report = build_report(folders, preset, runs, examples, trip.spent)
+    print_results(results, Console())
+    return report
+
+
+PHASES = (
+    "base language model",
+    "cohort",
+    "train s",
+    "train p",
+    "train seg",
+    f"train {BLIND}",
+    "evaluation",
+    "chain on held-out patients",
+    "report",
+)

@@ -1,0 +1,60 @@
+"""Plan-field accuracy: is the generated plan the right plan, field by field?
+
+ROUGE hardly sees "left" in place of "right". The fields are compared after the strict parse; text that does not parse
+is wrong in every field (nothing is guessed from it) and counted as `unparsed`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from rollama.core.errors import DataError
+from rollama.data.plan import Plan, parse_plan
+
+GETTERS: dict[str, Callable[[Plan], Any]] = {
+    "side": lambda plan: plan.side,
+    "surgery": lambda plan: plan.surgery,
+    "volumes": lambda plan: plan.volume,
+    "levels": lambda plan: plan.levels,
+    "boost": lambda plan: plan.boost,
+    "dose": lambda plan: plan.dose.gy if plan.dose else None,
+    "fractions": lambda plan: plan.dose.fractions if plan.dose else None,
+    "technique": lambda plan: plan.technique,
+}
+KEY_FIELDS = ("side", "volumes", "levels", "dose", "fractions")
+"""The fields whose mean is the headline figure `fields_mean`."""
+METRICS = (*GETTERS, "fields_mean", "fields_all", "unparsed")
+
+
+def read_generated(text: str) -> Plan | None:
+    """The plan in generated text, or None when it is not exactly of the plan's form."""
+    try:
+        return parse_plan(text, "generated plan")
+    except DataError:
+        return None
+
+
+def compare_plans(reference: Plan | None, generated: Plan | None) -> dict[str, float]:
+    """1 for each field that is right, 0 for each that is wrong.
+
+    Args:
+        reference: the true plan; None (its text does not parse) gives NaN for every field: excluded and counted.
+        generated: the plan read from the generated text; None is wrong in every field.
+
+    Returns:
+        The keys of `METRICS`: the fields; their mean over `KEY_FIELDS`; whether all fields are right; `unparsed`.
+    """
+    if reference is None:
+        return {**dict.fromkeys(METRICS, math.nan), "unparsed": float(generated is None)}
+    right = {
+        name: float(generated is not None and getter(generated) == getter(reference))
+        for name, getter in GETTERS.items()
+    }
+    return {
+        **right,
+        "fields_mean": sum(right[name] for name in KEY_FIELDS) / len(KEY_FIELDS),
+        "fields_all": float(all(right.values())),
+        "unparsed": float(generated is None),
+    }

@@ -1,0 +1,134 @@
+"""Configuration of the plan-guided segmentation network, its training and its inference.
+
+One class holds every choice, so that an artefact's manifest says completely what was trained. The defaults are the
+CPU recipe on the 6 mm grid; the published size (384 x 384 x 128 at 1 x 1 x 3 mm, five stages, a 7B encoder) is the
+same class with other numbers. Imports no torch: the command line reads it for help and checks.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rollama.core.config import StrictModel
+from rollama.core.registry import ImagePosition, SegMethod
+from rollama.training.config import ScaleConfig
+
+Triple = tuple[float, float, float]
+Sizes = tuple[int, int, int]
+
+
+class TextForm(StrEnum):
+    """Which part of a plan the encoder reads.
+
+    `target`: the sentences that decide the target's geometry (side, volumes, nodes, guideline), a third of the tokens;
+    the paper's lineage likewise splits target text from dose. `full`: the plan text as it is. Free text that is not a
+    plan of our form is always read as it is.
+    """
+
+    TARGET = "target"
+    FULL = "full"
+
+
+class TextMode(StrEnum):
+    """What the alignment sees of the encoded text: the hidden state at `<SEG>` for each prompt."""
+
+    SEG_TOKEN = "seg_token"
+
+
+class NoiseScale(StrEnum):
+    """Noise magnitude: `LC` is NEFTune's alpha/sqrt(L*C), `C` the authors' code, alpha/sqrt(C), sqrt(L) times larger."""
+
+    LC = "LC"
+    C = "C"
+
+
+class SegConfig(StrictModel):
+    """Everything that decides a segmentation model."""
+
+    method: SegMethod = SegMethod.CESEG
+    seed: int = Field(0, ge=0)
+
+    encoder: str = Field("smollm2", description="frozen text encoder: smollm2, tiny, a folder or a hub id")
+    allow_download: bool = False
+    encoder_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    text_form: TextForm = TextForm.TARGET
+    text_mode: TextMode = TextMode.SEG_TOKEN
+    max_text_tokens: int = Field(120, ge=8, description="longest plan text in tokens; longer is an error, never cut")
+    prompts: int = Field(2, ge=1, description="learnable prompts, each a row of its own through the encoder")
+    prompt_tokens: int = Field(8, ge=1, description="length of a learnable prompt")
+    prompt_every: int = Field(1, ge=1, description="prompts get gradients (and R is computed) every n-th step only")
+    noise_alpha: float = Field(10.0, ge=0)
+    noise_scale: NoiseScale = NoiseScale.LC
+    consistency_weight: float = Field(1.0, ge=0)
+
+    image_position: ImagePosition = ImagePosition.COORDINATES
+    position_scale: float = Field(100.0, gt=0, description="mm that count as 1 in the network's coordinates")
+    position_frequencies: int = Field(3, ge=0, description="octaves of sine and cosine beside the linear coordinate")
+    position_jitter: float = Field(6.0, ge=0, description="standard deviation in mm by which training moves the origin")
+
+    channels: tuple[int, ...] = Field((16, 32, 64, 128), min_length=2, description="channels of each stage")
+    strides: tuple[int, ...] = Field((2, 2, 2, 2), min_length=2, description="stride of each stage's first convolution")
+    alignment_depth: int = Field(2, ge=1)
+    alignment_heads: int = Field(4, ge=1)
+    activation_checkpointing: bool = Field(False, description="recompute the alignment in the backward pass")
+
+    patch: Sizes = (80, 64, 48)
+    spacing: Triple = (6.0, 6.0, 6.0)
+    hu_range: tuple[float, float] = (-1000.0, 1000.0)
+    positive_crops: float = Field(0.9, ge=0, le=1, description="share of crops centred on target, if a volume is larger")
+
+    flip_probability: float = Field(0.5, ge=0, le=1, description="left-right flip; the plan's side is flipped with it")
+    scale_factor: float = Field(0.1, ge=0, lt=1)
+    scale_probability: float = Field(0.3, ge=0, le=1)
+    shift_offset: float = Field(0.05, ge=0, lt=1, description="in units of the scaled intensity, 1 = the HU range")
+    shift_probability: float = Field(0.3, ge=0, le=1)
+    noise_std: float = Field(0.02, ge=0, description="largest standard deviation of added image noise")
+    noise_probability: float = Field(0.3, ge=0, le=1)
+
+    batch: int = Field(2, ge=1, description="cases of an optimizer step, all workers together")
+    micro_batch: int = Field(1, ge=1, description="cases in one forward pass of one worker")
+    steps: int = Field(600, ge=1)
+    lr: float = Field(3e-3, gt=0)
+    prompt_lr_factor: float = Field(1.0, gt=0, description="learning rate of the prompts over that of the network")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(1e-5, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of all gradients together")
+    dice_smooth: float = Field(10.0, gt=0, description="voxels added to numerator and denominator of the soft Dice")
+    amp: Literal["none", "bfloat16"] = "bfloat16"
+
+    overlap: float = Field(0.5, ge=0, lt=1)
+    sw_batch: int = Field(1, ge=1)
+    window_slack: float = Field(1.3, ge=1, description="a volume up to this much larger than the patch is one window")
+
+    scale: ScaleConfig = ScaleConfig()
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether there is a text encoder at all."""
+        return self.method is not SegMethod.VISION
+
+    @property
+    def stride(self) -> int:
+        """Total downsampling; every axis of a window is a multiple of it."""
+        total = 1
+        for value in self.strides:
+            total *= value
+        return total
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.channels) != len(self.strides):
+            raise ValueError(f"channels and strides need one value a stage, found {len(self.channels)} and {len(self.strides)}")
+        if self.strides[0] not in (1, 2) or set(self.strides[1:]) - {2}:
+            raise ValueError(f"strides must be 2, only the first may be 1, found {self.strides}")
+        for value in self.channels:
+            if value % (2 * self.alignment_heads):
+                raise ValueError(f"channels must be multiples of 2 * alignment_heads = {2 * self.alignment_heads}, found {value}")
+        if any(size % self.stride for size in self.patch):
+            raise ValueError(f"patch must be a multiple of the total stride {self.stride} along each axis, found {self.patch}")
+        if min(self.spacing) <= 0 or self.hu_range[0] >= self.hu_range[1]:
+            raise ValueError("spacing must be positive and hu_range ascending")
+        return self

@@ -1,0 +1,224 @@
+"""The plan-guided residual 3D U-Net: image stages aligned with a plan's text embedding.
+
+A CT shows two breasts; only the plan says which to treat. Each encoder stage's features therefore meet the plan's
+embedding in a two-way cross-attention before they go into the decoder (arXiv 2311.15876; the network of LLMSeg,
+arXiv 2311.01908). Convolutions and an alignment without positions tell left from right by asymmetry at best, so image
+features carry patient coordinates (`image_position: coordinates`); `none` is the published form.
+
+Differences from the published network, on purpose: the last token-to-image attention, whose result is thrown away, is
+left out (every weight gets a gradient, DDP needs no search for unused ones); with `strides[0] = 1` there is a
+full-resolution stage.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from monai.networks.blocks.dynunet_block import UnetResBlock
+from monai.networks.blocks.unetr_block import UnetrUpBlock
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from rollama.core.registry import ImagePosition
+from rollama.segmentation.config import SegConfig
+from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatures
+
+
+@dataclass
+class SegBatch:
+    """One micro-batch.
+
+    Attributes:
+        image: (B,1,x,y,z) float32, HU scaled to about [0,1].
+        target: (B,1,x,y,z) float32, 0 or 1.
+        origin: (B,3) mm, centre of voxel (0,0,0) relative to the patient's centre.
+        plan: tokenised plans, or None for the vision-only network.
+        weight: (B,) share of each case in the global mean; 0 for cases that only pad a rank's share.
+        learn_prompts: whether this step's gradients reach the prompts.
+        last: whether it is the step's last micro-batch on this rank (gradients are exchanged then).
+    """
+
+    image: torch.Tensor
+    target: torch.Tensor
+    origin: torch.Tensor
+    plan: PlanTokens | None
+    weight: torch.Tensor
+    learn_prompts: bool = True
+    last: bool = True
+
+
+class SegOutput(NamedTuple):
+    """Logits (B,1,x,y,z) and, with text, the embeddings that led to them."""
+
+    logits: torch.Tensor
+    text: TextFeatures | None
+
+
+class Attention(nn.Module):
+    """Multi-head attention with an inner width below the model's (SAM's form)."""
+
+    def __init__(self, width: int, inner: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v = (nn.Linear(width, inner) for _ in range(3))
+        self.out = nn.Linear(inner, width)
+
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """(B,M,C) from queries (B,M,C), keys and values (B,N,C). Cost and memory grow with M*N."""
+        q, k, v = self._split(self.q(query)), self._split(self.k(key)), self._split(self.v(value))
+        # Written out: with 2 text tokens on one side the fused kernels are slower, or copy the long side.
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+        mixed = (weights @ v).transpose(1, 2).flatten(2)
+        result: torch.Tensor = self.out(mixed)
+        return result
+
+    def _split(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class TwoWayBlock(nn.Module):
+    """Text self-attention, text-to-image attention, MLP, image-to-text attention, each with residual and LayerNorm."""
+
+    def __init__(self, width: int, heads: int, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.self_attention = Attention(width, width, heads)
+        self.to_image = Attention(width, width // 2, heads)
+        self.to_text = Attention(width, width // 2, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
+
+    def forward(
+        self, text: torch.Tensor, image: torch.Tensor, text_pe: torch.Tensor, image_pe: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Update text (B,P,C) and image tokens (B,N,C); `*_pe` are added to queries and keys."""
+        if self.first:  # the text tokens are their own positional encoding; no residual yet
+            text = self.self_attention(text, text, text)
+        else:
+            query = text + text_pe
+            text = text + self.self_attention(query, query, text)
+        text = self.norms[0](text)
+        key = image if image_pe is None else image + image_pe
+        text = self.norms[1](text + self.to_image(text + text_pe, key, image))
+        text = self.norms[2](text + self.mlp(text))
+        image = self.norms[3](image + self.to_text(key, text + text_pe, text))
+        return text, image
+
+
+class Alignment(nn.Module):
+    """Aligns one stage's image features with the plan: projection of the text, then `depth` two-way blocks."""
+
+    def __init__(self, width: int, text_width: int, depth: int, heads: int, recompute: bool) -> None:
+        super().__init__()
+        self.recompute = recompute
+        self.project = nn.Linear(text_width, width)
+        self.blocks = nn.ModuleList(TwoWayBlock(width, heads, index == 0) for index in range(depth))
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor, position: torch.Tensor | None) -> torch.Tensor:
+        """Image features (B,C,x,y,z), text (B,P,H), position features (B,N,C) -> features of the image's shape."""
+        tokens = image.flatten(2).transpose(1, 2)
+        projected = self.project(text)
+        words = projected
+        for block in self.blocks:
+            if self.recompute and self.training:
+                words, tokens = checkpoint(block, words, tokens, projected, position, use_reentrant=False)
+            else:
+                words, tokens = block(words, tokens, projected, position)
+        return tokens.transpose(1, 2).unflatten(2, image.shape[2:])
+
+
+class Coordinates(nn.Module):
+    """Patient coordinates of every feature of a stage: linear terms and sines, projected to the stage's width."""
+
+    def __init__(self, width: int, config: SegConfig, stride: int) -> None:
+        super().__init__()
+        self.scale, self.frequencies, self.stride = config.position_scale, config.position_frequencies, stride
+        self.spacing = config.spacing
+        self.project = nn.Linear(3 * (1 + 2 * self.frequencies), width)
+
+    def forward(self, origin: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """(B,C,x,y,z) for features of spatial `shape` whose voxel (0,0,0) lies at `origin` (B,3) mm.
+
+        Sines of separate axes: each axis is projected by itself and the three are added, so that a large grid costs
+        one addition and not a tensor of all raw features.
+        """
+        parts = []
+        for axis, size in enumerate(shape):
+            step = self.stride * self.spacing[axis]
+            mm = origin[:, axis, None] + step * torch.arange(size, device=origin.device, dtype=torch.float32)
+            value = mm / self.scale
+            waves = [value]
+            for octave in range(self.frequencies):
+                waves += [torch.sin(value * math.pi * 2.0**octave), torch.cos(value * math.pi * 2.0**octave)]
+            columns = slice(axis * len(waves), (axis + 1) * len(waves))
+            part = torch.stack(waves, -1) @ self.project.weight[:, columns].float().T  # (B, size, C)
+            view = [origin.shape[0], part.shape[-1], 1, 1, 1]
+            view[2 + axis] = size
+            parts.append(part.transpose(1, 2).reshape(view))
+        return parts[0] + parts[1] + parts[2] + self.project.bias[:, None, None, None]
+
+
+class SegmentationNet(nn.Module):
+    """Image stages, alignment, decoder; plus the learnable prompts in `text_encoder`."""
+
+    def __init__(self, config: SegConfig, text_encoder: TextEncoder | None) -> None:
+        super().__init__()
+        self.config = config
+        self.text_encoder = text_encoder
+        channels, strides = config.channels, config.strides
+        norm = ("instance", {"affine": True})
+        inputs = (1, *channels[:-1])
+        self.stages = nn.ModuleList(
+            UnetResBlock(3, before, after, 3, stride, norm)
+            for before, after, stride in zip(inputs, channels, strides, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            UnetrUpBlock(3, channels[i], channels[i - 1], 3, 2, norm, res_block=True) for i in range(len(channels) - 1, 0, -1)
+        )
+        self.head = nn.ConvTranspose3d(channels[0], 1, 2, 2) if strides[0] == 2 else nn.Conv3d(channels[0], 1, 1)
+        totals = [math.prod(strides[: i + 1]) for i in range(len(strides))]
+        self.positions: nn.ModuleList | None = None
+        if config.image_position is ImagePosition.COORDINATES:
+            self.positions = nn.ModuleList(Coordinates(c, config, s) for c, s in zip(channels, totals, strict=True))
+        self.alignments: nn.ModuleList | None = None
+        if text_encoder is not None:
+            depth, heads, again = config.alignment_depth, config.alignment_heads, config.activation_checkpointing
+            self.alignments = nn.ModuleList(Alignment(c, text_encoder.width, depth, heads, again) for c in channels)
+
+    def forward(self, batch: SegBatch, clean: bool = False) -> SegOutput:
+        """Logits for a batch; encodes its plans first. `clean` also encodes them without noise (CESEG)."""
+        if self.text_encoder is None or batch.plan is None:
+            return SegOutput(self.segment(batch.image, batch.origin, None), None)
+        text = self.text_encoder(batch.plan, clean=clean, learn=batch.learn_prompts)
+        return SegOutput(self.segment(batch.image, batch.origin, text.used), text)
+
+    def segment(self, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
+        """Logits (B,1,x,y,z) from image (B,1,x,y,z), origin (B,3) in mm and text (B,P,H) (None: vision only)."""
+        features = []
+        current = image
+        for index, stage in enumerate(self.stages):
+            current = stage(current)
+            features.append(self._align(index, current, origin, text))
+        current = features[-1]
+        for block, skip in zip(self.decoder, features[-2::-1], strict=True):
+            current = block(current, skip)
+        result: torch.Tensor = self.head(current)
+        return result
+
+    def _align(
+        self, index: int, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None
+    ) -> torch.Tensor:
+        position = None
+        if self.positions is not None:
+            position = self.positions[index](origin, image.shape[2:])
+            image = image + position
+        if self.alignments is None:
+            return image
+        if text is None:
+            raise ValueError("a text-guided network needs the plan's embedding")
+        encoding = None if position is None else position.flatten(2).transpose(1, 2)
+        result: torch.Tensor = self.alignments[index](image, text, encoding)
+        return result

@@ -1,0 +1,175 @@
+"""The frozen language model that reads a plan, with learnable prompts in front of the text.
+
+Input of a row: `[BOS][prompt][plan text][<SEG>]`; output: the last hidden state at `<SEG>`, where a causal model has
+seen everything. The language model never changes; gradients flow through it into the prompts (prompt tuning). It is
+deliberately no sub-module: it is neither saved, nor broadcast by DDP, nor counted as trained.
+
+It is also the largest cost of a training step on a CPU, so equal plans of a batch are encoded once, the clean pass
+keeps no graph, and steps without `learn` keep none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from rollama.core.errors import DataError
+from rollama.core.seeding import derive_seed
+from rollama.data.plan import Plan, render_plan
+from rollama.language.base import seg_token_id
+from rollama.segmentation.config import SegConfig, TextForm
+from rollama.segmentation.noise import plan_noise
+
+TARGET_SENTENCES = ("Side", "Volumes", "Nodes", "Guideline")
+
+
+def encoder_text(plan: Plan | None, plan_text: str, form: TextForm) -> str:
+    """The words of a plan that the encoder reads; free text (`plan is None`) as it is."""
+    if plan is None:
+        return plan_text.strip()
+    text = render_plan(plan)
+    if form is TextForm.FULL:
+        return text
+    # Sentences end in ". " or at the end; decimals ("40.05") are not followed by a blank.
+    sentences = text.rstrip(".").split(". ")
+    return " ".join(f"{sentence}." for sentence in sentences if sentence.partition(":")[0] in TARGET_SENTENCES)
+
+
+@dataclass
+class PlanTokens:
+    """Tokenised plans: `ids` (B,L) int64, right-padded, plan tokens only; `lengths` (B); `noise` (B,L,H) or None."""
+
+    ids: torch.Tensor
+    lengths: torch.Tensor
+    noise: torch.Tensor | None = None
+
+
+class TextFeatures(NamedTuple):
+    """`used` (B,P,H): what the network gets (noisy if there is noise); `clean` (B,P,H) without gradient, or None."""
+
+    used: torch.Tensor
+    clean: torch.Tensor | None
+    noise_ratio: torch.Tensor
+    """(B,) root mean square of the noise over that of the plan's embeddings; 0 without noise."""
+
+
+class TextEncoder(nn.Module):
+    """Learnable prompts and a frozen LLaMA-type model."""
+
+    def __init__(self, config: SegConfig, base: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.config, self.tokenizer = config, tokenizer
+        decoder = base.model
+        decoder.requires_grad_(False)
+        decoder.eval()
+        object.__setattr__(self, "decoder", decoder)  # not registered on purpose, see the module docstring
+        self.width = int(base.config.hidden_size)
+        self.seg = seg_token_id(tokenizer) if tokenizer is not None else 0
+        bos = tokenizer.bos_token_id if tokenizer is not None else 1
+        self.bos = int(bos if bos is not None else tokenizer.eos_token_id)
+        table = decoder.embed_tokens.weight
+        prompts = torch.empty(config.prompts, config.prompt_tokens, self.width, device=table.device)
+        if not prompts.is_meta:  # as large as the base's own token embeddings, or the first layers are swamped
+            generator = torch.Generator().manual_seed(derive_seed(config.seed, "prompts"))
+            prompts = torch.randn(prompts.shape, generator=generator) * float(table.float().std())
+        self.prompts = nn.Parameter(prompts)
+
+    decoder: Any
+
+    def tokenize(self, texts: Sequence[str], noise_keys: Sequence[tuple[int | str, ...]] | None = None) -> PlanTokens:
+        """Token ids of plan texts, and their noise when keys are given (one a text).
+
+        Raises:
+            DataError: a text is empty or longer than `max_text_tokens`; it is never cut, a cut plan is another plan.
+        """
+        rows = [self.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+        for row in rows:
+            if not 0 < len(row) <= self.config.max_text_tokens:
+                raise DataError(
+                    f"plan text of {len(row)} tokens; the segmentation model reads 1 to {self.config.max_text_tokens} "
+                    "(max_text_tokens); shorten the text"
+                )
+        lengths = [len(row) for row in rows]
+        ids = torch.full((len(rows), max(lengths)), self.bos, dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+        noise = None
+        if noise_keys is not None:
+            seeds = [derive_seed(*key) for key in noise_keys]
+            noise = plan_noise(lengths, seeds, max(lengths), self.width, self.config.noise_alpha, self.config.noise_scale)
+        return PlanTokens(ids, torch.tensor(lengths), noise)
+
+    def forward(self, plan: PlanTokens, clean: bool = False, learn: bool = True) -> TextFeatures:
+        """Encode plans.
+
+        Args:
+            plan: from `tokenize`; with noise, `used` is noisy.
+            clean: also give the embeddings without noise and without gradient.
+            learn: whether gradients may reach the prompts.
+        """
+        embedded = self.decoder.embed_tokens(plan.ids)
+        reference = None
+        if clean or plan.noise is None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learn and plan.noise is None):
+                unique, inverse = _unique_rows(plan)
+                reference = self._run(embedded[unique], plan.lengths[unique])[inverse]
+        if plan.noise is None:
+            assert reference is not None
+            return TextFeatures(reference, reference.detach() if clean else None, reference.new_zeros(len(plan.ids)))
+        noise = plan.noise.to(embedded.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learn):
+            used = self._run(embedded + noise.to(embedded.dtype), plan.lengths)
+        if not learn and torch.is_grad_enabled():
+            used = used + 0.0 * self.prompts.sum()  # every trained weight takes part in every backward pass (DDP)
+        inside = torch.arange(noise.shape[1], device=noise.device) < plan.lengths.to(noise.device)[:, None]
+        power = (embedded.float().square().mean(-1) * inside).sum(1)
+        ratio = ((noise.square().mean(-1) * inside).sum(1) / power.clamp(min=1e-12)).sqrt()
+        return TextFeatures(used, reference, ratio)
+
+    def _run(self, plan: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Hidden states at `<SEG>`, (B,P,H) float32, from embedded plan tokens (B,L,H)."""
+        rows, total, width = plan.shape
+        count, context = self.config.prompts, self.config.prompt_tokens
+        special = self.decoder.embed_tokens(torch.tensor([self.bos, self.seg], device=plan.device))
+        body = torch.cat([plan, special[1].expand(rows, 1, width)], 1)
+        lengths = lengths.to(plan.device)
+        # <SEG> goes right after each row's own text; what follows it is invisible to it (causal attention).
+        body = torch.where(
+            torch.arange(total + 1, device=plan.device)[None, :, None] == lengths[:, None, None], special[1], body
+        )
+        prompts = self.prompts.to(plan.dtype)
+        inputs = torch.cat(
+            [
+                special[0].expand(rows, count, 1, width),
+                prompts[None].expand(rows, count, context, width),
+                body[:, None].expand(rows, count, total + 1, width),
+            ],
+            dim=2,
+        ).flatten(0, 1)
+        with torch.autocast(plan.device.type, enabled=False):
+            hidden = self.decoder(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        place = (1 + context + lengths).repeat_interleave(count)
+        at_seg = hidden[torch.arange(rows * count, device=plan.device), place]
+        result: torch.Tensor = at_seg.unflatten(0, (rows, count)).float()
+        return result
+
+
+def _unique_rows(plan: PlanTokens) -> tuple[torch.Tensor, torch.Tensor]:
+    """First row of every distinct plan, and each row's place among them."""
+    if plan.ids.is_meta:
+        every = torch.arange(len(plan.ids))
+        return every, every
+    seen: dict[tuple[int, ...], int] = {}
+    first: list[int] = []
+    inverse = []
+    for index, (row, length) in enumerate(zip(plan.ids.tolist(), plan.lengths.tolist(), strict=True)):
+        key = tuple(row[:length])
+        if key not in seen:
+            seen[key] = len(first)
+            first.append(index)
+        inverse.append(seen[key])
+    return torch.tensor(first), torch.tensor(inverse)

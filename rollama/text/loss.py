@@ -1,0 +1,123 @@
+"""Cross-entropy and KL to a clean pass, over answer tokens, without ever storing full-vocabulary logits.
+
+With a vocabulary of 128k the logits of 2,048 tokens take 1 GB in float32, and their gradients as much again. Here the
+head runs on chunks of answer tokens. For each chunk the loss is
+
+    sum_a  -log p_n[y_a]  +  lambda * KL(p_c || p_n)           p_n noisy, p_c clean (constant)
+
+with the closed-form gradient  d/dh = ((1 + lambda) p_n - onehot(y) - lambda p_c) W  with respect to the noisy hidden
+state. When the head is frozen (LoRA), this gradient is computed in the forward pass, chunk by chunk, and nothing but a
+tensor of the hidden states' size is kept. When the head is trained, each chunk is recomputed in the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""(cross-entropy + lambda * KL, cross-entropy, KL), each summed over the answer tokens."""
+
+
+class AnswerHead(nn.Module):
+    """The language-model head applied to answer tokens only, with the loss.
+
+    It holds the head's weight as its own (shared) parameter, so that ZeRO-3, which gathers parameters for the module
+    that owns them, has it gathered here exactly once per pass, however many chunks there are.
+    """
+
+    def __init__(self, weight: nn.Parameter, chunk: int) -> None:
+        super().__init__()
+        self.weight = weight
+        self.chunk = chunk
+
+    def forward(
+        self, hidden: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor | None = None, weight: float = 0.0
+    ) -> Sums:
+        """Sums over the answer.
+
+        Args:
+            hidden: (A, H) last hidden states at the positions that predict the answer.
+            targets: (A,) answer tokens.
+            clean: (A, H) the clean pass's states, or None for no KL.
+            weight: lambda.
+        """
+        if self.weight.requires_grad and torch.is_grad_enabled():
+            return _trained_head(hidden, self.weight, targets, clean, weight, self.chunk)
+        total, cross_entropy, divergence = _FrozenHead.apply(hidden, self.weight, targets, clean, weight, self.chunk)
+        return total, cross_entropy, divergence
+
+
+class _FrozenHead(torch.autograd.Function):
+    """Loss and its gradient with respect to `hidden`, both in the forward pass; the weight gets no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor | None,
+        weight: float, chunk: int,
+    ) -> Sums:
+        cross_entropy = hidden.new_zeros((), dtype=torch.float32)
+        divergence = torch.zeros_like(cross_entropy)
+        gradient = torch.empty_like(hidden)
+        for first in range(0, len(targets), chunk):
+            part = slice(first, first + chunk)
+            target = targets[part, None]
+            log_noisy = functional.log_softmax(functional.linear(hidden[part], head).float(), dim=-1)
+            cross_entropy -= log_noisy.gather(1, target).sum()
+            push = log_noisy.exp()
+            if clean is not None:
+                log_clean = functional.log_softmax(functional.linear(clean[part], head).float(), dim=-1)
+                soft = log_clean.exp()
+                divergence += (soft * (log_clean - log_noisy)).sum()
+                push.mul_(1 + weight).sub_(soft, alpha=weight)
+            push.scatter_add_(1, target, push.new_full(target.shape, -1.0))
+            gradient[part] = push.to(head.dtype) @ head
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(cross_entropy, divergence)
+        return cross_entropy + weight * divergence, cross_entropy, divergence
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0].to(gradient.dtype), None, None, None, None, None
+
+
+def _trained_head(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor | None, weight: float, chunk: int
+) -> Sums:
+    zero = hidden.new_zeros((), dtype=torch.float32)
+    total, cross_entropy, divergence = zero, zero, zero
+    for first in range(0, len(targets), chunk):
+        part = slice(first, first + chunk)
+        states = None if clean is None else clean[part]
+        one, two, three = checkpoint(_chunk, hidden[part], head, targets[part], states, weight, use_reentrant=False)
+        total, cross_entropy, divergence = total + one, cross_entropy + two.detach(), divergence + three.detach()
+    return total, cross_entropy, divergence
+
+
+def _chunk(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor | None, weight: float
+) -> Sums:
+    log_noisy = functional.log_softmax(functional.linear(hidden, head).float(), dim=-1)
+    cross_entropy = functional.nll_loss(log_noisy, targets, reduction="sum")
+    divergence = torch.zeros_like(cross_entropy)
+    if clean is not None:
+        with torch.no_grad():  # the clean pass is a constant, also with respect to the head
+            log_clean = functional.log_softmax(functional.linear(clean, head).float(), dim=-1)
+        divergence = functional.kl_div(log_noisy, log_clean, reduction="sum", log_target=True)
+    return cross_entropy + weight * divergence, cross_entropy, divergence
+
+
+def hidden_distance(noisy: torch.Tensor, clean: torch.Tensor, answer_row: torch.Tensor, rows: int) -> torch.Tensor:
+    """Sum over documents of 1 - cos of the mean-pooled answer states: (A, H), (A, H) -> ()."""
+    counts = torch.bincount(answer_row, minlength=rows).clamp(min=1).unsqueeze(1)
+
+    def pool(states: torch.Tensor) -> torch.Tensor:
+        empty = states.new_zeros(rows, states.shape[1], dtype=torch.float32)
+        return empty.index_add(0, answer_row, states.float()) / counts
+
+    return (1 - functional.cosine_similarity(pool(noisy), pool(clean), dim=1)).sum()

@@ -1,0 +1,81 @@
+"""Train S or P: data, module, engine, method and callbacks put together. Launchers call `train_text`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from rollama.core.errors import DataError
+from rollama.core.registry import Task
+from rollama.data.case import Split
+from rollama.data.dataset import open_dataset
+from rollama.data.tokenization import length_report, tokenize_cases
+from rollama.text.batch import TextBatches
+from rollama.text.checkpoint import save_text_model
+from rollama.text.config import TextConfig
+from rollama.text.engine import DeepSpeedEngine
+from rollama.text.method import build_method
+from rollama.text.model import build_module, portable_names
+from rollama.training.checkpoint import Checkpointer, load_checkpoint
+from rollama.training.loop import Callback, run
+from rollama.training.metrics_log import MetricsLog, read_metrics
+from rollama.training.runs import run_hash
+from rollama.training.sampler import BatchOrder
+from rollama.training.schedule import one_cycle
+from rollama.training.worker import Worker
+
+log = logging.getLogger(__name__)
+
+
+def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker: Worker) -> None:
+    """Train on the dataset's training split; rank 0 writes the artefact folder `out`.
+
+    Every worker runs this function. `worker.world` may differ from the run that wrote `worker.resume`.
+
+    Raises:
+        DataError: the dataset is broken, has no training case, or a row is longer than `max_tokens`.
+        ConfigError: the base is not here, or `batch` does not fit the workers.
+        CheckpointError: the checkpoint belongs to another configuration.
+        NotFinite: the loss became NaN or infinite.
+    """
+    data = open_dataset(dataset, check_volumes=False)
+    cases = data.select(Split.TRAIN)
+    if not cases:
+        raise DataError(f"{dataset}: no case in the training split")
+    key = run_hash(config, str(task), data.info.content_hash)
+    module, tokenizer, base = build_module(config)
+    # Every worker tokenises all rows: it is cheap, and every worker then knows each step's count of answer tokens.
+    rows = tokenize_cases(tokenizer, task, cases, config.max_tokens)
+    lengths = length_report(rows)
+    if worker.rank == 0:
+        log.info("task %s: %s", task, lengths)
+    order = BatchOrder(len(rows), config.batch, config.seed)
+    batches = TextBatches(rows, order, config.micro_batch, worker.rank, worker.world, worker.device)
+
+    engine = DeepSpeedEngine(module, config, worker.device)
+    first = 0
+    if worker.resume is not None:
+        state, first = load_checkpoint(worker.resume, key)
+        engine.load_state(state)
+    callbacks: list[Callback] = []
+    if worker.rank == 0:
+        callbacks.append(MetricsLog(worker.metrics_path, worker.attempt))
+    every = config.scale.checkpoint_every
+    callbacks.append(Checkpointer(engine, worker.scratch, key, every, config.steps, worker.report))
+    callbacks += worker.callbacks
+    rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
+    run(engine, build_method(config), batches.step, rate, config.steps, first, callbacks)
+
+    tensors = engine.parameters()
+    if worker.rank == 0:
+        last = read_metrics(worker.metrics_path)[-10:]
+        names = sorted({name for row in last for name in row} - {"step", "attempt", "lr", "seconds"})
+        metrics = {name: sum(float(row[name]) for row in last) / len(last) for name in names}
+        save_text_model(
+            out, portable_names(tensors), task, config, base, key,
+            data={"name": data.info.name, "content_hash": data.info.content_hash, "synthetic": data.info.synthetic},
+            lengths=asdict(lengths), metrics=metrics, workers=worker.world,
+        )
+    engine.close()

@@ -1,0 +1,1 @@
+"""The inference endpoint: one HTTP ingress over a text and a segmentation deployment, on Ray Serve."""

@@ -1,0 +1,93 @@
+"""Builds the Serve application and, for `rollama serve`, runs it on a local Ray.
+
+`build_app` is the import path for a RayService (`serve.app:build_app`, its `args` are the keys of `ServeConfig`), so a
+laptop and a cluster serve the same graph. Locally the endpoint binds to 127.0.0.1 unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from rollama.chain.run import model_folders
+from rollama.core.config import build
+from rollama.core.errors import ServeError
+from serve.auth import load_key
+from serve.config import ServeConfig
+from serve.pipeline import PipelineDeployment
+from serve.segmentation import SegmentationDeployment
+from serve.text import TextDeployment
+
+NAME = "rollama"
+
+
+def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
+    """The application graph.
+
+    Args:
+        args: the configuration, or its plain values as a RayService hands them in.
+
+    Raises:
+        ConfigError: a key is unknown or a value not accepted.
+        ServeError: no key, or a folder is missing.
+        CheckpointError: a model is missing.
+    """
+    config = args if isinstance(args, ServeConfig) else build(ServeConfig, args, "serve")
+    load_key(config)
+    model_folders(config.models)
+    if not config.data_folder.is_dir():
+        raise ServeError(f"{config.data_folder}: no such data folder")
+    # Workers have a working folder of their own.
+    models = config.models.resolve()
+    config = config.updated(
+        models=models, data_folder=config.data_folder.resolve(), results_folder=config.results_folder.resolve()
+    )
+    inner: dict[str, Any] = {
+        "max_ongoing_requests": config.max_ongoing_requests + 2,  # readiness questions beside the work
+        "max_queued_requests": config.max_queued_requests,
+    }
+    text = TextDeployment.options(
+        ray_actor_options={"num_cpus": config.text_cpus, "num_gpus": config.text_gpus}, **inner
+    ).bind(models)
+    segmentation = SegmentationDeployment.options(
+        ray_actor_options={"num_cpus": config.segmentation_cpus, "num_gpus": config.segmentation_gpus}, **inner
+    ).bind(models)
+    return PipelineDeployment.options(
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=config.max_ongoing_requests + 8,
+        max_queued_requests=config.max_queued_requests,
+    ).bind(config, text, segmentation)
+
+
+def start(config: ServeConfig) -> str:
+    """Start Ray if there is none, serve the application and wait until the models are loaded; return its address.
+
+    Raises:
+        ServeError: the application does not come up (a model cannot be loaded, the port is taken).
+        ConfigError, CheckpointError: see `build_app`.
+    """
+    app = build_app(config)  # before Ray starts: a wrong setting should cost a second, not half a minute
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    if not ray.is_initialized():
+        cpus = max(os.cpu_count() or 1, int(-(-(config.text_cpus + config.segmentation_cpus) // 1)))
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": config.host, "port": config.port, "request_timeout_s": config.deadline_s + 30},
+        )
+        serve.run(app, name=NAME, route_prefix="/")
+    except RuntimeError as error:
+        raise ServeError("the endpoint did not come up; Ray's Serve logs (/tmp/ray/session_latest/logs/serve) say why") from error
+    return f"http://{config.host}:{config.port}"
+
+
+def stop() -> None:
+    """Stop serving; Ray itself stays up."""
+    serve.shutdown()

@@ -1,0 +1,54 @@
+"""The bearer key. Ray's own token does not cover the HTTP port, so the endpoint checks one itself and fails closed.
+
+The key comes from a file (a mounted secret) or an environment variable and is read where it is used: it is in no
+configuration, no deployment argument and no log. To make one::
+
+    export ROLLAMA_API_KEY=$(python -c "import secrets; print(secrets.token_urlsafe(32))")
+
+Every request then sends `Authorization: Bearer <key>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+
+from rollama.core.errors import ServeError
+from serve.config import ServeConfig
+
+MIN_LENGTH = 16
+
+
+def load_key(config: ServeConfig) -> bytes:
+    """The digest of the key that requests must carry.
+
+    Raises:
+        ServeError: there is no key, it is short or not plain ASCII; the endpoint must not start.
+    """
+    if config.api_key_file is not None:
+        place = str(config.api_key_file)
+        try:
+            key = config.api_key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ServeError(f"{place}: the endpoint's key cannot be read ({type(error).__name__})") from None
+    else:
+        place = f"environment variable {config.api_key_env}"
+        key = os.environ.get(config.api_key_env, "").strip()
+    if len(key) < MIN_LENGTH or not key.isascii() or any(character.isspace() for character in key):
+        raise ServeError(
+            f"{place}: the endpoint needs a key of at least {MIN_LENGTH} ASCII characters without spaces and does not start "
+            'without one; make it with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+    return digest(key)
+
+
+def digest(key: str) -> bytes:
+    """SHA-256: equal lengths for the comparison, and the key itself is not kept."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def is_authorised(header: str | None, key_digest: bytes) -> bool:
+    """Whether an `Authorization` header carries the key; takes the same time for every wrong key."""
+    scheme, _, key = (header or "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(digest(key.strip()), key_digest)

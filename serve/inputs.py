@@ -1,0 +1,53 @@
+"""A CT by reference: only what lies in the allowed folder, links and detached data files included."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from rollama.core.errors import DataError
+from rollama.data.volumes import suffix_of
+
+
+def resolve_ct(folder: Path, relative: str) -> Path:
+    """The real path of `relative` below `folder`.
+
+    Raises:
+        DataError: it is absolute, climbs out (also through a link), does not exist, or its header points to another
+            file. One message for the first three, so that nothing outside the folder can be probed.
+    """
+    refusal = DataError("ct_path: no such CT in the data folder; give a path relative to it")
+    if "\x00" in relative or "\\" in relative:
+        raise refusal
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise refusal
+    base = folder.resolve()
+    try:
+        path = (base / pure).resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise refusal from None
+    if path == base or not path.is_relative_to(base):
+        raise refusal
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    if not all(item.resolve().is_relative_to(base) for item in files):
+        raise refusal
+    if not path.is_dir():
+        _require_self_contained(path)
+    return path
+
+
+def _require_self_contained(path: Path) -> None:
+    """NRRD and MetaImage headers can name any other file as their data; such a header is a way out of the folder."""
+    suffix = suffix_of(path)
+    detached = suffix in (".nhdr", ".mhd")
+    if suffix in (".nrrd", ".mha"):
+        with path.open("rb") as stream:
+            head = stream.read(1 << 16)
+        if suffix == ".nrrd":
+            detached = re.search(rb"(?im)^data ?file:", head.split(b"\n\n", 1)[0].replace(b"\r", b"")) is not None
+        else:
+            found = re.search(rb"(?im)^ElementDataFile\s*=\s*(\S+)", head)
+            detached = found is None or found[1].upper() != b"LOCAL"
+    if detached:
+        raise DataError("ct_path: header and data lie in two files; give a single-file NRRD, MHA or NIfTI, or DICOM")

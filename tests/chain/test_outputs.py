@@ -1,0 +1,96 @@
+"""What a prediction leaves on disk, and what it must not touch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from rollama.chain.inputs import read_request
+from rollama.chain.outputs import check_out, write_outputs
+from rollama.chain.run import Chain, ChainResult
+from rollama.core.errors import DataError
+from rollama.data.plan import Plan, render_plan
+from rollama.data.volumes import Volume
+
+
+@pytest.fixture
+def result(ct: Volume, text: Any, segmenter: Any) -> ChainResult:
+    return Chain(text, segmenter, {"s": "1", "p": "2", "seg": "3"}).run(ct, note="CANARY note.")
+
+
+def test_all_files_and_what_they_say(tmp_path: Path, ct: Volume, result: ChainResult, plan: Plan) -> None:
+    manifest = write_outputs(result, ct, tmp_path / "out", {"ct": "hash"})
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"summary.txt", "plan.txt", "plan.yaml", "target.nii.gz", "overlay.png", "manifest.json"}
+    for name in ("summary.txt", "plan.txt", "plan.yaml"):
+        assert (tmp_path / "out" / name).read_text().startswith("# RESEARCH USE ONLY")
+    for name in ("plan.txt", "plan.yaml"):  # what we write, we accept
+        assert read_request(plan=tmp_path / "out" / name).plan == plan
+    assert (tmp_path / "out" / "overlay.png").read_bytes().startswith(b"\x89PNG")
+    target = nibabel.load(tmp_path / "out" / "target.nii.gz")
+    assert np.array_equal(np.asarray(target.dataobj), result.mask)
+    assert np.array_equal(target.affine, ct.affine)
+    assert manifest == json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["kind"] == "prediction"
+    assert manifest["models"] == {"s": "1", "p": "2", "seg": "3"}
+    assert manifest["inputs"] == {"ct": "hash"}
+    assert manifest["plan_parsed"] is True
+    assert manifest["target"]["cc"] == pytest.approx(result.mask.sum() * 0.15)
+    assert "RESEARCH USE ONLY" in manifest["notice"]
+    text = json.dumps(manifest)
+    assert "CANARY" not in text
+    assert "pT1" not in text
+
+
+def test_unparsed_plan_leaves_no_fields(tmp_path: Path, ct: Volume, result: ChainResult) -> None:
+    odd = dataclasses.replace(result, plan=None, plan_text="Irradiate.", warnings=("does not parse",))
+    manifest = write_outputs(odd, ct, tmp_path / "out")
+    assert not (tmp_path / "out" / "plan.yaml").exists()
+    assert manifest["plan_parsed"] is False
+    assert manifest["plan_has_target"] is None
+    assert manifest["warnings"] == ["does not parse"]
+
+
+def test_no_summary_and_no_target(tmp_path: Path, ct: Volume, segmenter: Any, no_target: Plan) -> None:
+    result = Chain(None, segmenter).run(ct, plan_text=render_plan(no_target))
+    manifest = write_outputs(result, ct, tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.txt").exists()
+    assert manifest["plan_has_target"] is False
+    assert manifest["target"] == {"voxels": 0, "cc": 0.0}
+    assert "no target" in manifest["warnings"][0]
+
+
+def test_an_earlier_prediction_is_replaced_and_nothing_else(tmp_path: Path, ct: Volume, result: ChainResult) -> None:
+    out = tmp_path / "out"
+    write_outputs(result, ct, out)
+    write_outputs(dataclasses.replace(result, summary=None), ct, out)
+    assert not (out / "summary.txt").exists()
+    (out / "thesis.docx").write_text("mine")
+    with pytest.raises(DataError, match=r"beside an earlier prediction \(thesis.docx\)"):
+        write_outputs(result, ct, out)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "manifest.json").write_text('{"kind": "adapter"}')
+    with pytest.raises(DataError, match="not an earlier prediction"):
+        check_out(foreign)
+    with pytest.raises(DataError, match="is not a folder"):
+        check_out(out / "plan.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["foreign", "out"]
+
+
+def test_interrupted_writing_leaves_nothing(
+    tmp_path: Path, ct: Volume, result: ChainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rollama.chain.outputs.write_overlay", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_outputs(result, ct, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,17 @@
+import pytest
+
+from rollama.training.schedule import one_cycle
+
+
+def test_warms_up_to_the_peak_and_comes_down():
+    rates = [one_cycle(step, 100, 2e-3, warmup=0.1, floor=0.02) for step in range(100)]
+    assert rates[0] == pytest.approx(2e-4)
+    assert max(rates) == pytest.approx(2e-3)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] == pytest.approx(2e-3 * 0.02, rel=0.05)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_never_zero_and_one_step_runs():
+    assert one_cycle(0, 1, 1.0) == 1.0
+    assert all(one_cycle(step, 7, 1.0) > 0 for step in range(7))
