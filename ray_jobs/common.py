@@ -87,7 +87,7 @@ def launch(
             storage_path=str(run),
             failure_config=FailureConfig(max_failures=scale.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=scale.keep_checkpoints),
-            worker_runtime_env={"env_vars": _worker_environment(scale)},
+            worker_runtime_env={"env_vars": worker_environment(scale.cpus_per_worker, gpu=bool(scale.gpus_per_worker))},
         ),
     )
     try:
@@ -140,14 +140,15 @@ def _report(step: int, metrics: Metrics, folder: Path | None) -> None:
     ray.train.report({"step": step, **metrics}, checkpoint=checkpoint, checkpoint_dir_name=f"step-{step:06d}")
 
 
-def _worker_environment(scale: ScaleConfig) -> dict[str, str]:
+def worker_environment(threads: int, gpu: bool = False) -> dict[str, str]:
+    """Environment of every worker: bounded threads, offline, no telemetry, the driver's cache."""
     environment = {
-        "OMP_NUM_THREADS": str(scale.cpus_per_worker),
+        "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if not scale.gpus_per_worker:
+    if not gpu:
         environment["DS_ACCELERATOR"] = "cpu"
     if cache := os.environ.get("ROLLAMA_CACHE"):
         environment["ROLLAMA_CACHE"] = cache

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rollama.core.files import read_json
+from rollama.chain.inputs import LABEL, read_text_input
+from rollama.core.config import hash_json
+from rollama.core.files import hash_file, read_json
 from rollama.core.manifest import run_manifest
 from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, open_dataset
 from rollama.presets import Preset
 
 if TYPE_CHECKING:
+    from rollama.data.volumes import Mask, Volume
     from rollama.evaluation.report import Example
 
 EXAMPLES = {Split.EXTERNAL: 3, Split.TEST: 1}
@@ -70,6 +73,7 @@ def example_cases(dataset: Dataset) -> list[Case]:
 
 def predict_examples(folders: Folders, tick: Tick) -> list[Example]:
     """Run the whole chain on the example patients and write their result folders; reuses folders of the same models."""
+    from rollama.chain.inputs import read_request
     from rollama.chain.outputs import write_outputs
     from rollama.chain.run import Chain
     from rollama.data.volumes import read_ct, read_mask
@@ -87,15 +91,24 @@ def predict_examples(folders: Folders, tick: Tick) -> list[Example]:
         volume = read_ct(case.image)
         if not _is_current(out, wanted):
             chain = chain or Chain.load(folders.models)
-            write_outputs(chain.run(volume, note=case.note), volume, out)
+            inputs = {"ct": hash_file(case.image), "text": hash_json(case.note)}
+            write_outputs(chain.run(volume, note=case.note), volume, out, inputs)
+        predicted = read_mask(out / "target.nii.gz", volume)
+        truth = read_mask(case.target, volume)
         examples.append(
             Example(
-                case=case,
+                case_id=case.case_id,
+                centre=case.centre,
+                split=case.split,
                 volume=volume,
-                target=read_mask(case.target, volume),
-                predicted=read_mask(out / "target.nii.gz", volume),
-                summary=(out / "summary.txt").read_text(encoding="utf-8").strip(),
-                plan_text=(out / "plan.txt").read_text(encoding="utf-8").strip(),
+                true_mask=truth,
+                predicted_mask=predicted,
+                note=case.note,
+                reference_summary=case.summary,
+                summary=read_request(summary=out / "summary.txt").text,
+                reference_plan=case.plan_text,
+                plan=_without_label(out / "plan.txt"),
+                metrics=_scores(truth, predicted, volume),
             )
         )
     tick(len(cases), len(cases))
@@ -115,6 +128,20 @@ def build_report(folders: Folders, preset: Preset, runs: dict[str, Path], exampl
     )
     curves = {name: run / "metrics.jsonl" for name, run in runs.items()}
     return write_report(folders.root, read_json(folders.evaluation / "evaluation.json"), curves, examples, provenance)
+
+
+def _scores(truth: Mask, predicted: Mask, volume: Volume) -> dict[str, str]:
+    from rollama.evaluation.masks import body_midline, compare_masks
+
+    found = compare_masks(truth, predicted, volume.affine, body_midline(volume.array, volume.affine))
+    if found["both_empty"]:
+        return {"target": "none, and none predicted"}
+    return {"Dice": f"{found['dice']:.2f}", "HD95": f"{found['hd95_mm']:.1f} mm"}
+
+
+def _without_label(path: Path) -> str:
+    # Not read_request: a generated plan may fail to parse, and the report shows it as it is.
+    return read_text_input(path).removeprefix(LABEL).strip()
 
 
 def _is_current(out: Path, wanted: dict[str, str]) -> bool:

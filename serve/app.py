@@ -50,17 +50,18 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         "max_ongoing_requests": config.max_ongoing_requests + 2,  # readiness questions beside the work
         "max_queued_requests": config.max_queued_requests,
     }
-    text = TextDeployment.options(
-        ray_actor_options={"num_cpus": config.text_cpus, "num_gpus": config.text_gpus}, **inner
-    ).bind(models)
-    segmentation = SegmentationDeployment.options(
-        ray_actor_options={"num_cpus": config.segmentation_cpus, "num_gpus": config.segmentation_gpus}, **inner
-    ).bind(models)
-    return PipelineDeployment.options(
-        ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=config.max_ongoing_requests + 8,
-        max_queued_requests=config.max_queued_requests,
-    ).bind(config, text, segmentation)
+    text = serve.deployment(
+        name="text", ray_actor_options={"num_cpus": config.text_cpus, "num_gpus": config.text_gpus}, **inner
+    )(TextDeployment)
+    segmentation = serve.deployment(
+        name="segmentation",
+        ray_actor_options={"num_cpus": config.segmentation_cpus, "num_gpus": config.segmentation_gpus},
+        **inner,
+    )(SegmentationDeployment)
+    pipeline = serve.deployment(name="pipeline", ray_actor_options={"num_cpus": 0}, **inner)(
+        serve.ingress()(PipelineDeployment)
+    )
+    return pipeline.bind(config, text.bind(models), segmentation.bind(models))
 
 
 def start(config: ServeConfig) -> str:
@@ -84,7 +85,7 @@ def start(config: ServeConfig) -> str:
         )
         serve.run(app, name=NAME, route_prefix="/")
     except RuntimeError as error:
-        raise ServeError("the endpoint did not come up; Ray's Serve logs (/tmp/ray/session_latest/logs/serve) say why") from error
+        raise ServeError("the endpoint did not come up; the logs of Ray Serve (folder logs/serve) say why") from error
     return f"http://{config.host}:{config.port}"
 
 

@@ -37,8 +37,8 @@ def load_key(config: ServeConfig) -> bytes:
         key = os.environ.get(config.api_key_env, "").strip()
     if len(key) < MIN_LENGTH or not key.isascii() or any(character.isspace() for character in key):
         raise ServeError(
-            f"{place}: the endpoint needs a key of at least {MIN_LENGTH} ASCII characters without spaces and does not start "
-            'without one; make it with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            f"{place}: the endpoint needs a key of at least {MIN_LENGTH} ASCII characters without spaces and does not "
+            'start without one; make it with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
     return digest(key)
 

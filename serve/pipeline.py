@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from ray import serve
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -19,8 +17,6 @@ from serve.config import ServeConfig
 from serve.service import Backend, BusyError, PipelineService, make_api
 
 
-@serve.deployment(name="pipeline")
-@serve.ingress()
 class PipelineDeployment:
     """Answers HTTP. The key is read here, in the replica: it is not among the deployment's arguments."""
 
@@ -37,7 +33,7 @@ class PipelineDeployment:
         self.service = PipelineService(config, backend, load_key(config))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve after the constructor."""
+        """Called by Serve after the constructor (`serve.ingress()` without an app)."""
         return make_api(self.service)
 
     async def _generate(self, task: Task, text: str) -> Answer:

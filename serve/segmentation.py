@@ -6,13 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from ray import serve
-
 from rollama.chain.run import SEGMENTATION_FOLDER, hash_models
 from rollama.data.volumes import Mask, Volume
 
 
-@serve.deployment(name="segmentation")
 class SegmentationDeployment:
     """Holds a `SegmentationModel`. CT and mask go through Ray's object store, not through HTTP."""
 

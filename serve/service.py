@@ -129,7 +129,7 @@ def make_api(service: PipelineService) -> FastAPI:
     @api.get("/readyz")
     async def readyz() -> Response:
         if await service.backend.ready() is None:
-            return problem(503, "Not ready", "the models are still loading", new_id(), {"Retry-After": str(RETRY_AFTER_S)})
+            return error_response(BusyError("the models are still loading"), new_id(), service.config.data_folder)
         return Response('{"status": "ready"}', media_type="application/json")
 
     @api.post("/v1/pipeline")
@@ -144,7 +144,7 @@ def make_api(service: PipelineService) -> FastAPI:
         return response
 
     @api.exception_handler(HTTPException)
-    async def not_found(request: Request, error: HTTPException) -> Response:
+    async def not_found(_: Request, error: HTTPException) -> Response:
         return problem(error.status_code, "Not available", str(error.detail), new_id())
 
     return api
@@ -165,7 +165,7 @@ async def _handle(service: PipelineService, request: Request, request_id: str) -
 
 
 def error_response(error: Exception, request_id: str, data_folder: Path) -> Response:
-    """The problem that answers an error. Only our own messages about the request leave the server, without its paths."""
+    """The problem that answers an error. Only our own messages on the request leave the server, without its paths."""
     if isinstance(error, DataError):
         detail = str(error).replace(f"{data_folder.resolve()}/", "")
         return problem(422, "Request not usable", detail, request_id)
@@ -177,9 +177,7 @@ def error_response(error: Exception, request_id: str, data_folder: Path) -> Resp
     return problem(500, "Failed" if isinstance(error, RollamaError) else "Internal error", detail, request_id)
 
 
-def problem(
-    status: int, title: str, detail: str, request_id: str, headers: dict[str, str] | None = None
-) -> Response:
+def problem(status: int, title: str, detail: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
     """An RFC 9457 response."""
     content = Problem(title=title, status=status, detail=detail, request_id=request_id).model_dump_json()
     return Response(content, status, {"X-Request-ID": request_id, **(headers or {})}, media_type=PROBLEM)

@@ -6,13 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from ray import serve
-
 from rollama.chain.run import TEXT_FOLDERS, Answer, hash_models
 from rollama.core.registry import Task
 
 
-@serve.deployment(name="text")
 class TextDeployment:
     """Holds a `TextModel`. One generation at a time; readiness is answered meanwhile."""
 

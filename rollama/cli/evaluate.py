@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -28,21 +29,28 @@ def evaluate(
 
 def evaluate_models(
     workspace: Path, dataset: Path, out: Path, limit: int | None, zero_shot: bool, console: Console
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation
     from rollama.cli.progress import bar
 
-    with bar("evaluating", 1, console) as update:
-        return run_evaluation(workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=update)
+    with bar("evaluating (%)", 100, console) as update:
+
+        def share_done(share: float, note: str) -> None:
+            update(round(100 * share), note=note)
+
+        return run_evaluation(workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done)
 
 
-def print_results(results: dict[str, object], console: Console) -> None:
+def print_results(results: dict[str, Any], console: Console) -> None:
     """Print the headline table of an evaluation."""
     from rollama.evaluation.report import headline_rows
 
     table = Table(title="Held-out cases: mean [95 % CI]", title_justify="left")
     rows = headline_rows(results)
+    if not rows:
+        console.print("nothing was scored: the data set has no held-out case")
+        return
     for name in rows[0]:
         table.add_column(name)
     for row in rows:

@@ -22,32 +22,27 @@ def predict(
 
     Writes summary.txt, plan.yaml, plan.txt, target.nii.gz (on the CT's own grid), overlay.png and manifest.json.
     """
-    from rollama.chain.inputs import read_input_ct, read_note, read_plan
-    from rollama.chain.outputs import check_output_folder, write_outputs
-    from rollama.chain.run import Chain
+    from rollama.chain.inputs import hash_ct, read_input_ct, read_request
+    from rollama.chain.outputs import check_out, write_outputs
+    from rollama.chain.run import Chain, model_folders
     from rollama.cli.progress import bar
-    from rollama.core.errors import ConfigError
+    from rollama.core.files import hash_file
 
-    given = [option for option in (note, summary, plan) if option is not None]
-    if len(given) != 1:
-        raise ConfigError(f"give exactly one of --note, --summary and --plan; found {len(given)}")
     console = Console(stderr=True)
-    check_output_folder(out)
-    texts = {
-        "note": read_note(note) if note else None,
-        "summary": read_note(summary, "summary") if summary else None,
-        "plan_text": read_plan(plan)[0] if plan else None,
-    }
+    request = read_request(note, summary, plan)
+    check_out(out)
+    model_folders(models, request.source)
     with bar("predicting", 4, console) as update:
         update(0, note="reading the CT")
         volume = read_input_ct(ct)
+        inputs = {"ct": hash_ct(ct), "text": hash_file(note or summary or plan or ct)}
         update(1, note="loading the models")
-        chain = Chain.load(models, text=plan is None)
-        update(2, note="reading and segmenting")
-        result = chain.run(volume, **texts)
+        chain = Chain.load(models, request.source)
+        update(2, note="running the models")
+        result = chain.answer(request, volume, lambda stage, done, total: update(2, note=f"{stage} {done}/{total}"))
         update(3, note="writing")
-        write_outputs(result, volume, out)
-        update(4, note="")
+        write_outputs(result, volume, out, inputs)
+        update(4)
     for warning in result.warnings:
-        console.print(f"[bold yellow]note:[/] {warning}", highlight=False)
+        console.print(f"[bold yellow]look:[/] {warning}", highlight=False)
     console.print(f"{out}: done. {RESEARCH_ONLY}", highlight=False)

@@ -27,7 +27,7 @@ def preview(
     from rollama.core.registry import Task
     from rollama.data.case import Split
     from rollama.data.dataset import open_dataset
-    from rollama.data.tokenization import length_report, text_rows
+    from rollama.data.tokenization import length_report, tokenize_cases
     from rollama.language.base import load_tokenizer
     from rollama.presets import load_preset
 
@@ -43,8 +43,13 @@ def preview(
     for task in Task:
         config = chosen.text(task)
         tokenizer = load_tokenizer(config.base, config.allow_download)
-        console.print(f"[bold]{task}[/]: {length_report(text_rows(task, training, tokenizer, config.max_tokens))}", highlight=False)
-        (row,) = text_rows(task, found, tokenizer, config.max_tokens)
+        report = length_report(tokenize_cases(tokenizer, task, training, config.max_tokens))
+        console.print(
+            f"[bold]{task}[/]: {report.rows} training rows, tokens: median {report.median}, 90 % {report.p90}, longest "
+            f"{report.longest} of at most {config.max_tokens}; {report.answer_share:.0%} are answer",
+            highlight=False,
+        )
+        (row,) = tokenize_cases(tokenizer, task, found, config.max_tokens)
         shown = Text(tokenizer.decode(row.ids[: row.prompt_length]), style="dim")
         shown.append(tokenizer.decode(row.ids[row.prompt_length :]), style="bold green")
         console.print(shown)

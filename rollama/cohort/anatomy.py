@@ -94,7 +94,8 @@ class Anatomy:
     @property
     def u(self) -> np.ndarray:
         """Distance from the midline in mm."""
-        return np.abs(self.x)
+        distance: np.ndarray = np.abs(self.x)
+        return distance
 
 
 def draw_shape(rng: np.random.Generator, mounds: Mapping[Side, bool], size: float = 1.0) -> Shape:

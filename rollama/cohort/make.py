@@ -26,7 +26,7 @@ from rollama.cohort.shifts import CENTRES, apply_scanner
 from rollama.cohort.styles import STYLES
 from rollama.cohort.targets import target_mask
 from rollama.core.errors import DataError
-from rollama.core.files import new_folder, write_json, write_text
+from rollama.core.files import new_folder, read_json, write_json, write_text
 from rollama.core.seeding import numpy_generator
 from rollama.data.case import Evidence, Split
 from rollama.data.dataset import DatasetInfo, content_hash, write_centre
@@ -100,6 +100,23 @@ def make_cohort(root: Path, config: CohortConfig, progress: Callable[[int, int],
         write_json(folder / "dataset.json", info.model_dump(mode="json"))
         write_text(folder / "dataset_card.md", dataset_card(info, counts))
     return info
+
+
+def is_made(root: Path, config: CohortConfig) -> bool:
+    """Whether `root` holds the cohort of exactly this configuration, with the bytes it was written with.
+
+    Raises:
+        DataError: it says so, but its files were changed or damaged.
+    """
+    path = root / "dataset.json"
+    if not path.is_file():
+        return False
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("generator", {}).get("config_hash") != config.digest():
+        return False
+    if content_hash(root, record["centres"]) != record["content_hash"]:
+        raise DataError(f"{root}: files differ from the content hash in {path}; remove the folder to make it again")
+    return True
 
 
 def case_name(centre: str, split: Split, index: int) -> str:

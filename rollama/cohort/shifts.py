@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from rollama.core.config import StrictModel
 
@@ -95,6 +94,8 @@ def apply_scanner(
     Returns:
         int16 (x, y, z), clipped to [-1024, 3071] HU.
     """
+    from scipy import ndimage
+
     voxel = np.asarray(spacing)
     image = ndimage.gaussian_filter(hu, scanner.blur_mm / voxel, truncate=2.5)
     noise = rng.standard_normal(hu.shape, dtype=np.float32)

@@ -19,7 +19,7 @@ SKIN_CROP_MM = 5.0
 """Breast CTV keeps this distance from the skin (ESTRO)."""
 
 WALL_DEPTH_MM = 24.0
-"""How far before the pectoralis major the chest wall's CTV reaches on a reconstructed side; elsewhere the skin ends it."""
+"""How far before the pectoralis major the chest wall's CTV reaches on a reconstructed side; else the skin ends it."""
 
 
 def target_mask(anatomy: Anatomy, plan: Plan) -> np.ndarray:
@@ -42,11 +42,10 @@ def _on_side(anatomy: Anatomy, side: Side) -> np.ndarray:
 
 def _breast(anatomy: Anatomy, side: Side) -> np.ndarray:
     """Breast in front of the muscle, 5 mm under the skin."""
-    front_of_muscle = anatomy.cage > np.minimum(lift(anatomy.z), 6) + anatomy.shape.pectoral
+    front_of_muscle = anatomy.cage > lift(anatomy.z) + anatomy.shape.pectoral
     mask: np.ndarray = (
         (anatomy.breast[side] < 0)
         & front_of_muscle
-        & ~anatomy.pectoral
         & (anatomy.skin > SKIN_CROP_MM)
         & (anatomy.y > 0)
         & _on_side(anatomy, side)

@@ -316,11 +316,16 @@ def mask_to_native(mask: npt.NDArray[Any], model_volume: Volume, native_volume: 
     residual[axes, range(3)] = 0.0
     # Over a whole axis the neglected rotation must stay far below a voxel.
     if sorted(axes.tolist()) != [0, 1, 2] or np.abs(residual).max() * max(native_volume.shape) > 0.1:
-        raise DataError(f"{native_volume.source}: the mask's grid is turned against the CT's; use to_model_grid's volume")
+        raise DataError(
+            f"{native_volume.source}: the mask's grid is turned against the CT's; use that of to_model_grid"
+        )
     values = np.asarray(mask, dtype=np.float32).transpose(axes)
     weights = [
         _axis_weights(
-            mask.shape[axis], transform[axis, 3] + scale * np.arange(n, dtype=np.float64), abs(float(scale)), clamp=False
+            mask.shape[axis],
+            transform[axis, 3] + scale * np.arange(n, dtype=np.float64),
+            abs(float(scale)),
+            clamp=False,
         )
         for axis, scale, n in zip(axes, scales, native_volume.shape, strict=True)
     ]
@@ -337,7 +342,9 @@ def write_mask(path: Path, mask: Mask, volume: Volume) -> None:
 
     Geometry: for a CT read from NIfTI all geometry fields of the header (sform, qform, codes, pixdim) are repeated
     bit for bit. NIfTI-1 stores float32, so for NRRD, MHA and DICOM the sform holds the CT's affine rounded once to
-    float32; qform and sform both carry code 1 (scanner).
+    float32; qform and sform both carry code 1 (scanner). Read back by ITK, size, origin and spacing then equal the
+    CT's bit for bit once both are rounded to float32, and so do directions along the patient's axes; oblique
+    directions pass through the qform's quaternion and agree to 1e-6.
 
     Raises:
         DataError: another shape than the CT's, values other than 0 and 1, or the file cannot be written.
@@ -369,8 +376,25 @@ def _geometry_header(source: Any) -> Any:
     for key in (
         "dim", "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
         "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
-    ):
+    ):  # fmt: skip
         header[key] = source[key]
     header.set_data_dtype(np.uint8)
     return header
 
+
+def read_mask(path: Path, volume: Volume) -> Mask:
+    """Read a 0/1 mask that lies on the grid of `volume`.
+
+    Raises:
+        DataError: unreadable, or of another shape or affine than the CT.
+    """
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        values = np.asarray(image.dataobj)
+    except Exception as error:  # nibabel raises its own, zlib's and OS errors for damaged files
+        raise DataError(f"{path}: not a readable NIfTI file ({type(error).__name__})") from error
+    if values.shape != volume.shape or not np.allclose(image.affine, volume.affine, atol=1e-3):
+        raise DataError(f"{path}: is not on the grid of {volume.source}")
+    return (values != 0).astype(np.uint8)

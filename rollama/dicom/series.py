@@ -109,12 +109,16 @@ def _read_headers(folder: Path) -> list[_Slice]:
 
 def _require_one(folder: Path, slices: Sequence[_Slice]) -> None:
     """Everything that must be the same in all slices."""
+
+    def _row(header: Any) -> npt.NDArray[np.float64]:
+        return np.asarray(header.ImageOrientationPatient, dtype=np.float64)
+
     same: list[tuple[str, str, Callable[[Any], object]]] = [
         ("series", "export one series into its own folder", lambda h: str(h.SeriesInstanceUID)),
         ("frames of reference", "they cannot be one volume", lambda h: str(h.FrameOfReferenceUID)),
         ("image sizes", "they cannot be one volume", lambda h: (int(h.Rows), int(h.Columns))),
         ("pixel spacings", "they cannot be one volume", lambda h: tuple(round(float(v), 4) for v in h.PixelSpacing)),
-        ("orientations", "is a localiser among them?", lambda h: tuple(round(float(v), 3) + 0.0 for v in h.ImageOrientationPatient)),
+        ("orientations", "is a localiser among them?", lambda h: tuple(np.round(_row(h), 3) + 0.0)),
         ("patient positions", "they cannot be one volume", lambda h: str(h.get("PatientPosition", ""))),
     ]  # fmt: skip
     for name, advice, value in same:
@@ -149,7 +153,9 @@ def _slice_step(folder: Path, slices: Sequence[_Slice], normal: npt.NDArray[np.f
         )
     in_plane = positions - positions[0] - np.outer(along - along[0], normal)
     if np.linalg.norm(in_plane, axis=1).max() > SHIFT_TOLERANCE_MM:
-        raise DataError(f"{folder}: slice origins move sideways (tilted gantry); resample the CT to orthogonal axes first")
+        raise DataError(
+            f"{folder}: slice origins move sideways (tilted gantry); resample the CT to orthogonal axes first"
+        )
     return np.asarray((positions[-1] - positions[0]) / (len(slices) - 1))
 
 

@@ -62,7 +62,7 @@ class TextCache:
                         stream.write(b"\n")
                 stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be written ({error.strerror}); free space or choose another folder") from error
+            raise DataError(f"{self.path}: cannot be written ({error.strerror}); free space") from error
 
 
 class MaskCache:

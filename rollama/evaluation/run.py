@@ -18,7 +18,7 @@ import numpy as np
 from rollama.core.registry import Task
 from rollama.data.case import Case
 from rollama.data.plan import render_plan
-from rollama.data.volumes import Volume, read_ct
+from rollama.data.volumes import Volume, read_ct, read_mask
 from rollama.evaluation import baselines
 from rollama.evaluation.cache import MaskCache, TextCache
 from rollama.evaluation.fields import compare_plans, read_generated
@@ -99,12 +99,12 @@ def evaluate_text(
         return _generate(model, task, cases, texts, cache(task), lambda n: progress and progress(offset + n, total))
 
     summaries = run(Task.SUMMARY, [case.note for case in cases], 0)
-    records = [_score_text(case, Task.SUMMARY, system, REFERENCE, *out) for case, out in zip(cases, summaries, strict=True)]
+    records = [_score_text(case, Task.SUMMARY, system, REFERENCE, *x) for case, x in zip(cases, summaries, strict=True)]
     plans = run(Task.PLAN, [case.summary for case in cases], len(cases))
-    records += [_score_text(case, Task.PLAN, system, REFERENCE, *out) for case, out in zip(cases, plans, strict=True)]
+    records += [_score_text(case, Task.PLAN, system, REFERENCE, *x) for case, x in zip(cases, plans, strict=True)]
     if chain:
         plans = run(Task.PLAN, [text for text, _ in summaries], 2 * len(cases))
-        records += [_score_text(case, Task.PLAN, system, GENERATED, *out) for case, out in zip(cases, plans, strict=True)]
+        records += [_score_text(case, Task.PLAN, system, GENERATED, *x) for case, x in zip(cases, plans, strict=True)]
     return records
 
 
@@ -148,7 +148,7 @@ def evaluate_segmentation(
         volume = read_ct(case.image)
         mask = _predict(model, case, volume, plans[case.case_id], cache)
         midline = body_midline(volume.array, volume.affine)
-        metrics = compare_masks(_read_target(case), mask, volume.affine, midline)
+        metrics = compare_masks(read_mask(case.target, volume), mask, volume.affine, midline)
         records.append(Record(case.case_id, case.centre, case.split, "seg", system, source, metrics))
         if progress:
             progress(done, len(cases))
@@ -239,13 +239,6 @@ def _predict(model: Segmenter, case: Case, volume: Volume, plan_text: str, cache
         mask = model.predict(volume, plan_text)
         cache.add(case.case_id, plan_text, mask)
     return mask
-
-
-def _read_target(case: Case) -> np.ndarray:
-    import nibabel
-
-    image: Any = nibabel.load(case.target)
-    return np.asarray(image.dataobj) != 0
 
 
 def write_lines(path: Path, records: Iterable[Record], keep_text: bool) -> None:

@@ -103,7 +103,7 @@ class SegConfig(StrictModel):
     sw_batch: int = Field(1, ge=1)
     window_slack: float = Field(1.3, ge=1, description="a volume up to this much larger than the patch is one window")
 
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = Field(default_factory=ScaleConfig)
 
     @property
     def uses_text(self) -> bool:

@@ -38,6 +38,7 @@ class SegBatch:
         plan: tokenised plans, or None for the vision-only network.
         weight: (B,) share of each case in the global mean; 0 for cases that only pad a rank's share.
         learn_prompts: whether this step's gradients reach the prompts.
+        probe: whether to log the norm of R's gradient this time (it costs one more pass back through the encoder).
         last: whether it is the step's last micro-batch on this rank (gradients are exchanged then).
     """
 
@@ -47,6 +48,7 @@ class SegBatch:
     plan: PlanTokens | None
     weight: torch.Tensor
     learn_prompts: bool = True
+    probe: bool = False
     last: bool = True
 
 

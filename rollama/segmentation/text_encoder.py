@@ -112,22 +112,23 @@ class TextEncoder(nn.Module):
             learn: whether gradients may reach the prompts.
         """
         embedded = self.decoder.embed_tokens(plan.ids)
+        training = torch.is_grad_enabled()
         reference = None
         if clean or plan.noise is None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and learn and plan.noise is None):
+            with torch.set_grad_enabled(training and learn and plan.noise is None):
                 unique, inverse = _unique_rows(plan)
                 reference = self._run(embedded[unique], plan.lengths[unique])[inverse]
         if plan.noise is None:
             assert reference is not None
-            return TextFeatures(reference, reference.detach() if clean else None, reference.new_zeros(len(plan.ids)))
-        noise = plan.noise.to(embedded.device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and learn):
-            used = self._run(embedded + noise.to(embedded.dtype), plan.lengths)
-        if not learn and torch.is_grad_enabled():
+            used, ratio = reference, reference.new_zeros(len(plan.ids))
+            reference = reference.detach() if clean else None
+        else:
+            noise = plan.noise.to(embedded.device)
+            with torch.set_grad_enabled(training and learn):
+                used = self._run(embedded + noise.to(embedded.dtype), plan.lengths)
+            ratio = _noise_ratio(embedded, noise, plan.lengths)
+        if training and not learn:
             used = used + 0.0 * self.prompts.sum()  # every trained weight takes part in every backward pass (DDP)
-        inside = torch.arange(noise.shape[1], device=noise.device) < plan.lengths.to(noise.device)[:, None]
-        power = (embedded.float().square().mean(-1) * inside).sum(1)
-        ratio = ((noise.square().mean(-1) * inside).sum(1) / power.clamp(min=1e-12)).sqrt()
         return TextFeatures(used, reference, ratio)
 
     def _run(self, plan: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -150,12 +151,19 @@ class TextEncoder(nn.Module):
             ],
             dim=2,
         ).flatten(0, 1)
-        with torch.autocast(plan.device.type, enabled=False):
+        with torch.autocast("cuda" if plan.is_cuda else "cpu", enabled=False):  # the base keeps its own precision
             hidden = self.decoder(inputs_embeds=inputs, use_cache=False).last_hidden_state
         place = (1 + context + lengths).repeat_interleave(count)
         at_seg = hidden[torch.arange(rows * count, device=plan.device), place]
         result: torch.Tensor = at_seg.unflatten(0, (rows, count)).float()
         return result
+
+
+def _noise_ratio(embedded: torch.Tensor, noise: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(B,) root mean square of the noise over that of the embeddings, over each row's own tokens."""
+    inside = torch.arange(noise.shape[1], device=noise.device) < lengths.to(noise.device)[:, None]
+    power = (embedded.float().square().mean(-1) * inside).sum(1)
+    return ((noise.square().mean(-1) * inside).sum(1) / power.clamp(min=1e-12)).sqrt()
 
 
 def _unique_rows(plan: PlanTokens) -> tuple[torch.Tensor, torch.Tensor]:

@@ -108,7 +108,7 @@ def build_meta(config: TextConfig) -> TextModule:
 
 def _wrap(lm: Any, config: TextConfig) -> TextModule:
     if config.activation_checkpointing:
-        lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        lm.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if config.lora.enabled:
         lm = add_adapter(lm, config.lora, derive_seed(config.seed, "adapter"))
     else:

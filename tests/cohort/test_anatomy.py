@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from rollama.cohort.anatomy import Anatomy, Grid, Shape, build_anatomy, draw_shape
-from rollama.cohort.shifts import CENTRES
+from rollama.cohort.anatomy import Anatomy, Grid, Shape, draw_shape
 from rollama.core.seeding import numpy_generator
 from rollama.data.plan import Side
 
 GRID = Grid((80, 64, 48), (6.0, 6.0, 6.0))
 BOTH = {Side.LEFT: True, Side.RIGHT: True}
-
-
-def anatomy(number: int = 0, mounds: dict[Side, bool] = BOTH, grid: Grid = GRID) -> Anatomy:
-    shape = draw_shape(numpy_generator("shape", number), mounds)
-    return build_anatomy(shape, grid, CENTRES["northgate"].scanner, numpy_generator("texture", number))
 
 
 def at(phantom: Anatomy, x: float, y: float, z: float) -> float:
@@ -39,8 +35,8 @@ def test_affine_is_ras_and_centred() -> None:
     assert np.allclose(middle[:3], 0)
 
 
-def test_organs_lie_where_they_should() -> None:
-    phantom = anatomy()
+def test_organs_lie_where_they_should(make_anatomy: Callable[..., Anatomy]) -> None:
+    phantom = make_anatomy()
     assert at(phantom, 85, 0, 0) == pytest.approx(-790, abs=200)  # right lung
     assert at(phantom, -85, 0, 10) == pytest.approx(-790, abs=200)  # left lung
     assert at(phantom, -40, 22, -52) == pytest.approx(45, abs=10)  # heart: patient's left, negative x in RAS+
@@ -50,8 +46,8 @@ def test_organs_lie_where_they_should() -> None:
     assert at(phantom, 0, 170, 0) == -1000  # air before the patient
 
 
-def test_a_missing_mound_is_missing() -> None:
-    both, one = anatomy(1), anatomy(1, {Side.LEFT: True, Side.RIGHT: False})
+def test_a_missing_mound_is_missing(make_anatomy: Callable[..., Anatomy]) -> None:
+    both, one = make_anatomy(1), make_anatomy(1, {Side.LEFT: True, Side.RIGHT: False})
     assert breast_volume(one, Side.RIGHT) < 0.3 * breast_volume(both, Side.RIGHT)
     assert breast_volume(one, Side.LEFT) == pytest.approx(breast_volume(both, Side.LEFT), rel=0.02)
 
@@ -64,10 +60,10 @@ def test_asymmetry_is_random_and_not_of_one_side() -> None:
     assert 0.02 < np.std(ratio) < 0.1
 
 
-def test_patients_differ_and_fit_the_grid() -> None:
+def test_patients_differ_and_fit_the_grid(make_anatomy: Callable[..., Anatomy]) -> None:
     volumes = []
     for number in range(12):
-        phantom = anatomy(number)
+        phantom = make_anatomy(number)
         inside = phantom.skin > 0
         assert not inside[0].any()
         assert not inside[-1].any()
@@ -76,6 +72,6 @@ def test_patients_differ_and_fit_the_grid() -> None:
     assert max(volumes) > 1.3 * min(volumes)
 
 
-def test_the_field_is_the_same_in_any_voxel_size() -> None:
-    coarse, fine = anatomy(3), anatomy(3, grid=Grid((160, 128, 96), (3.0, 3.0, 3.0)))
+def test_the_field_is_the_same_in_any_voxel_size(make_anatomy: Callable[..., Anatomy]) -> None:
+    coarse, fine = make_anatomy(3), make_anatomy(3, grid=Grid((160, 128, 96), (3.0, 3.0, 3.0)))
     assert (fine.skin > 0).sum() / 8 == pytest.approx((coarse.skin > 0).sum(), rel=0.02)

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from rollama.cohort.facts import Axilla, Chemo, Contralateral, draw_facts
+from rollama.cohort.facts import Axilla, Chemo, Contralateral, Facts, draw_facts
 from rollama.cohort.shifts import CENTRES
 from rollama.core.errors import ConfigError
 from rollama.core.seeding import numpy_generator
 from rollama.data.plan import Side, Surgery
-from tests.cohort.test_rules import BASE
 
 
 @pytest.mark.parametrize(("positive", "category"), [(0, 0), (1, 1), (3, 1), (4, 2), (9, 2), (10, 3)])
-def test_n_category_counts_positive_nodes(positive: int, category: int) -> None:
-    assert BASE.updated(nodes_positive=positive).n_category == category
+def test_n_category_counts_positive_nodes(base: Facts, positive: int, category: int) -> None:
+    assert base.updated(nodes_positive=positive).n_category == category
 
 
-def test_t_is_clinical_after_neoadjuvant_chemotherapy() -> None:
-    facts = BASE.updated(t_clinical=3, t_pathological=1)
+def test_t_is_clinical_after_neoadjuvant_chemotherapy(base: Facts) -> None:
+    facts = base.updated(t_clinical=3, t_pathological=1)
     assert facts.t_category == 1
     assert facts.updated(chemo=Chemo.BEFORE).t_category == 3
 
 
-def test_mounds_follow_surgery_and_history() -> None:
-    assert BASE.mounds == {Side.LEFT: True, Side.RIGHT: True}
-    flat = BASE.updated(surgery=Surgery.MASTECTOMY)
+def test_mounds_follow_surgery_and_history(base: Facts) -> None:
+    assert base.mounds == {Side.LEFT: True, Side.RIGHT: True}
+    flat = base.updated(surgery=Surgery.MASTECTOMY)
     assert flat.mounds == {Side.LEFT: False, Side.RIGHT: True}
     assert flat.updated(reconstruction=True).mounds[Side.LEFT]
-    assert not BASE.updated(contralateral=Contralateral.MASTECTOMY).mounds[Side.RIGHT]
+    assert not base.updated(contralateral=Contralateral.MASTECTOMY).mounds[Side.RIGHT]
 
 
-def test_impossible_patients_are_refused() -> None:
+def test_impossible_patients_are_refused(base: Facts) -> None:
     with pytest.raises(ConfigError, match="more positive nodes"):
-        BASE.updated(nodes_positive=13)
+        base.updated(nodes_positive=13)
     with pytest.raises(ConfigError, match="reconstruction without mastectomy"):
-        BASE.updated(reconstruction=True)
+        base.updated(reconstruction=True)
 
 
 @pytest.mark.parametrize("centre", CENTRES)

@@ -16,7 +16,6 @@ from rollama.cohort.styles import STYLES
 from rollama.core.seeding import numpy_generator
 from rollama.data.case import Evidence
 from rollama.data.plan import Surgery, render_plan
-from tests.cohort.test_rules import BASE
 
 TELLTALE = re.compile(
     r"\b(c?gy|gray|fractions?|fractionation|boost|L[1-4]|IMN|IMC|levels?|internal mammary|supraclavicular|chest wall|"
@@ -81,9 +80,9 @@ def test_evidence_is_one_whole_sentence(centre: str, style: Style) -> None:
             assert "\n" not in sentence
 
 
-def test_notes_vary() -> None:
+def test_notes_vary(base: Facts) -> None:
     for centre, style in PAIRS:
-        notes = [write_note(BASE, style, numpy_generator("vary", centre, style.name, n))[0] for n in range(50)]
+        notes = [write_note(base, style, numpy_generator("vary", centre, style.name, n))[0] for n in range(50)]
         assert len(set(notes)) > 40
 
 
@@ -107,12 +106,12 @@ def test_summaries_never_state_the_plan_and_determine_it() -> None:
         {"surgery": "mastectomy", "reconstruction": True},
     ],
 )  # fmt: skip
-def test_each_fact_of_the_plan_is_in_the_summary(change: dict[str, object]) -> None:
-    assert write_summary(BASE.updated(**change)) != write_summary(BASE)
+def test_each_fact_of_the_plan_is_in_the_summary(base: Facts, change: dict[str, object]) -> None:
+    assert write_summary(base.updated(**change)) != write_summary(base)
 
 
-def test_summary_derives_pn_and_names_the_surgery_done() -> None:
-    facts = BASE.updated(nodes_positive=5, planned_surgery=Surgery.MASTECTOMY)
+def test_summary_derives_pn_and_names_the_surgery_done(base: Facts) -> None:
+    facts = base.updated(nodes_positive=5, planned_surgery=Surgery.MASTECTOMY)
     assert "pN2 (5 of 12 nodes)" in write_summary(facts)
     assert "Mastectomy" not in write_summary(facts)
     assert "cT1 ypT1 (18 mm) ypN2" in write_summary(facts.updated(chemo=Chemo.BEFORE))

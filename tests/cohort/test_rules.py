@@ -6,18 +6,12 @@ from collections import Counter
 
 import pytest
 
-from rollama.cohort.facts import Axilla, Chemo, Contralateral, Facts, Histology, Site, draw_facts
+from rollama.cohort.facts import Axilla, Chemo, Facts, Site, draw_facts
 from rollama.cohort.rules import RULES, plan_for, rule_rows
 from rollama.cohort.shifts import CENTRES
 from rollama.core.seeding import numpy_generator
-from rollama.data.plan import Side, Surgery, parse_plan, render_plan
+from rollama.data.plan import Surgery, parse_plan, render_plan
 
-BASE = Facts(
-    age=62, side=Side.LEFT, site=Site.UPPER_OUTER, histology=Histology.DUCTAL, grade=2, size_mm=18, t_clinical=1,
-    t_pathological=1, nodes_positive=0, nodes_examined=12, axilla=Axilla.SENTINEL, surgery=Surgery.CONSERVING,
-    planned_surgery=Surgery.CONSERVING, margin_mm=5, er_positive=True, her2_positive=False, chemo=Chemo.NONE,
-    reconstruction=False, contralateral=Contralateral.NONE, contralateral_years=5,
-)  # fmt: skip
 MASTECTOMY = {"surgery": Surgery.MASTECTOMY}
 
 EXAMPLES = [
@@ -48,8 +42,8 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), EXAMPLES)
-def test_examples(changes: dict[str, object], expected: str) -> None:
-    assert expected in render_plan(plan_for(BASE.updated(**changes)))
+def test_examples(base: Facts, changes: dict[str, object], expected: str) -> None:
+    assert expected in render_plan(plan_for(base.updated(**changes)))
 
 
 def test_every_row_decides_for_someone_and_every_plan_parses() -> None:

@@ -13,6 +13,8 @@ import SimpleITK
 from rollama.core.errors import DataError
 from rollama.data.volumes import Volume, mask_to_native, read_ct, to_canonical, to_model_grid, write_mask
 
+Triple = tuple[float, float, float]
+
 
 def ct(shape: tuple[int, int, int] = (24, 20, 12), seed: int = 0) -> np.ndarray:
     """Air around a body with a bright ball on the first half of x, so that every axis and direction is distinct."""
@@ -22,7 +24,7 @@ def ct(shape: tuple[int, int, int] = (24, 20, 12), seed: int = 0) -> np.ndarray:
     return (values + np.random.default_rng(seed).normal(0, 5, shape)).astype(np.float32).round()
 
 
-def affine(spacing: tuple[float, float, float] = (2.0, 2.0, 5.0), signs: tuple[int, int, int] = (1, 1, 1)) -> np.ndarray:
+def affine(spacing: Triple = (2.0, 2.0, 5.0), signs: Triple = (1, 1, 1)) -> np.ndarray:
     result = np.diag([*np.multiply(spacing, signs), 1.0])
     result[:3, 3] = (-50.5, 30.25, 12.0)
     return result
@@ -126,7 +128,7 @@ def test_bad_files_are_refused(tmp_path: Path, what: str, message: str) -> None:
 def test_other_refusals(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such CT"):
         read_ct(tmp_path / "absent.nii.gz")
-    with pytest.raises(DataError, match="accepted: .nii"):
+    with pytest.raises(DataError, match=r"accepted: \.nii"):
         read_ct(broken(tmp_path / "ct.jpeg", "garbage"))
     with pytest.raises(DataError, match="not a readable NRRD"):
         read_ct(broken(tmp_path / "ct.nrrd", "garbage"))
@@ -135,7 +137,7 @@ def test_other_refusals(tmp_path: Path) -> None:
     path = tmp_path / "bare.nrrd"
     SimpleITK.WriteImage(itk_image(ct().astype(np.int16)), str(path))
     head, _, data = path.read_bytes().partition(b"\n\n")
-    lines = [line for line in head.split(b"\n") if not line.startswith((b"space:", b"space dir", b"space ori", b"kinds"))]
+    lines = [line for line in head.split(b"\n") if not line.startswith((b"space", b"kinds"))]
     path.write_bytes(b"\n".join(lines) + b"\n\n" + data)
     with pytest.raises(DataError, match="no 'space'"):
         read_ct(path)
@@ -256,7 +258,7 @@ def test_nifti_geometry_is_repeated_to_the_bit(tmp_path: Path, kind: Any) -> Non
 
 
 @pytest.mark.parametrize("direction", [None, (1, 0, 0, 0, -1, 0, 0, 0, -1), (0, 0, 1, 1, 0, 0, 0, 1, 0)])
-def test_nrrd_geometry_survives_as_far_as_nifti_can_hold_it(tmp_path: Path, direction: tuple[float, ...] | None) -> None:
+def test_nrrd_geometry_survives_as_float32(tmp_path: Path, direction: tuple[float, ...] | None) -> None:
     image = itk_image(ct().astype(np.int16), direction)
     SimpleITK.WriteImage(image, str(tmp_path / "ct.nrrd"))
     volume = read_ct(tmp_path / "ct.nrrd")

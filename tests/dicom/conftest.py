@@ -35,7 +35,7 @@ def write_series(tmp_path: Path) -> Callable[..., Path]:
     """Write the phantom as DICOM; `change(dataset, index)` may spoil a slice, or drop it by returning False."""
 
     def write(
-        change: Callable[[Dataset, int], Any] = lambda dataset, index: None,
+        change: Callable[[Dataset, int], Any] = lambda *_: None,
         orientation: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
         folder: str = "series",
     ) -> Path:

@@ -28,7 +28,8 @@ def test_slices_are_sorted_by_position_and_scaled_to_hu(write_series: Write, ser
 
 
 @pytest.mark.parametrize(
-    "orientation", [(1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, -1, 0), (1, 0, 0, 0, -1, 0), (0.9848, 0.1736, 0, -0.1736, 0.9848, 0)]
+    "orientation",
+    [(1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, -1, 0), (1, 0, 0, 0, -1, 0), (0.9848, 0.1736, 0, -0.1736, 0.9848, 0)],
 )
 def test_geometry_agrees_with_itk(write_series: Write, orientation: tuple[float, ...]) -> None:
     """Every bright voxel lies where an independent reader puts it."""
@@ -97,10 +98,10 @@ def setting(name: str, value: Any, only: int | None = None) -> Callable[[Dataset
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda dataset, index: index != 4, r"not between 109\.00 and 115\.00 mm"),
+        (lambda _, index: index != 4, r"not between 109\.00 and 115\.00 mm"),
         (double, "two slices lie at 112.00 mm"),
         (tilt, "tilted gantry"),
-        (lambda dataset, index: index < 1, "at least 3"),
+        (lambda _, index: index < 1, "at least 3"),
         (setting("SeriesInstanceUID", generate_uid(), 1), "2 different series"),
         (setting("FrameOfReferenceUID", generate_uid(), 1), "2 different frames of reference"),
         (setting("PixelSpacing", [0.9, 0.9], 1), "2 different pixel spacings"),
@@ -129,5 +130,5 @@ def test_folders_that_are_no_series(write_series: Write, tmp_path: Path) -> None
         read_series(tmp_path / "empty")
     folder = write_series()
     (folder / "report.pdf").write_bytes(b"not dicom")
-    with pytest.raises(DataError, match="report.pdf: not a readable DICOM file"):
+    with pytest.raises(DataError, match=r"report\.pdf: not a readable DICOM file"):
         read_series(folder)

@@ -100,7 +100,7 @@ REPORT = Style(
             ),
             always(
                 "Further disorders: atrial fibrillation, anticoagulated.",
-                "Further disorders: rheumatoid arthritis on low-dose methotrexate.",
+                "Further disorders: rheumatoid arthritis on methotrexate.",
                 "Further disorders: depression, on sertraline.",
                 "Further disorders: none.",
             ),

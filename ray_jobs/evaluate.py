@@ -1,0 +1,79 @@
+"""Evaluate trained models as Ray tasks: text and segmentation side by side, then segmentation on generated plans.
+
+python -m ray_jobs.evaluate --models /models --dataset /data/cohort --out /runs/evaluation
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.common import start_ray, worker_environment
+from rollama.core.errors import RollamaError
+from rollama.evaluation import jobs
+from rollama.evaluation.tables import write_evaluation
+
+
+def evaluate(
+    models: Path,
+    dataset: Path,
+    out: Path,
+    limit: int | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    zero_shot: bool = True,
+) -> dict[str, Any]:
+    """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
+
+    Args:
+        limit: at most this many cases a centre and split.
+        progress: called with (share done in [0, 1], what is running).
+        zero_shot: also measure the untrained base.
+
+    Returns: what `evaluation.json` holds. Raises RollamaError: a model or the dataset cannot be used.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    start_ray(2)
+    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit)
+    environment = {"env_vars": worker_environment(threads=1)}
+
+    def task(function: Callable[..., Any]) -> Any:
+        return ray.remote(num_cpus=1, runtime_env=environment)(function)
+
+    text = task(jobs.score_text).remote(job)
+    parts = [text, task(jobs.score_segmentation).remote(job), task(jobs.score_chain).remote(job, text)]
+    if zero_shot:
+        parts.append(task(jobs.score_zero_shot).remote(job))
+    waiting = list(parts)
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+            ray.get(done)  # raises at once what a task raised
+            if progress:
+                progress(*jobs.progress_of(job, len(parts), len(parts) - len(waiting)))
+        records = [record for part in ray.get(parts) for record in part]
+    except RayTaskError as error:
+        if isinstance(error.cause, RollamaError):
+            raise error.cause from None
+        raise
+    finally:
+        for part in waiting:
+            ray.cancel(part, force=True)
+    return write_evaluation(out, records, job.info, jobs.model_hashes(job), limit=limit, zero_shot=zero_shot)
+
+
+def main() -> None:
+    """Command line of the cluster entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("models", "dataset", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--limit", type=int)
+    arguments = parser.parse_args()
+    evaluate(arguments.models, arguments.dataset, arguments.out, arguments.limit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""From a case's files to what the segmentation network sees, with every random draw tied to the case.
+
+Two things go wrong silently in such pipelines. A left-right flip that leaves the plan's side alone teaches the network
+the wrong breast; here image, target, coordinates and plan are flipped by one transform. And random draws taken from a
+worker's running generator make a resumed or differently sharded run another run; here every draw is keyed by
+(seed, epoch, case id).
+
+Coordinates are millimetres relative to the patient's centre along the canonical axes: in plane the middle of the body,
+along z the middle of the scan. `prepare` and inference use the same `patient_centre`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from monai.transforms.compose import Compose
+from monai.transforms.intensity.dictionary import RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
+from monai.transforms.transform import MapTransform, RandomizableTransform
+from scipy import ndimage
+
+from rollama.core.seeding import derive_seed
+from rollama.data.case import Case
+from rollama.data.plan import Plan
+from rollama.data.volumes import Volume, read_ct, to_model_grid
+
+BODY_HU = -180.0
+"""Between a couch's foam or shell and fat."""
+
+
+class VolumeSettings(Protocol):
+    """The part of a segmentation configuration that the pipeline reads."""
+
+    @property
+    def patch(self) -> tuple[int, int, int]: ...
+    @property
+    def spacing(self) -> tuple[float, float, float]: ...
+    @property
+    def hu_range(self) -> tuple[float, float]: ...
+    @property
+    def positive_crops(self) -> float: ...
+    @property
+    def flip_probability(self) -> float: ...
+    @property
+    def position_jitter(self) -> float: ...
+    @property
+    def scale_factor(self) -> float: ...
+    @property
+    def scale_probability(self) -> float: ...
+    @property
+    def shift_offset(self) -> float: ...
+    @property
+    def shift_probability(self) -> float: ...
+    @property
+    def noise_std(self) -> float: ...
+    @property
+    def noise_probability(self) -> float: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case on the model's grid: image float16 (x,y,z) scaled to [0,1], target uint8, origin (3,) in mm."""
+
+    image: npt.NDArray[np.float16]
+    target: npt.NDArray[np.uint8]
+    origin: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A training sample: image float32 and target uint8 of the patch's shape, origin (3,) mm, the plan to go with them."""
+
+    image: npt.NDArray[np.float32]
+    target: npt.NDArray[np.uint8]
+    origin: npt.NDArray[np.float64]
+    plan: Plan | None
+
+
+def scale_hu(array: npt.NDArray[np.float32], hu_range: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """Clip to the HU range and scale it to [0,1]."""
+    low, high = hu_range
+    return np.asarray((array.clip(low, high) - low) / (high - low), dtype=np.float32)
+
+
+def patient_centre(volume: Volume) -> npt.NDArray[np.float64]:
+    """Voxel index (3,) of the patient's centre on a canonical (RAS) grid.
+
+    In plane it is midway between the 5th and 95th percentiles of the body's voxels, which neither a couch, an arm nor
+    the size of the breasts moves by much; along z it is the middle of the scan. Without a body it is the middle.
+    """
+    centre = (np.asarray(volume.shape, dtype=np.float64) - 1) / 2
+    labels, count = ndimage.label(ndimage.binary_opening(volume.array > BODY_HU))
+    if not count:
+        return centre
+    body = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    for axis in (0, 1):
+        share = np.cumsum(body.sum(axis=tuple(other for other in range(3) if other != axis)))
+        low, high = np.interp((0.05 * share[-1], 0.95 * share[-1]), share, np.arange(len(share)))
+        centre[axis] = (low + high) / 2
+    return centre
+
+
+def prepare(case: Case, settings: VolumeSettings) -> Prepared:
+    """Read a case's CT and target and bring both to the model's grid.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    volume = to_model_grid(read_ct(case.image), settings.spacing)
+    target = to_model_grid(_read_mask(case), settings.spacing)
+    origin = -patient_centre(volume) * settings.spacing
+    image = scale_hu(volume.array, settings.hu_range).astype(np.float16)
+    return Prepared(image, (target.array >= 0.5).astype(np.uint8), origin)
+
+
+def _read_mask(case: Case) -> Volume:
+    import nibabel
+
+    file: Any = nibabel.load(case.target)  # opened and checked with the dataset
+    return Volume(np.asarray(file.dataobj, dtype=np.float32), np.asarray(file.affine, dtype=np.float64), str(case.target))
+
+
+def place(shape: Sequence[int], patch: Sequence[int], centre: Sequence[float]) -> tuple[int, ...]:
+    """Start index of a patch around `centre`: kept inside a larger volume, the whole of a smaller one in the patch.
+
+    A start may be negative: the volume is then padded.
+    """
+    starts = []
+    for size, wanted, middle in zip(shape, patch, centre, strict=True):
+        start = round(middle - (wanted - 1) / 2)
+        low, high = sorted((0, size - wanted))
+        starts.append(min(max(start, low), high))
+    return tuple(starts)
+
+
+def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Copy of `array[start : start + shape]`, zeros (air) where that reaches outside."""
+    result = np.zeros(tuple(shape), dtype=array.dtype)
+    source = tuple(slice(max(0, s), max(0, min(n, s + m))) for s, n, m in zip(start, array.shape, shape, strict=True))
+    goal = tuple(slice(a.start - s, a.stop - s) for a, s in zip(source, start, strict=True))
+    result[goal] = array[source]
+    return result
+
+
+class RandPatch(RandomizableTransform, MapTransform):
+    """Cut or pad image and target to the patch; where the volume is larger, around a random voxel, often of the target."""
+
+    def __init__(self, settings: VolumeSettings) -> None:
+        RandomizableTransform.__init__(self, 1.0)
+        MapTransform.__init__(self, ["image", "target"])
+        self.settings = settings
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        patch, target = self.settings.patch, data["target"][0]
+        centre = -data["origin"] / self.settings.spacing
+        choose, positive = self.R.uniform(size=2)
+        where = self.R.uniform(size=3)
+        if any(size > wanted for size, wanted in zip(target.shape, patch, strict=True)):
+            inside = np.flatnonzero(target)
+            if choose < self.settings.positive_crops and inside.size:
+                centre = np.array(np.unravel_index(inside[int(positive * inside.size)], target.shape))
+            else:
+                centre = where * (np.array(target.shape) - 1)
+        start = place(target.shape, patch, centre)
+        for key in self.keys:
+            result[key] = cut(data[key][0], start, patch)[None]
+        result["origin"] = data["origin"] + np.array(start) * self.settings.spacing
+        return result
+
+
+class RandMirror(RandomizableTransform, MapTransform):
+    """Flip left and right: image, target, coordinates and the plan's side together, or nothing.
+
+    A case whose plan is free text is never flipped, because nobody can flip its words.
+    """
+
+    def __init__(self, settings: VolumeSettings) -> None:
+        RandomizableTransform.__init__(self, settings.flip_probability)
+        MapTransform.__init__(self, ["image", "target"])
+        self.settings = settings
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        self.randomize(None)
+        result = dict(data)
+        if not self._do_transform or data["plan"] is None:
+            return result
+        return mirror(result, self.settings.spacing[0])
+
+
+def mirror(data: Mapping[Hashable, Any], spacing_x: float) -> dict[Hashable, Any]:
+    """The mirrored sample; mirroring twice gives the sample back. `image` and `target` are (1,x,y,z), x first."""
+    result = dict(data)
+    for key in ("image", "target"):
+        result[key] = np.ascontiguousarray(data[key][:, ::-1])
+    origin = np.array(data["origin"], dtype=np.float64)
+    origin[0] = -(origin[0] + (data["image"].shape[1] - 1) * spacing_x)
+    result["origin"] = origin
+    result["plan"] = data["plan"].mirrored()
+    return result
+
+
+class RandOrigin(RandomizableTransform, MapTransform):
+    """Move the coordinate origin a little, as another body or field of view would."""
+
+    def __init__(self, settings: VolumeSettings) -> None:
+        RandomizableTransform.__init__(self, 1.0)
+        MapTransform.__init__(self, ["origin"])
+        self.std = settings.position_jitter
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, "origin": data["origin"] + self.R.normal(0.0, 1.0, 3) * self.std}
+
+
+def training_pipeline(settings: VolumeSettings) -> Compose:
+    """The random part of the pipeline; give it its seed before every case (see `draw`)."""
+    return Compose(
+        [
+            RandPatch(settings),
+            RandMirror(settings),
+            RandOrigin(settings),
+            RandScaleIntensityd("image", factors=settings.scale_factor, prob=settings.scale_probability),
+            RandShiftIntensityd("image", offsets=settings.shift_offset, prob=settings.shift_probability),
+            RandGaussianNoised("image", std=settings.noise_std, prob=settings.noise_probability),
+        ]
+    )
+
+
+def draw(pipeline: Compose, prepared: Prepared, plan: Plan | None, key: Sequence[int | str]) -> Sample:
+    """Augment a case; `key` is (seed, epoch, case id), and equal keys give equal samples."""
+    pipeline.set_random_state(seed=derive_seed(*key, "transforms") % 2**32)
+    data: Any = pipeline(
+        {
+            "image": prepared.image[None].astype(np.float32),
+            "target": prepared.target[None],
+            "origin": prepared.origin,
+            "plan": plan,
+        }
+    )
+    image = np.asarray(data["image"], dtype=np.float32)[0]
+    return Sample(image, np.asarray(data["target"])[0], data["origin"], data["plan"])
+
+
+def centred(prepared: Prepared, settings: VolumeSettings, plan: Plan | None) -> Sample:
+    """The sample without any randomness: the patch around the patient's centre."""
+    start = place(prepared.image.shape, settings.patch, -prepared.origin / np.asarray(settings.spacing))
+    image, target = (cut(array, start, settings.patch) for array in (prepared.image, prepared.target))
+    return Sample(image.astype(np.float32), target, prepared.origin + np.array(start) * settings.spacing, plan)

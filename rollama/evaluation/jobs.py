@@ -1,0 +1,155 @@
+"""The independent parts of an evaluation, each a plain function that loads the models it needs.
+
+They may run one after the other, in processes or on a cluster; whoever runs them only passes a `Job` around. Each
+part writes how far it is into the output folder, which is how progress crosses machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rollama.core.errors import CheckpointError
+from rollama.core.files import write_text
+from rollama.core.registry import Task
+from rollama.data.case import Case, Split
+from rollama.data.dataset import DatasetInfo, open_dataset
+from rollama.evaluation.cache import MaskCache, TextCache
+from rollama.evaluation.run import (
+    GENERATED,
+    Record,
+    evaluate_baselines,
+    evaluate_segmentation,
+    evaluate_side_swap,
+    evaluate_text,
+    generated_plans,
+)
+
+if TYPE_CHECKING:
+    from rollama.segmentation.predict import SegmentationModel
+
+HELD_OUT = (Split.TEST, Split.EXTERNAL)
+TEXT_FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
+SEG, VISION = "seg", "seg-vision"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to evaluate; `cases` are held out, `train` feeds the baselines. Small enough to be sent to a worker."""
+
+    models: Path
+    out: Path
+    info: DatasetInfo
+    cases: tuple[Case, ...]
+    train: tuple[Case, ...]
+
+    @property
+    def cache(self) -> Path:
+        """Folder of the cached predictions."""
+        return self.out / "cache"
+
+
+def open_job(models: Path, dataset: Path, out: Path, limit: int | None) -> Job:
+    """Open and check the dataset and take at most `limit` held-out cases a centre and split.
+
+    Raises:
+        DataError: the dataset is damaged.
+        CheckpointError: a model is missing.
+    """
+    for name in (*TEXT_FOLDERS.values(), SEG):
+        if not (models / name / "manifest.json").is_file():
+            raise CheckpointError(f"{models / name}: no trained model there; run 'rollama train {name}' first")
+    opened = open_dataset(dataset)
+    cases: list[Case] = []
+    for centre in opened.info.centres:
+        for split in HELD_OUT:
+            cases += opened.select(split, centre=centre)[:limit]
+    for old in out.glob(".progress-*"):
+        old.unlink()
+    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN))
+
+
+def model_hashes(job: Job) -> dict[str, str]:
+    """Model folder -> hash of its weights, for the manifest."""
+    from rollama.training.artefact import artefact_hash
+
+    names = [name for name in (*TEXT_FOLDERS.values(), SEG, VISION) if (job.models / name).is_dir()]
+    return {name: artefact_hash(job.models / name) for name in names}
+
+
+def score_text(job: Job) -> list[Record]:
+    """S and P alone and chained, and the baselines."""
+    from rollama.text.generate import TextModel
+    from rollama.training.artefact import artefact_hash
+
+    folders = {task: job.models / name for task, name in TEXT_FOLDERS.items()}
+    hashes = {str(task): artefact_hash(folder) for task, folder in folders.items()}
+    model = TextModel.load(folders)
+    records = evaluate_text(model, job.cases, _texts(job, hashes), progress=_reporter(job, "text"))
+    return records + evaluate_baselines(job.cases, job.train)
+
+
+def score_zero_shot(job: Job) -> list[Record]:
+    """The untrained base of S, with its own chat template."""
+    from rollama.text.generate import TextModel
+    from rollama.training.artefact import read_manifest
+
+    base = read_manifest(job.models / TEXT_FOLDERS[Task.SUMMARY])["config"]["base"]
+    model = TextModel.zero_shot(base)
+    hashes = {str(task): f"zero-shot:{base}" for task in Task}
+    progress = _reporter(job, "zero-shot")
+    return evaluate_text(model, job.cases, _texts(job, hashes), "zero-shot base", chain=False, progress=progress)
+
+
+def score_segmentation(job: Job) -> list[Record]:
+    """SEG++ on reference plans, the side swap, and the plan-blind twin where it was trained."""
+    plans = {case.case_id: case.plan_text for case in job.cases}
+    model, cache = _segmenter(job, SEG)
+    records = evaluate_segmentation(model, job.cases, plans, cache, progress=_reporter(job, "segmentation"))
+    records += evaluate_side_swap(model, job.cases, cache, progress=_reporter(job, "side-swap"))
+    if (job.models / VISION / "manifest.json").is_file():
+        model, cache = _segmenter(job, VISION)
+        progress = _reporter(job, "vision-only")
+        records += evaluate_segmentation(model, job.cases, plans, cache, "vision-only", progress=progress)
+    return records
+
+
+def score_chain(job: Job, text_records: Sequence[Record]) -> list[Record]:
+    """SEG++ on the plans that P wrote from the summaries of S."""
+    model, cache = _segmenter(job, SEG)
+    progress = _reporter(job, "chain")
+    return evaluate_segmentation(
+        model, job.cases, generated_plans(text_records), cache, source=GENERATED, progress=progress
+    )
+
+
+def progress_of(job: Job, parts: int, finished: int) -> tuple[float, str]:
+    """(share done in [0, 1], what is running) from the parts' progress files; each part weighs the same."""
+    notes, share = [], 0.0
+    for path in sorted(job.out.glob(".progress-*")):
+        done, _, total = path.read_text(encoding="utf-8").partition("/")
+        if int(done) < int(total):
+            share += int(done) / int(total)
+            notes.append(f"{path.name.removeprefix('.progress-')} {done}/{total}")
+    return min((finished + min(share, parts - finished)) / parts, 1.0), ", ".join(notes)
+
+
+def _segmenter(job: Job, name: str) -> tuple[SegmentationModel, MaskCache]:
+    from rollama.segmentation.predict import SegmentationModel
+    from rollama.training.artefact import artefact_hash
+
+    folder = job.models / name
+    return SegmentationModel.load(folder), MaskCache(job.cache, artefact_hash(folder), job.info.content_hash)
+
+
+def _texts(job: Job, hashes: dict[str, str]) -> Callable[[str], TextCache]:
+    folder = job.cache if job.info.synthetic else None  # generated text derives from notes: PHI
+    caches = {task: TextCache(folder, value, job.info.content_hash, task) for task, value in hashes.items()}
+    return lambda task: caches[str(task)]
+
+
+def _reporter(job: Job, name: str) -> Callable[[int, int], None]:
+    path = job.out / f".progress-{name}"
+    return lambda done, total: write_text(path, f"{done}/{total}")

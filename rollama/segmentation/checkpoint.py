@@ -1,0 +1,81 @@
+"""A trained segmentation model on disk: its trained tensors, and a manifest that says which encoder they need.
+
+The frozen encoder is not in the artefact; the manifest names it with the hashes of its weights and tokenizer, and
+loading refuses another one: prompts and projections trained on one encoder mean nothing to another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rollama.core.config import build
+from rollama.core.errors import CheckpointError, ConfigError
+from rollama.core.manifest import run_manifest
+from rollama.language.base import BaseInfo, load_base
+from rollama.segmentation.config import SegConfig
+from rollama.segmentation.engine import load_parameters
+from rollama.segmentation.model import SegmentationNet
+from rollama.segmentation.text_encoder import TextEncoder
+from rollama.training.artefact import load_artefact, save_artefact
+
+KIND = "segmentation"
+
+
+def build_network(config: SegConfig, device: torch.device) -> tuple[SegmentationNet, BaseInfo | None]:
+    """A network with weights drawn from the configuration's seed, and its encoder's identity (None: vision only)."""
+    encoder, info = None, None
+    if config.uses_text:
+        base, tokenizer, info = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
+        base.to(device)
+        encoder = TextEncoder(config, base, tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = SegmentationNet(config, encoder)
+    return network.to(device), info
+
+
+def save_model(
+    folder: Path, network: SegmentationNet, encoder: BaseInfo | None, config_hash: str, **extra: Any
+) -> None:
+    """Write the artefact; `extra` goes into the manifest (data hash, label kind, metrics, timings)."""
+    tensors = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    values = network.config.model_dump(mode="json")
+    manifest = run_manifest(
+        KIND, values, config_hash, encoder=encoder.as_dict() if encoder else None, seed=network.config.seed, **extra
+    )
+    save_artefact(folder, tensors, manifest)
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dict[str, Any]]:
+    """Load an artefact: (network in eval mode, manifest).
+
+    Raises:
+        CheckpointError: damaged, of another kind, or made with another encoder than the one found here.
+    """
+    tensors, manifest = load_artefact(folder)
+    if manifest.get("kind") != KIND:
+        raise CheckpointError(f"{folder}: holds a {manifest.get('kind')!r} artefact; expected {KIND!r}")
+    try:
+        config = build(SegConfig, manifest["config"], str(folder))
+    except (ConfigError, KeyError) as error:
+        raise CheckpointError(f"{folder}: its configuration is not one of this version ({error})") from error
+    network, found = build_network(config, device)
+    _check_encoder(folder, manifest.get("encoder"), found)
+    load_parameters(dict(network.named_parameters()), tensors, str(folder))
+    network.eval()
+    return network, manifest
+
+
+def _check_encoder(folder: Path, wanted: dict[str, str] | None, found: BaseInfo | None) -> None:
+    if found is None:
+        return
+    for key, what in (("weights_hash", "weights"), ("tokenizer_hash", "tokenizer")):
+        value = (wanted or {}).get(key)
+        if value != found.as_dict()[key]:
+            raise CheckpointError(
+                f"{folder}: was trained with other {what} of the text encoder {found.name!r} "
+                f"(SHA-256 {str(value)[:12]}, found {found.as_dict()[key][:12]}); install the base it names"
+            )

@@ -1,0 +1,178 @@
+"""Train the segmentation network on one worker of any number: data, method, engine and loop put together.
+
+Everything random is a function of the step and the case (`BatchOrder`, `draw`, the noise keys), so resuming needs the
+checkpoint's tensors and its step, nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rollama.core.errors import DataError
+from rollama.data.case import Case, Split
+from rollama.data.dataset import Dataset, open_dataset
+from rollama.data.transforms import Prepared, Sample, centred, draw, prepare, training_pipeline
+from rollama.segmentation.checkpoint import build_network, save_model
+from rollama.segmentation.config import SegConfig
+from rollama.segmentation.engine import DdpEngine
+from rollama.segmentation.method import build_method
+from rollama.segmentation.model import SegBatch, SegmentationNet
+from rollama.segmentation.text_encoder import encoder_text
+from rollama.training.checkpoint import Checkpointer, load_checkpoint
+from rollama.training.loop import run
+from rollama.training.metrics_log import MetricsLog
+from rollama.training.runs import run_hash
+from rollama.training.sampler import BatchOrder, Draw
+from rollama.training.schedule import one_cycle
+from rollama.training.worker import Worker
+
+PROBE_EVERY = 25
+"""Steps between two measurements of R's gradient on the prompts."""
+TASK = "seg"
+VALIDATION_CASES = 40
+"""At most this many validation cases are looked at when training ends."""
+
+log = logging.getLogger(__name__)
+
+
+class TrainingData:
+    """Micro-batches of a step. Volumes are read when first drawn and kept (float16, about 0.75 MB a small case)."""
+
+    def __init__(self, config: SegConfig, cases: tuple[Case, ...], network: SegmentationNet, worker: Worker) -> None:
+        self.config, self.cases, self.worker = config, cases, worker
+        self.encoder = network.text_encoder
+        self.noise = build_method(config).noise
+        self.order = BatchOrder(len(cases), config.batch, config.seed)
+        self.pipeline = training_pipeline(config)
+        self.prepared: dict[int, Prepared] = {}
+
+    def batches(self, step: int) -> Iterator[SegBatch]:
+        """This rank's micro-batches of a step; every rank gives the same number of them."""
+        world, size = self.worker.world, self.config.micro_batch
+        drawn = self.order.shard(step, self.worker.rank, world)
+        share = [(row, 1.0 / self.config.batch) for row in drawn]
+        # A batch that does not divide evenly is filled up with weightless copies: DDP needs equal counts.
+        share += [(drawn[0] if drawn else self.order.step(step)[0], 0.0)] * (-(-self.config.batch // world) - len(drawn))
+        for first in range(0, len(share), size):
+            rows = share[first : first + size]
+            yield self._collate(rows, step, last=first + size >= len(share))
+
+    def _collate(self, rows: list[tuple[Draw, float]], step: int, last: bool) -> SegBatch:
+        samples = [self._sample(row) for row, _ in rows]
+        cases = [self.cases[row.row] for row, _ in rows]
+        device = self.worker.device
+        plan = None
+        if self.encoder is not None:
+            texts = [
+                encoder_text(sample.plan, case.plan_text, self.config.text_form)
+                for sample, case in zip(samples, cases, strict=True)
+            ]
+            keys = [(self.config.seed, row.epoch, self.cases[row.row].case_id, "noise") for row, _ in rows]
+            plan = self.encoder.tokenize(texts, keys if self.noise else None)
+            plan.ids = plan.ids.to(device)
+        learn = step % self.config.prompt_every == 0
+        return SegBatch(
+            **stack(samples, device),
+            plan=plan,
+            weight=torch.tensor([weight for _, weight in rows], device=device),
+            learn_prompts=learn,
+            probe=learn and (step // self.config.prompt_every) % PROBE_EVERY == 0,
+            last=last,
+        )
+
+    def _sample(self, row: Draw) -> Sample:
+        case = self.cases[row.row]
+        if row.row not in self.prepared:
+            self.prepared[row.row] = prepare(case, self.config)
+        return draw(self.pipeline, self.prepared[row.row], case.plan, (self.config.seed, row.epoch, case.case_id))
+
+
+def stack(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
+    """Image, target and origin of a micro-batch."""
+    return {
+        "image": torch.stack([torch.from_numpy(sample.image)[None] for sample in samples]).to(device),
+        "target": torch.stack([torch.from_numpy(sample.target)[None] for sample in samples]).float().to(device),
+        "origin": torch.stack([torch.from_numpy(sample.origin) for sample in samples]).float().to(device),
+    }
+
+
+def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Worker) -> None:
+    """Train on the training split and write the artefact `out` (rank 0).
+
+    Args:
+        config: everything that decides the result.
+        dataset: a dataset's folder.
+        out: the artefact's folder, replaced when it exists.
+        worker: this process; with `resume` training goes on from that checkpoint.
+
+    Raises:
+        DataError: no training cases, or a volume or plan that cannot be used.
+        CheckpointError: the checkpoint is of another run or damaged.
+    """
+    started = time.perf_counter()
+    data = open_dataset(dataset, check_volumes=worker.rank == 0)
+    cases = data.select(Split.TRAIN)
+    if not cases:
+        raise DataError(f"{dataset}: no case of the training split")
+    network, info = build_network(config, worker.device)
+    engine = DdpEngine(network, config, worker.rank, worker.world, worker.device)
+    key = run_hash(config, TASK, data.info.content_hash)
+    first = 0
+    if worker.resume is not None:
+        state, first = load_checkpoint(worker.resume, key)
+        engine.load_state(state)
+    callbacks: list[Any] = []
+    if worker.rank == 0:
+        callbacks.append(MetricsLog(worker.metrics_path, worker.attempt))
+    callbacks.append(
+        Checkpointer(engine, worker.scratch, key, config.scale.checkpoint_every, config.steps, worker.report)
+    )
+    source = TrainingData(config, cases, network, worker)
+    rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
+    method = build_method(config)
+    run(engine, method, source.batches, rate, config.steps, first, [*callbacks, *worker.callbacks])
+    if worker.rank == 0:
+        metrics = {"validation_dice": validation_dice(network, config, data, worker.device)}
+        log.info("segmentation: validation Dice %s", metrics["validation_dice"])
+        save_model(
+            out, network, info, key,
+            data_hash=data.info.content_hash, synthetic=data.info.synthetic, label=data.info.label,
+            steps=config.steps, metrics=metrics, seconds=round(time.perf_counter() - started, 1),
+        )  # fmt: skip
+
+
+def validation_dice(
+    network: SegmentationNet, config: SegConfig, data: Dataset, device: torch.device, limit: int = VALIDATION_CASES
+) -> float | None:
+    """Mean Dice on the model grid over up to `limit` validation cases with a target; None without such cases.
+
+    Evenly spread over the split, so that every centre has its part. A glance at training's end, not an evaluation.
+    """
+    from rollama.segmentation.loss import hard_dice
+
+    cases = [case for case in data.select(Split.VALIDATION) if case.plan is None or case.plan.has_target]
+    cases = cases[:: max(1, -(-len(cases) // limit))]
+    if not cases:
+        return None
+    values = []
+    network.eval()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=config.amp == "bfloat16"):
+        for case in cases:
+            sample = centred(prepare(case, config), config, case.plan)
+            batch = stack([sample], device)
+            text = None
+            if network.text_encoder is not None:
+                tokens = network.text_encoder.tokenize([encoder_text(case.plan, case.plan_text, config.text_form)])
+                tokens.ids = tokens.ids.to(device)
+                text = network.text_encoder(tokens).used
+            logits = network.segment(batch["image"], batch["origin"], text)
+            values.append(float(hard_dice(logits, batch["target"])))
+    network.train()
+    return round(sum(values) / len(values), 4)

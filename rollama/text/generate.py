@@ -1,0 +1,248 @@
+"""Greedy generation with S and P on one base.
+
+The base is the large part, so it is loaded once and carries one named adapter per task. Texts are sorted by length,
+padded on the left in batches, and rows that have finished are taken out of the batch, so that one long answer does not
+make the others wait. Decoding is greedy: the same text gives the same answer. The rows of a batch do not look at each
+other; padding changes the order of floating-point sums only, so answers do not depend on a text's neighbours unless
+two tokens are equally likely within rounding (in float32 about 1e-6 of a logit).
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rollama.core.errors import CheckpointError, ConfigError, DataError
+from rollama.core.registry import Task
+from rollama.data.prompts import build_instruction, build_prompt
+from rollama.data.tokenization import prompt_ids
+from rollama.language.base import BaseInfo, load_base
+from rollama.text.checkpoint import TextArtefact, check_base, load_text_model
+from rollama.text.model import DTYPES, lora_config
+
+Progress = Callable[[int, int], None]
+"""Called with (finished texts, all texts)."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An answer; `finished` is False when it was cut at the token limit."""
+
+    text: str
+    finished: bool
+
+
+class TextModel:
+    """S and P (or the untrained base) ready to generate. Safe to use from several threads, one at a time inside."""
+
+    def __init__(
+        self, models: Mapping[Task, Any], tokenizer: Any, base: BaseInfo, artefacts: Mapping[Task, TextArtefact],
+        batch: int, limits: Mapping[Task, int], instruct: bool = False,
+    ) -> None:
+        self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
+        self.batch, self.limits, self.instruct = batch, dict(limits), instruct
+        self._lock = threading.Lock()  # the active adapter is state of the shared model
+
+    @classmethod
+    def load(
+        cls, folders: Mapping[Task, Path], dtype: str = "float32", device: torch.device | None = None,
+        base: str | None = None, allow_download: bool = False,
+    ) -> TextModel:
+        """Load trained models that share a base.
+
+        Args:
+            folders: artefact folder of each task that is needed.
+            dtype: `float32` (reproducible text) or `bfloat16`.
+            device: where to generate; the CPU when None.
+            base: name or folder of the base where it differs from the name in the artefact; its hash must not.
+
+        Raises:
+            CheckpointError: damaged, of another task, or trained on another base or tokenizer.
+            ConfigError: the base is not here.
+        """
+        if not folders:
+            raise ConfigError("no text model named; give the folder of S or P")
+        artefacts = {task: load_text_model(folder) for task, folder in folders.items()}
+        for task, artefact in artefacts.items():
+            if artefact.task is not task:
+                raise CheckpointError(f"{artefact.folder}: is a model for task {artefact.task}, needed for task {task}")
+        name = base or next(iter(artefacts.values())).config.base
+        lm, tokenizer, info = load_base(name, _dtype(dtype), allow_download)
+        for artefact in artefacts.values():
+            check_base(artefact, info)
+        models: dict[Task, Any] = {}
+        shared: Any = None
+        for task, artefact in artefacts.items():
+            if artefact.config.lora.enabled:
+                shared = _with_adapter(lm if shared is None else shared, task, artefact, shared is not None)
+            else:
+                whole, _, _ = load_base(name, _dtype(dtype), allow_download)
+                _check_keys(artefact, whole.load_state_dict(artefact.tensors, strict=False), whole)
+                models[task] = whole
+        models |= {task: shared for task, artefact in artefacts.items() if artefact.config.lora.enabled}
+        for model in models.values():
+            model.eval().to(device or torch.device("cpu"))
+        first = next(iter(artefacts.values())).config
+        limits = {task: artefact.config.max_new_tokens for task, artefact in artefacts.items()}
+        return cls(models, tokenizer, info, artefacts, first.generate_batch, limits)
+
+    @classmethod
+    def zero_shot(
+        cls, base: str, dtype: str = "float32", device: torch.device | None = None, allow_download: bool = False,
+        batch: int = 16, max_new_tokens: int = 256,
+    ) -> TextModel:
+        """The untrained base, asked through its chat template."""
+        lm, tokenizer, info = load_base(base, _dtype(dtype), allow_download)
+        lm.to(device or torch.device("cpu"))
+        return cls(dict.fromkeys(Task, lm), tokenizer, info, {}, batch, dict.fromkeys(Task, max_new_tokens), instruct=True)
+
+    def generate(
+        self, task: Task, texts: Sequence[str], progress: Progress | None = None, max_new_tokens: int | None = None
+    ) -> list[Generation]:
+        """Answers in the order of `texts` (notes for S, summaries for P).
+
+        Raises:
+            ConfigError: no model for this task is loaded.
+            DataError: a text is empty, or leaves no room for an answer in the context (names its index).
+        """
+        if task not in self.models:
+            raise ConfigError(f"no model for task {task} is loaded; loaded: {', '.join(self.models) or 'none'}")
+        limit = max_new_tokens or self.limits[task]
+        prompts = [self._prompt(task, text, index, limit) for index, text in enumerate(texts)]
+        order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
+        answers: dict[int, Generation] = {}
+        with self._lock, torch.inference_mode():
+            model = self._activate(task)
+            for first in range(0, len(order), self.batch):
+                chosen = order[first : first + self.batch]
+
+                def done(row: int, ids: list[int], finished: bool, chosen: list[int] = chosen) -> None:
+                    text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                    answers[chosen[row]] = Generation(text, finished)
+                    if progress is not None:
+                        progress(len(answers), len(prompts))
+
+                greedy(model, [prompts[index] for index in chosen], limit, self._stop_tokens(), done)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _prompt(self, task: Task, text: str, index: int, limit: int) -> list[int]:
+        if not text.strip():
+            raise DataError(f"text {index} for task {task} is empty")
+        if not self.instruct:
+            ids = prompt_ids(self.tokenizer, build_prompt(task, text))
+        elif self.tokenizer.chat_template:
+            message = [{"role": "user", "content": build_instruction(task, text)}]
+            chat = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+            ids = list(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
+        else:
+            ids = prompt_ids(self.tokenizer, build_instruction(task, text) + "\n")
+        context = int(self.models[task].config.max_position_embeddings)
+        if len(ids) + limit > context:
+            raise DataError(
+                f"text {index} for task {task} has {len(ids)} tokens; the base's context of {context} tokens leaves room "
+                f"for {max(0, context - limit)} beside an answer of {limit}: shorten it"
+            )
+        return ids
+
+    def _activate(self, task: Task) -> Any:
+        model = self.models[task]
+        if hasattr(model, "set_adapter"):
+            if task in self.artefacts:
+                model.set_adapter(str(task))
+            return model.get_base_model()
+        return model
+
+    def _stop_tokens(self) -> set[int]:
+        stop = {int(self.tokenizer.eos_token_id)}
+        configured = next(iter(self.models.values())).generation_config.eos_token_id
+        return stop | set(configured if isinstance(configured, list) else [configured] if configured is not None else [])
+
+
+def greedy(
+    causal: Any, prompts: Sequence[list[int]], limit: int, stop: set[int], done: Callable[[int, list[int], bool], None]
+) -> None:
+    """Greedy continuation of prompts of any lengths, together.
+
+    Args:
+        causal: a Transformers causal LM in evaluation mode.
+        prompts: token ids of each row.
+        limit: most new tokens.
+        stop: token ids that end an answer.
+        done: called once a row with (row, new token ids without the stop token, whether it ended by itself).
+    """
+    from transformers import DynamicCache
+
+    device = causal.device
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros(len(prompts), width, dtype=torch.long, device=device)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
+        mask[row, width - len(prompt) :] = 1
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    cache = DynamicCache(config=causal.config)
+    rows = list(range(len(prompts)))  # row i of the tensors is this row of the caller
+    written: list[list[int]] = [[] for _ in prompts]
+    for _ in range(limit):
+        states = causal.model(
+            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+        ).last_hidden_state[:, -1]
+        following = causal.lm_head(states).argmax(-1)
+        keep = []
+        for place, token in enumerate(following.tolist()):
+            if token in stop:
+                done(rows[place], written[rows[place]], True)
+            else:
+                written[rows[place]].append(token)
+                keep.append(place)
+        if not keep:
+            return
+        ids, position = following.unsqueeze(1), position[:, -1:] + 1
+        if len(keep) < len(rows):
+            index = torch.tensor(keep, device=device)
+            ids, position, mask = ids[index], position[index], mask[index]
+            cache.batch_select_indices(index)
+            rows = [rows[place] for place in keep]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+    for row in rows:
+        done(row, written[row], False)
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ConfigError(f"dtype: found {name!r}; accepted: {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _with_adapter(model: Any, task: Task, artefact: TextArtefact, more: bool) -> Any:
+    from peft import get_peft_model, set_peft_model_state_dict
+
+    config = lora_config(artefact.config.lora)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # PEFT 0.21 still reads it
+        if more:
+            model.add_adapter(str(task), config)
+        else:
+            model = get_peft_model(model, config, adapter_name=str(task))
+        result = set_peft_model_state_dict(model, artefact.tensors, adapter_name=str(task))
+    if result.unexpected_keys:
+        raise CheckpointError(f"{artefact.folder}: tensors that the base has no place for: {result.unexpected_keys[:3]}")
+    names = {name for name, _ in model.named_parameters() if f".{task}." in name}
+    if len(names) != len(artefact.tensors):
+        raise CheckpointError(f"{artefact.folder}: holds {len(artefact.tensors)} adapter tensors, the base needs {len(names)}")
+    return model
+
+
+def _check_keys(artefact: TextArtefact, result: Any, model: Any) -> None:
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    missing = sorted(set(result.missing_keys) - tied)
+    if missing or result.unexpected_keys:
+        raise CheckpointError(
+            f"{artefact.folder}: does not fit the base: missing {missing[:3]}, not known {result.unexpected_keys[:3]}"
+        )

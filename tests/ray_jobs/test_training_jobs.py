@@ -1,0 +1,80 @@
+"""Real Ray Train jobs with two workers: they learn, survive SIGKILL, resume, and say what went wrong."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from ray_jobs.train_segmentation import train_segmentation
+from ray_jobs.train_text import train_text
+from rollama.core.errors import CheckpointError, DataError
+from rollama.core.registry import Task
+from rollama.presets import load_preset
+from rollama.training.artefact import artefact_hash, load_artefact
+from tests.ray_jobs.faults import KillOnce, losses
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+STEPS, EVERY = 7, 3
+
+
+def settings(section: str):
+    overrides = [f"{section}.steps={STEPS}", f"{section}.scale.checkpoint_every={EVERY}"]
+    return load_preset("tiny", overrides)
+
+
+def run_text(cohort: Path, folder: Path, callbacks=(), seen=None):
+    on_step = None if seen is None else seen.append
+    train_text(settings("s").s, Task.SUMMARY, cohort, folder / "run", folder / "model", on_step, callbacks)
+
+
+def run_segmentation(cohort: Path, folder: Path, callbacks=(), seen=None):
+    on_step = None if seen is None else seen.append
+    train_segmentation(settings("segmentation").segmentation, cohort, folder / "run", folder / "model", on_step, callbacks)
+
+
+@pytest.mark.parametrize("job", [run_text, run_segmentation])
+def test_a_killed_worker_changes_nothing(cohort, tmp_path, job):
+    """SIGKILL at a random step between two checkpoints; every loss and the model equal the straight run's."""
+    step = random.SystemRandom().choice([4, 5])
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    seen: list[dict[str, float]] = []
+    job(cohort, straight, seen=seen)
+    marker = tmp_path / "killed"
+    job(cohort, broken, [KillOnce(step, str(marker))])
+    assert marker.exists()
+    first, second = losses(straight / "run" / "metrics.jsonl"), losses(broken / "run" / "metrics.jsonl")
+    assert list(first) == list(second) == list(range(1, STEPS + 1))
+    assert second == pytest.approx(first, abs=1e-5, rel=0), f"killed after step {step}"
+    attempts = [row for row in (broken / "run" / "metrics.jsonl").read_text().splitlines() if '"attempt": 1' in row]
+    assert len(attempts) == STEPS - EVERY  # went on from the checkpoint of step 3, not from the start
+    assert artefact_hash(straight / "model") == artefact_hash(broken / "model")
+    assert seen[-1]["step"] == STEPS
+
+
+def test_the_same_run_goes_on_and_another_configuration_is_refused(cohort, tmp_path):
+    run_text(cohort, tmp_path)
+    before = artefact_hash(tmp_path / "model")
+    run_text(cohort, tmp_path)  # nothing left to do
+    assert artefact_hash(tmp_path / "model") == before
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == STEPS
+    other = load_preset("tiny", [f"s.steps={STEPS}", "s.lr=1e-3", "s.scale.max_failures=0"]).s
+    with pytest.raises(CheckpointError, match="another configuration or data"):
+        train_text(other, Task.SUMMARY, cohort, tmp_path / "run", tmp_path / "model")
+    assert artefact_hash(tmp_path / "model") == before
+
+
+def test_errors_of_workers_reach_the_driver_in_their_own_words(cohort, tmp_path):
+    short = load_preset("tiny", ["s.max_tokens=40", "s.scale.max_failures=0"]).s
+    with pytest.raises(DataError, match="max_tokens"):
+        train_text(short, Task.SUMMARY, cohort, tmp_path / "run", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_artefacts_say_what_they_are(cohort, tmp_path):
+    run_segmentation(cohort, tmp_path)
+    tensors, manifest = load_artefact(tmp_path / "model")
+    assert manifest["kind"] == "segmentation"
+    assert "RESEARCH USE ONLY" in manifest["notice"]
+    assert not any("embed_tokens" in name for name in tensors)  # the frozen encoder is not copied

@@ -1,0 +1,72 @@
+"""Every bundled preset parses, and what it names can be built: on the meta device where weights are not here."""
+
+import json
+
+import pytest
+
+from rollama.core.errors import ConfigError
+from rollama.presets import load_preset, preset_names
+
+
+def test_the_promised_presets_exist():
+    assert {"tiny", "demo", "local", "cluster-7b", "cluster-7b-full", "cluster-seg"} <= set(preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_text_models_build_on_the_meta_device(name):
+    from rollama.text.model import build_meta, lora_targets_found
+
+    preset = load_preset(name)
+    for config in (preset.s, preset.p):
+        model = build_meta(config)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert trained
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+        if config.lora.enabled:
+            layers = model.lm.config.num_hidden_layers
+            assert lora_targets_found(model) == dict.fromkeys(config.lora.targets, layers)
+
+
+def test_cluster_7b_is_llama_2_7b():
+    from rollama.text.model import build_meta
+
+    for name, lora in (("cluster-7b", True), ("cluster-7b-full", False)):
+        model = build_meta(load_preset(name).s)
+        base = sum(p.numel() for key, p in model.named_parameters() if "lora_" not in key)
+        assert base == 6_738_415_616
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert trained == (39_976_960 if lora else 6_738_415_616)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_deepspeed_accepts_the_configuration(name):
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    from rollama.text.engine import deepspeed_config
+
+    preset = load_preset(name)
+    values = json.loads(json.dumps(deepspeed_config(preset.s, gpu=preset.s.scale.gpus_per_worker > 0, trained=10**9)))
+    found = DeepSpeedConfig(values)
+    assert found.zero_optimization_stage == preset.s.zero.stage
+    assert found.bfloat16_config.enabled == (preset.s.dtype == "bfloat16")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_segmentation_networks_keep_their_shapes(name):
+    from rollama.segmentation.model import meta_logits_shape
+
+    config = load_preset(name).segmentation
+    assert meta_logits_shape(config, batch=1) == (1, 2, *config.patch)
+
+
+def test_a_typo_is_refused_with_a_hint():
+    with pytest.raises(ConfigError, match=r"unknown key 's\.lerning_rate'|unknown key 's\.stepz'; did you mean 'steps'"):
+        load_preset("tiny", ["s.stepz=3"])
+
+
+def test_overrides_for_both_text_models(tmp_path):
+    preset = load_preset("tiny", ["text.steps=9", "p.steps=11"])
+    assert (preset.s.steps, preset.p.steps) == (9, 11)
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ndescription: own file\ntext: {steps: 5}\n")
+    assert load_preset(str(path)).p.steps == 5
