@@ -33,11 +33,12 @@ class PlanSource(StrEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """One patient's text: `source` says what `text` is. `plan` is set when the text is a plan. Holds clinical text."""
+    """One patient's text: `source` says what `text` is, `plan` is set when it is a plan, `name` is for messages."""
 
     source: PlanSource
     text: str = field(repr=False)
     plan: Plan | None = None
+    name: str = field(default="text", compare=False)
 
 
 def make_request(
@@ -66,9 +67,9 @@ def make_request(
     if "\x00" in text:
         raise DataError(f"{label}: holds NUL characters; is it a text file?")
     if source is not PlanSource.GIVEN:
-        return Request(source, text)
+        return Request(source, text, None, label)
     plan = parse_plan(text, label)
-    return Request(source, render_plan(plan), plan)
+    return Request(source, render_plan(plan), plan, label)
 
 
 def read_text_input(path: Path) -> str:

@@ -201,7 +201,10 @@ class Chain:
                 raise CheckpointError(f"the request needs model {step.task.value!r}, which was not loaded")
             else:
                 stage = progress and partial(progress, step.task.name.lower())
-                (answer,) = self.text.generate(step.task, [step.text], progress=stage)
+                try:
+                    (answer,) = self.text.generate(step.task, [step.text], progress=stage)
+                except DataError as error:  # such as longer than the context: say which file
+                    raise DataError(f"{request.name}: {error}") from error
 
 
 def model_folders(models: Path, source: PlanSource = PlanSource.NOTE) -> dict[str, Path]:

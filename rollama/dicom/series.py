@@ -109,22 +109,22 @@ def _read_headers(folder: Path) -> list[_Slice]:
 
 def _require_one(folder: Path, slices: Sequence[_Slice]) -> None:
     """Everything that must be the same in all slices."""
-
-    def _row(header: Any) -> npt.NDArray[np.float64]:
-        return np.asarray(header.ImageOrientationPatient, dtype=np.float64)
-
     same: list[tuple[str, str, Callable[[Any], object]]] = [
         ("series", "export one series into its own folder", lambda h: str(h.SeriesInstanceUID)),
         ("frames of reference", "they cannot be one volume", lambda h: str(h.FrameOfReferenceUID)),
         ("image sizes", "they cannot be one volume", lambda h: (int(h.Rows), int(h.Columns))),
-        ("pixel spacings", "they cannot be one volume", lambda h: tuple(round(float(v), 4) for v in h.PixelSpacing)),
-        ("orientations", "is a localiser among them?", lambda h: tuple(np.round(_row(h), 3) + 0.0)),
+        ("pixel spacings", "they cannot be one volume", lambda h: _rounded(h.PixelSpacing, 4)),
+        ("orientations", "is a localiser among them?", lambda h: _rounded(h.ImageOrientationPatient, 3)),
         ("patient positions", "they cannot be one volume", lambda h: str(h.get("PatientPosition", ""))),
     ]  # fmt: skip
     for name, advice, value in same:
         count = len({value(item.header) for item in slices})
         if count > 1:
             raise DataError(f"{folder}: {count} different {name} among {len(slices)} CT slices; {advice}")
+
+
+def _rounded(values: Sequence[Any], digits: int) -> tuple[float, ...]:
+    return tuple(round(float(value), digits) + 0.0 for value in values)  # + 0.0: -0.0 and 0.0 are one value
 
 
 def _require_supine(folder: Path, position: str) -> None:

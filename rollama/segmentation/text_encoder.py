@@ -151,8 +151,10 @@ class TextEncoder(nn.Module):
             ],
             dim=2,
         ).flatten(0, 1)
+        # Given explicitly, because Transformers looks into the data otherwise, which the meta device has not.
+        causal = torch.ones(inputs.shape[1], inputs.shape[1], dtype=torch.bool, device=plan.device).tril()[None, None]
         with torch.autocast("cuda" if plan.is_cuda else "cpu", enabled=False):  # the base keeps its own precision
-            hidden = self.decoder(inputs_embeds=inputs, use_cache=False).last_hidden_state
+            hidden = self.decoder(inputs_embeds=inputs, attention_mask=causal, use_cache=False).last_hidden_state
         place = (1 + context + lengths).repeat_interleave(count)
         at_seg = hidden[torch.arange(rows * count, device=plan.device), place]
         result: torch.Tensor = at_seg.unflatten(0, (rows, count)).float()

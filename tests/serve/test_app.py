@@ -1,0 +1,91 @@
+"""The endpoint on a real local Ray, with tiny artefacts: it says what `rollama predict` says, and only with the key."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import nibabel
+import numpy as np
+import pytest
+
+from rollama.chain.inputs import hash_ct, make_request, read_input_ct
+from rollama.chain.outputs import write_outputs
+from rollama.chain.run import Chain
+from rollama.core.errors import CheckpointError, ConfigError, ServeError
+from serve.app import build_app, start, stop
+from serve.config import ServeConfig
+from tests.chain.tiny import make_models
+
+NOTE = "Left breast cancer, pT1 N1, breast-conserving surgery."
+
+
+@pytest.fixture
+def tiny(config: ServeConfig) -> ServeConfig:
+    make_models(config.models)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return config.updated(port=free.getsockname()[1], ready_timeout_s=10.0)
+
+
+@pytest.fixture
+def endpoint(tiny: ServeConfig, api_key: str) -> Iterator[str]:
+    import ray
+
+    yield start(tiny)
+    stop()
+    ray.shutdown()
+
+
+def test_refuses_to_build_what_cannot_serve(config: ServeConfig, api_key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = config.model_dump(mode="json")
+    with pytest.raises(ConfigError, match=r"unknown key 'prot'; did you mean 'port'"):
+        build_app({**values, "prot": 1})
+    with pytest.raises(CheckpointError, match="no such model"):
+        build_app(values)
+    for name in ("s", "p", "seg"):
+        (config.models / name).mkdir(parents=True)
+    with pytest.raises(ServeError, match="no such data folder"):
+        build_app({**values, "data_folder": str(config.data_folder / "absent")})
+    build_app(values)
+    monkeypatch.delenv("ROLLAMA_API_KEY")
+    with pytest.raises(ServeError, match="does not start"):
+        build_app(values)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.filterwarnings("default")  # Ray's own start-up warns about itself
+def test_endpoint_equals_predict(tiny: ServeConfig, endpoint: str, api_key: str, tmp_path: Path) -> None:
+    path = tiny.data_folder / "ct.nii.gz"
+    volume = read_input_ct(path)
+    chain = Chain.load(tiny.models)
+    expected = chain.answer(make_request(note=NOTE), volume)
+    manifest = write_outputs(expected, volume, tmp_path / "predict", {"ct": hash_ct(path)})
+
+    header = {"Authorization": f"Bearer {api_key}"}
+    with httpx.Client(base_url=endpoint, timeout=120) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/v1/pipeline", json={"note": NOTE, "ct_path": "ct.nii.gz"}).status_code == 401
+        answer = client.post("/v1/pipeline", json={"note": NOTE, "ct_path": "ct.nii.gz"}, headers=header)
+        too_long = client.post("/v1/pipeline", json={"note": "word " * 9000, "ct_path": "ct.nii.gz"}, headers=header)
+        outside = client.post("/v1/pipeline", json={"note": NOTE, "ct_path": "../secret.nii.gz"}, headers=header)
+
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert (body["summary"], body["plan_text"]) == (expected.summary, expected.plan_text)
+    assert body["warnings"] == list(expected.warnings)
+    files = {name: tiny.results_folder / relative for name, relative in body["files"].items()}
+    assert set(files) == {item.name for item in (tmp_path / "predict").iterdir()}
+    for name in set(files) - {"manifest.json"}:  # the manifest holds times
+        assert files[name].read_bytes() == (tmp_path / "predict" / name).read_bytes(), name
+    target = np.asarray(nibabel.load(files["target.nii.gz"]).dataobj)
+    assert np.array_equal(target, expected.mask)
+    served = json.loads(files["manifest.json"].read_text())
+    assert served["config_hash"] == manifest["config_hash"]
+    assert (too_long.status_code, outside.status_code) == (422, 422)
+    assert "tokens" in too_long.json()["detail"]
