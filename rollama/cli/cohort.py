@@ -54,11 +54,13 @@ def describe(root: Path = typer.Argument(..., help="Folder of a data set.")) -> 
     dataset = open_dataset(root)
     console = Console()
     kind = "synthetic" if dataset.info.synthetic else "clinical"
-    console.print(f"{dataset.info.name} {dataset.info.version}: {len(dataset.cases)} {kind} cases, label {dataset.info.label}")
-    for title, rows in describe_cohort(dataset).items():
-        table = Table(title=title, title_justify="left")
-        for name in rows[0]:
-            table.add_column(name)
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
-        console.print(table)
+    console.print(
+        f"{dataset.info.name} {dataset.info.version}: {len(dataset.cases)} {kind} cases, label {dataset.info.label}"
+    )
+    table = Table()
+    rows = describe_cohort(dataset)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)

@@ -18,7 +18,7 @@ BLIND = "seg-vision"
 def demo(
     preset: str = typer.Option("demo", "--preset", help="Bundled preset or a .yaml file."),
     overrides: list[str] = SET,
-    workspace: Path = typer.Option(None, "--workspace", help="Folder for everything. Default: runs/<preset>."),
+    workspace: Path | None = typer.Option(None, "--workspace", help="Folder for everything. Default: runs/<preset>."),
 ) -> None:
     """Make a cohort, train S, P and SEG++ on local Ray, evaluate them, and write one report.html.
 
@@ -64,7 +64,10 @@ def run_demo(preset: Any, root: Path, console: Console) -> Path:
         results = evaluate_models(root, folders.cohort, folders.evaluation, None, True, console)
     with trip.phase("chain on held-out patients"), bar("predicting", 1, console) as update:
         examples = predict_examples(folders, update)
-    runs = {name: run_folder(what, configuration, folders.cohort, root, name) for name, (what, configuration) in models.items()}
+    runs = {
+        name: run_folder(what, configuration, folders.cohort, root, name)
+        for name, (what, configuration) in models.items()
+    }
     with trip.phase("report"):
         report = build_report(folders, preset, runs, examples, trip.spent)
     print_results(results, Console())

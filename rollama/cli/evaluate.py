@@ -14,16 +14,18 @@ from rollama.cli.options import PRESET, WORKSPACE
 
 def evaluate(
     preset: str = PRESET,
-    workspace: Path = WORKSPACE,
-    dataset: Path = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
-    out: Path = typer.Option(None, help="Folder for the results. Default: <workspace>/evaluation."),
-    limit: int = typer.Option(None, min=1, help="At most this many cases a centre and split."),
+    workspace: Path | None = WORKSPACE,
+    dataset: Path | None = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
+    out: Path | None = typer.Option(None, help="Folder for the results. Default: <workspace>/evaluation."),
+    limit: int | None = typer.Option(None, min=1, help="At most this many cases a centre and split."),
     zero_shot: bool = typer.Option(True, help="Also measure the untrained base model, for comparison."),
 ) -> None:
     """Evaluate S, P and SEG on the internal test split and the unseen centre; resumes an interrupted evaluation."""
     workspace = workspace or Path("runs") / preset
     console = Console(stderr=True)
-    results = evaluate_models(workspace, dataset or workspace / "cohort", out or workspace / "evaluation", limit, zero_shot, console)
+    results = evaluate_models(
+        workspace, dataset or workspace / "cohort", out or workspace / "evaluation", limit, zero_shot, console
+    )
     print_results(results, Console())
 
 

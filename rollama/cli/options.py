@@ -5,5 +5,7 @@ from __future__ import annotations
 import typer
 
 PRESET = typer.Option("local", "--preset", help="Bundled preset (see 'rollama info') or a .yaml file.")
-SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Override a key, such as s.lr=1e-3; 'text.' sets S and P. Repeatable.")
+SET = typer.Option(
+    [], "--set", metavar="KEY=VALUE", help="Override a key, such as s.lr=1e-3; 'text.' sets S and P. Repeatable."
+)
 WORKSPACE = typer.Option(None, "--workspace", help="Folder with cohort/, models/ and train/. Default: runs/<preset>.")

@@ -12,12 +12,12 @@ from rollama.cli.options import PRESET, SET, WORKSPACE
 
 
 def preview(
-    case_id: str = typer.Argument(None, help="Case to show. Default: the first training case."),
+    case_id: str | None = typer.Argument(None, help="Case to show. Default: the first training case."),
     preset: str = PRESET,
     overrides: list[str] = SET,
-    workspace: Path = WORKSPACE,
-    dataset: Path = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
-    picture: Path = typer.Option(None, "--picture", help="Also write the CT with its target as a PNG here."),
+    workspace: Path | None = WORKSPACE,
+    dataset: Path | None = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
+    picture: Path | None = typer.Option(None, "--picture", help="Also write the CT with its target as a PNG here."),
 ) -> None:
     """Show a case as S and P see it: prompt tokens dimmed, answer tokens (those that carry the loss) bright.
 

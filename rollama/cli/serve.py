@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import typer
+from rich.console import Console
 
 
 def serve(
-    models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
     data: Path = typer.Option(..., "--data", help="Folder that requests may name CT files in; nothing outside is read."),
+    models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
     results: Path = typer.Option(Path("runs/serve"), "--results", help="Folder for the results of requests."),
-    key_file: Path = typer.Option(None, "--key-file", help="File with the bearer key. Default: the variable ROLLAMA_API_KEY."),
+    key_file: Path | None = typer.Option(None, "--key-file", help="File with the bearer key. Default: variable ROLLAMA_API_KEY."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on. The default answers this machine only."),
     port: int = typer.Option(8000, min=1, max=65535),
 ) -> None:
-    """Serve note + CT -> summary + plan + target over HTTP, with a bearer key. Stop with Ctrl-C."""
-    from serve.app import run_local
+    """Serve note + CT -> summary + plan + target over HTTP, with a bearer key. Stop with Ctrl-C.
+
+    POST /v1/pipeline with a JSON body such as {"note": "...", "ct_path": "patient1/ct.nii.gz"}; /readyz says when the
+    models are loaded.
+    """
+    from rollama.core.config import build
+    from serve.app import start, stop
     from serve.config import ServeConfig
 
-    config = ServeConfig(models=models, data=data, results=results, key_file=key_file)
-    run_local(config, host, port)
+    values = {
+        "models": models,
+        "data_folder": data,
+        "results_folder": results,
+        "api_key_file": key_file,
+        "host": host,
+        "port": port,
+    }
+    config = build(ServeConfig, values, "serve")
+    console = Console(stderr=True)
+    with console.status("loading the models"):
+        address = start(config)
+    console.print(f"serving on {address}; Ctrl-C stops", highlight=False)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        with console.status("stopping"):
+            stop()

@@ -24,9 +24,9 @@ def train(
     what: What = typer.Argument(..., help="s: note -> summary. p: summary -> plan. seg: CT + plan -> target."),
     preset: str = PRESET,
     overrides: list[str] = SET,
-    workspace: Path = WORKSPACE,
-    dataset: Path = typer.Option(None, help="Data set folder. Default: <workspace>/cohort, made when it is missing."),
-    name: str = typer.Option(None, help="Name of the run and the model. Default: s, p or seg."),
+    workspace: Path | None = WORKSPACE,
+    dataset: Path | None = typer.Option(None, help="Data set folder. Default: <workspace>/cohort, made when it is missing."),
+    name: str | None = typer.Option(None, help="Name of the run and the model. Default: s, p or seg."),
 ) -> None:
     """Train one model. The same command again resumes an interrupted run, and does nothing when the model is there."""
     from rollama.cli.cohort import make_once
@@ -40,7 +40,9 @@ def train(
     train_model(what, chosen, dataset, workspace, name or str(what))
 
 
-def train_model(what: What, preset: Any, dataset: Path, workspace: Path, name: str, console: Console | None = None) -> Path:
+def train_model(
+    what: What, preset: Any, dataset: Path, workspace: Path, name: str, console: Console | None = None
+) -> Path:
     """Train (or resume, or reuse) one model; return its artefact folder.
 
     The run's folder carries the hash of configuration and data, so a changed configuration starts a new run instead of

@@ -40,7 +40,9 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from error
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,7 +70,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         if old is not None and old.exists() and not path.exists():
             old.rename(path)
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from error
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if old is not None and path.exists():

@@ -4,7 +4,7 @@ Layout::
 
     <root>/dataset_card.md            what it is, how it was made, what it may be used for
     <root>/dataset.json               name, version, synthetic or not, label kind (CTV or PTV), centres, content hash
-    <root>/<centre>/dataset.json      MONAI datalist: {"training": [...], "validation": [...], "test": [...], "external": [...]},
+    <root>/<centre>/dataset.json      MONAI datalist: lists under "training", "validation", "test" and "external",
                                       each item {"case_id", "image", "label"} with paths relative to the centre's folder
     <root>/<centre>/text.jsonl        one JSON line a case: case_id, note, summary, plan_text, evidence, provenance
     <root>/<centre>/images/<case_id>.nii.gz    CT in HU
@@ -93,7 +93,9 @@ def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
     problems: list[str] = []
     cases: list[Case] = []
     found = {path.parent.name for path in root.glob("*/dataset.json")}
-    problems += [f"{root / name}: centre folder missing, but declared in dataset.json" for name in set(info.centres) - found]
+    problems += [
+        f"{root / name}: centre folder missing, but declared in dataset.json" for name in set(info.centres) - found
+    ]
     problems += [f"{root / name}: unknown centre, not declared in {info_path}" for name in found - set(info.centres)]
     for centre in info.centres:
         if centre in found:

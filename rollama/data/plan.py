@@ -10,8 +10,8 @@ field is worded where the segmentation model's text encoder meets it::
     Side: left. Surgery: breast-conserving. Volumes: whole breast. Nodes: L3, L4. Boost: sequential 10 Gy in
     5 fractions. Prescription: 40.05 Gy in 15 fractions. Technique: VMAT.
 
-A patient who needs no radiotherapy has `Volumes: none`, no nodes, no boost and `Prescription: none`. A centre that follows
-a named contouring guideline adds an eighth sentence, `Guideline: ESTRO.`
+A patient who needs no radiotherapy has `Volumes: none`, no nodes, no boost and `Prescription: none`. A centre that
+follows a named contouring guideline adds an eighth sentence, `Guideline: ESTRO.`
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ def parse_plan(text: str, source: str = "plan") -> Plan:
     if match is None:
         for name in FIELDS:
             if f"{name}:" not in text:
-                raise DataError(f"{source}: no '{name}:' sentence; a plan reads '{' '.join(f'{f}: ... .' for f in FIELDS)}'")
+                raise DataError(
+                    f"{source}: no '{name}:' sentence; a plan reads '{' '.join(f'{f}: ... .' for f in FIELDS)}'"
+                )
         raise DataError(f"{source}: not of the form '{' '.join(f'{f}: ... .' for f in FIELDS)}'")
     part = match.groupdict()
     boost = None

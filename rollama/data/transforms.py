@@ -32,32 +32,32 @@ BODY_HU = -180.0
 
 
 class VolumeSettings(Protocol):
-    """The part of a segmentation configuration that the pipeline reads."""
+    """The part of a segmentation configuration that the pipeline reads (see `SegConfig` for units)."""
 
     @property
-    def patch(self) -> tuple[int, int, int]: ...
+    def patch(self) -> tuple[int, int, int]: ...  # noqa: D102
     @property
-    def spacing(self) -> tuple[float, float, float]: ...
+    def spacing(self) -> tuple[float, float, float]: ...  # noqa: D102
     @property
-    def hu_range(self) -> tuple[float, float]: ...
+    def hu_range(self) -> tuple[float, float]: ...  # noqa: D102
     @property
-    def positive_crops(self) -> float: ...
+    def positive_crops(self) -> float: ...  # noqa: D102
     @property
-    def flip_probability(self) -> float: ...
+    def flip_probability(self) -> float: ...  # noqa: D102
     @property
-    def position_jitter(self) -> float: ...
+    def position_jitter(self) -> float: ...  # noqa: D102
     @property
-    def scale_factor(self) -> float: ...
+    def scale_factor(self) -> float: ...  # noqa: D102
     @property
-    def scale_probability(self) -> float: ...
+    def scale_probability(self) -> float: ...  # noqa: D102
     @property
-    def shift_offset(self) -> float: ...
+    def shift_offset(self) -> float: ...  # noqa: D102
     @property
-    def shift_probability(self) -> float: ...
+    def shift_probability(self) -> float: ...  # noqa: D102
     @property
-    def noise_std(self) -> float: ...
+    def noise_std(self) -> float: ...  # noqa: D102
     @property
-    def noise_probability(self) -> float: ...
+    def noise_probability(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A training sample: image float32 and target uint8 of the patch's shape, origin (3,) mm, the plan to go with them."""
+    """A training sample: image float32, target uint8, both of the patch's shape, origin (3,) mm, the plan to go with it."""
 
     image: npt.NDArray[np.float32]
     target: npt.NDArray[np.uint8]
@@ -120,10 +120,12 @@ def _read_mask(case: Case) -> Volume:
     import nibabel
 
     file: Any = nibabel.load(case.target)  # opened and checked with the dataset
-    return Volume(np.asarray(file.dataobj, dtype=np.float32), np.asarray(file.affine, dtype=np.float64), str(case.target))
+    return Volume(
+        np.asarray(file.dataobj, dtype=np.float32), np.asarray(file.affine, dtype=np.float64), str(case.target)
+    )
 
 
-def place(shape: Sequence[int], patch: Sequence[int], centre: Sequence[float]) -> tuple[int, ...]:
+def place(shape: Sequence[int], patch: Sequence[int], centre: Sequence[float] | npt.NDArray[np.float64]) -> tuple[int, ...]:
     """Start index of a patch around `centre`: kept inside a larger volume, the whole of a smaller one in the patch.
 
     A start may be negative: the volume is then padded.
@@ -145,8 +147,8 @@ def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> 
     return result
 
 
-class RandPatch(RandomizableTransform, MapTransform):
-    """Cut or pad image and target to the patch; where the volume is larger, around a random voxel, often of the target."""
+class RandPatch(RandomizableTransform, MapTransform):  # type: ignore[misc]
+    """Cut or pad image and target to the patch; in a larger volume around a random voxel, mostly one of the target."""
 
     def __init__(self, settings: VolumeSettings) -> None:
         RandomizableTransform.__init__(self, 1.0)
@@ -154,6 +156,7 @@ class RandPatch(RandomizableTransform, MapTransform):
         self.settings = settings
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform one sample."""
         result = dict(data)
         patch, target = self.settings.patch, data["target"][0]
         centre = -data["origin"] / self.settings.spacing
@@ -172,7 +175,7 @@ class RandPatch(RandomizableTransform, MapTransform):
         return result
 
 
-class RandMirror(RandomizableTransform, MapTransform):
+class RandMirror(RandomizableTransform, MapTransform):  # type: ignore[misc]
     """Flip left and right: image, target, coordinates and the plan's side together, or nothing.
 
     A case whose plan is free text is never flipped, because nobody can flip its words.
@@ -184,6 +187,7 @@ class RandMirror(RandomizableTransform, MapTransform):
         self.settings = settings
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform one sample."""
         self.randomize(None)
         result = dict(data)
         if not self._do_transform or data["plan"] is None:
@@ -203,7 +207,7 @@ def mirror(data: Mapping[Hashable, Any], spacing_x: float) -> dict[Hashable, Any
     return result
 
 
-class RandOrigin(RandomizableTransform, MapTransform):
+class RandOrigin(RandomizableTransform, MapTransform):  # type: ignore[misc]
     """Move the coordinate origin a little, as another body or field of view would."""
 
     def __init__(self, settings: VolumeSettings) -> None:
@@ -212,6 +216,7 @@ class RandOrigin(RandomizableTransform, MapTransform):
         self.std = settings.position_jitter
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform one sample."""
         return {**data, "origin": data["origin"] + self.R.normal(0.0, 1.0, 3) * self.std}
 
 

@@ -397,4 +397,4 @@ def read_mask(path: Path, volume: Volume) -> Mask:
         raise DataError(f"{path}: not a readable NIfTI file ({type(error).__name__})") from error
     if values.shape != volume.shape or not np.allclose(image.affine, volume.affine, atol=1e-3):
         raise DataError(f"{path}: is not on the grid of {volume.source}")
-    return (values != 0).astype(np.uint8)
+    return np.asarray(values != 0, dtype=np.uint8)

@@ -29,6 +29,7 @@ SHIFT_TOLERANCE_MM = 0.1
 """Largest in-plane movement of slice origins over the whole series; more means a tilted gantry."""
 _REQUIRED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SeriesInstanceUID",
              "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept")  # fmt: skip
+_LENGTHS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -77,7 +78,6 @@ def read_series(folder: Path) -> Volume:
 
 def _read_headers(folder: Path) -> list[_Slice]:
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
     if not folder.is_dir():
         raise DataError(f"{folder}: no such DICOM folder")
@@ -88,7 +88,7 @@ def _read_headers(folder: Path) -> list[_Slice]:
     for path in files:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
-        except (InvalidDicomError, OSError, EOFError, ValueError) as error:
+        except Exception as error:  # damaged files raise whatever the parser stumbles over
             raise DataError(f"{path}: not a readable DICOM file; leave only one CT series in the folder") from error
         modality = str(header.get("Modality", "")) or "no modality"
         if modality in COMPANIONS:
@@ -99,6 +99,9 @@ def _read_headers(folder: Path) -> list[_Slice]:
         missing = [name for name in _REQUIRED if header.get(name) in (None, "")]
         if missing:
             raise DataError(f"{path}: not a usable CT slice, without {', '.join(missing)}")
+        for name, count in _LENGTHS.items():
+            if np.size(header.get(name)) != count:
+                raise DataError(f"{path}: {name} must hold {count} numbers")
         slices.append(_Slice(path, header, np.asarray(header.ImagePositionPatient, dtype=np.float64)))
     if others:
         raise DataError(f"{folder}: expected one series of CT slices only, found also {', '.join(sorted(others))}")

@@ -22,7 +22,6 @@ from rollama.core.files import hash_file, read_json, write_json
 from rollama.core.registry import BUNDLED_BASES
 
 
-
 @dataclass(frozen=True)
 class BaseInfo:
     """Which base a model stands on: asked-for name, SHA-256 of weights and of tokenizer, and a remark."""

@@ -44,13 +44,25 @@ def _build(folder: Path) -> None:
     )
     bpe.train_from_iterator(_corpus(), trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, unk_token=SPECIAL[0], pad_token=SPECIAL[0], bos_token=SPECIAL[1], eos_token=SPECIAL[2],
+        tokenizer_object=bpe,
+        unk_token=SPECIAL[0],
+        pad_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
         additional_special_tokens=[SPECIAL[3]],
     )
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(VERSION)
@@ -62,7 +74,9 @@ def _build(folder: Path) -> None:
 
 def _corpus() -> list[str]:
     plans = [
-        render_plan(Plan(side=side, surgery=surgery, volume=volume, levels=levels, dose=Dose(gy=gy, fractions=n), technique=how))
+        render_plan(
+            Plan(side=side, surgery=surgery, volume=volume, levels=levels, dose=Dose(gy=gy, fractions=n), technique=how)
+        )
         for side, surgery, volume, how in itertools.product(Side, Surgery, Volume, Technique)
         for levels in ((), (Level.L3, Level.L4), tuple(Level))
         for gy, n in ((40.05, 15), (50, 25), (26, 5))

@@ -30,7 +30,9 @@ class Preset(StrictModel):
     s: TextConfig = Field(default_factory=TextConfig)
     p: TextConfig = Field(default_factory=TextConfig)
     segmentation: SegConfig = Field(default_factory=SegConfig)
-    expected_seconds: dict[str, float] = Field(default_factory=dict, description="phase -> seconds, measured on two cores")
+    expected_seconds: dict[str, float] = Field(
+        default_factory=dict, description="phase -> seconds, measured on two cores"
+    )
 
     def text(self, task: Task) -> TextConfig:
         """The configuration of S or P."""
@@ -39,7 +41,9 @@ class Preset(StrictModel):
 
 def preset_names() -> list[str]:
     """Names of the bundled presets."""
-    return sorted(path.name.removesuffix(".yaml") for path in resources.files(__name__).iterdir() if path.name.endswith(".yaml"))
+    return sorted(
+        path.name.removesuffix(".yaml") for path in resources.files(__name__).iterdir() if path.name.endswith(".yaml")
+    )
 
 
 def load_preset(name: str, overrides: Sequence[str] = ()) -> Preset:

@@ -78,7 +78,9 @@ class SegConfig(StrictModel):
     patch: Sizes = (80, 64, 48)
     spacing: Triple = (6.0, 6.0, 6.0)
     hu_range: tuple[float, float] = (-1000.0, 1000.0)
-    positive_crops: float = Field(0.9, ge=0, le=1, description="share of crops centred on target, if a volume is larger")
+    positive_crops: float = Field(
+        0.9, ge=0, le=1, description="share of crops centred on target, if a volume is larger"
+    )
 
     flip_probability: float = Field(0.5, ge=0, le=1, description="left-right flip; the plan's side is flipped with it")
     scale_factor: float = Field(0.1, ge=0, lt=1)
@@ -121,14 +123,20 @@ class SegConfig(StrictModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(self.channels) != len(self.strides):
-            raise ValueError(f"channels and strides need one value a stage, found {len(self.channels)} and {len(self.strides)}")
+            raise ValueError(
+                f"channels and strides need one value a stage, found {len(self.channels)} and {len(self.strides)}"
+            )
         if self.strides[0] not in (1, 2) or set(self.strides[1:]) - {2}:
             raise ValueError(f"strides must be 2, only the first may be 1, found {self.strides}")
         for value in self.channels:
             if value % (2 * self.alignment_heads):
-                raise ValueError(f"channels must be multiples of 2 * alignment_heads = {2 * self.alignment_heads}, found {value}")
+                raise ValueError(
+                    f"channels must be multiples of 2 * alignment_heads = {2 * self.alignment_heads}, found {value}"
+                )
         if any(size % self.stride for size in self.patch):
-            raise ValueError(f"patch must be a multiple of the total stride {self.stride} along each axis, found {self.patch}")
+            raise ValueError(
+                f"patch must be a multiple of the total stride {self.stride} along each axis, found {self.patch}"
+            )
         if min(self.spacing) <= 0 or self.hu_range[0] >= self.hu_range[1]:
             raise ValueError("spacing must be positive and hu_range ascending")
         return self

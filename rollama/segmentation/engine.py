@@ -35,7 +35,9 @@ class DdpEngine:
 
     module: torch.nn.Module
 
-    def __init__(self, network: SegmentationNet, config: SegConfig, rank: int, world: int, device: torch.device) -> None:
+    def __init__(
+        self, network: SegmentationNet, config: SegConfig, rank: int, world: int, device: torch.device
+    ) -> None:
         self.rank, self.world, self.config = rank, world, config
         self.network = network.to(device)
         self.network.train()
@@ -112,7 +114,9 @@ def load_parameters(parameters: Mapping[str, torch.Tensor], values: Mapping[str,
     """
     if set(parameters) != set(values):
         odd = sorted(set(parameters) ^ set(values))
-        raise CheckpointError(f"{source}: its tensors do not fit the network of its configuration (for example {odd[0]})")
+        raise CheckpointError(
+            f"{source}: its tensors do not fit the network of its configuration (for example {odd[0]})"
+        )
     with torch.no_grad():
         for name, value in parameters.items():
             if value.shape != values[name].shape:

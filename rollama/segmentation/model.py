@@ -178,7 +178,8 @@ class SegmentationNet(nn.Module):
             for before, after, stride in zip(inputs, channels, strides, strict=True)
         )
         self.decoder = nn.ModuleList(
-            UnetrUpBlock(3, channels[i], channels[i - 1], 3, 2, norm, res_block=True) for i in range(len(channels) - 1, 0, -1)
+            UnetrUpBlock(3, channels[i], channels[i - 1], 3, 2, norm, res_block=True)
+            for i in range(len(channels) - 1, 0, -1)
         )
         self.head = nn.ConvTranspose3d(channels[0], 1, 2, 2) if strides[0] == 2 else nn.Conv3d(channels[0], 1, 1)
         totals = [math.prod(strides[: i + 1]) for i in range(len(strides))]
@@ -210,9 +211,7 @@ class SegmentationNet(nn.Module):
         result: torch.Tensor = self.head(current)
         return result
 
-    def _align(
-        self, index: int, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _align(self, index: int, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
         position = None
         if self.positions is not None:
             position = self.positions[index](origin, image.shape[2:])

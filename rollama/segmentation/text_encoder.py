@@ -24,7 +24,9 @@ from rollama.language.base import seg_token_id
 from rollama.segmentation.config import SegConfig, TextForm
 from rollama.segmentation.noise import plan_noise
 
-TARGET_SENTENCES = ("Side", "Volumes", "Nodes", "Guideline")
+TARGET_SENTENCES = ("Volumes", "Nodes", "Guideline", "Side")
+"""Read in this order: what stands right before `<SEG>` moves its hidden state most, and the side must not be missed
+(left to right moves it 5.7 with the side last, 2.6 with the side first, noise 7; SmolLM2, norm 48)."""
 
 
 def encoder_text(plan: Plan | None, plan_text: str, form: TextForm) -> str:
@@ -35,8 +37,8 @@ def encoder_text(plan: Plan | None, plan_text: str, form: TextForm) -> str:
     if form is TextForm.FULL:
         return text
     # Sentences end in ". " or at the end; decimals ("40.05") are not followed by a blank.
-    sentences = text.rstrip(".").split(". ")
-    return " ".join(f"{sentence}." for sentence in sentences if sentence.partition(":")[0] in TARGET_SENTENCES)
+    sentences = {sentence.partition(":")[0]: sentence for sentence in text.rstrip(".").split(". ")}
+    return " ".join(f"{sentences[name]}." for name in TARGET_SENTENCES if name in sentences)
 
 
 @dataclass
@@ -100,7 +102,9 @@ class TextEncoder(nn.Module):
         noise = None
         if noise_keys is not None:
             seeds = [derive_seed(*key) for key in noise_keys]
-            noise = plan_noise(lengths, seeds, max(lengths), self.width, self.config.noise_alpha, self.config.noise_scale)
+            noise = plan_noise(
+                lengths, seeds, max(lengths), self.width, self.config.noise_alpha, self.config.noise_scale
+            )
         return PlanTokens(ids, torch.tensor(lengths), noise)
 
     def forward(self, plan: PlanTokens, clean: bool = False, learn: bool = True) -> TextFeatures:

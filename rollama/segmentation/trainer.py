@@ -59,7 +59,9 @@ class TrainingData:
         drawn = self.order.shard(step, self.worker.rank, world)
         share = [(row, 1.0 / self.config.batch) for row in drawn]
         # A batch that does not divide evenly is filled up with weightless copies: DDP needs equal counts.
-        share += [(drawn[0] if drawn else self.order.step(step)[0], 0.0)] * (-(-self.config.batch // world) - len(drawn))
+        share += [(drawn[0] if drawn else self.order.step(step)[0], 0.0)] * (
+            -(-self.config.batch // world) - len(drawn)
+        )
         for first in range(0, len(share), size):
             rows = share[first : first + size]
             yield self._collate(rows, step, last=first + size >= len(share))

@@ -37,7 +37,12 @@ class TextArtefact:
 
 
 def save_text_model(
-    folder: Path, tensors: Mapping[str, torch.Tensor], task: Task, config: TextConfig, base: BaseInfo, config_hash: str,
+    folder: Path,
+    tensors: Mapping[str, torch.Tensor],
+    task: Task,
+    config: TextConfig,
+    base: BaseInfo,
+    config_hash: str,
     **extra: Any,
 ) -> None:
     """Write an artefact.
@@ -48,8 +53,13 @@ def save_text_model(
         extra: more manifest entries, such as the dataset's content hash and final metrics.
     """
     manifest = run_manifest(
-        KIND, config.model_dump(mode="json"), config_hash, task=str(task), base=base.as_dict(),
-        adapter=adapter_config(config), **extra,
+        KIND,
+        config.model_dump(mode="json"),
+        config_hash,
+        task=str(task),
+        base=base.as_dict(),
+        adapter=adapter_config(config),
+        **extra,
     )
     save_artefact(folder, tensors, manifest)
 
@@ -59,8 +69,13 @@ def adapter_config(config: TextConfig) -> dict[str, Any] | None:
     if not config.lora.enabled:
         return None
     return {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "r": config.lora.r, "lora_alpha": config.lora.alpha,
-        "lora_dropout": config.lora.dropout, "target_modules": list(config.lora.targets),
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "bias": "none",
+        "r": config.lora.r,
+        "lora_alpha": config.lora.alpha,
+        "lora_dropout": config.lora.dropout,
+        "target_modules": list(config.lora.targets),
     }
 
 
@@ -77,7 +92,9 @@ def load_text_model(folder: Path) -> TextArtefact:
         config = build(TextConfig, manifest["config"], f"{folder}/manifest.json")
         return TextArtefact(folder, Task(manifest["task"]), config, dict(manifest["base"]), tensors, manifest)
     except (ConfigError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{folder}: its manifest does not describe a text model of this version ({error})") from error
+        raise CheckpointError(
+            f"{folder}: its manifest does not describe a text model of this version ({error})"
+        ) from error
 
 
 def check_base(artefact: TextArtefact, base: BaseInfo) -> None:

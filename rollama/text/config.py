@@ -70,5 +70,7 @@ class TextConfig(StrictModel):
                 "so that every worker has the same number of rows"
             )
         if self.zero.stage == 0 and self.dtype == "bfloat16":
-            raise ValueError("zero.stage 0 keeps no float32 copy of bfloat16 weights; use stage 1, 2 or 3, or dtype float32")
+            raise ValueError(
+                "zero.stage 0 keeps no float32 copy of bfloat16 weights; use stage 1, 2 or 3, or dtype float32"
+            )
         return self

@@ -129,10 +129,13 @@ class DeepSpeedEngine:
         wanted = {STEP, *(f"{role}/{name}" for role in roles for name in self._trained)}
         if wanted != set(state):
             missing, added = sorted(wanted - set(state)), sorted(set(state) - wanted)
-            raise CheckpointError(f"training state does not fit the model: missing {missing[:3]}, not known {added[:3]}")
+            raise CheckpointError(
+                f"training state does not fit the model: missing {missing[:3]}, not known {added[:3]}"
+            )
         for master in self._masters():
             self._adam.state[master] = {
-                "step": state[STEP][0].clone(), **{key: torch.zeros_like(master.data) for key in MOMENTS}
+                "step": state[STEP][0].clone(),
+                **{key: torch.zeros_like(master.data) for key in MOMENTS},
             }
         if hasattr(self._engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()

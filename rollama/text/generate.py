@@ -42,8 +42,14 @@ class TextModel:
     """S and P (or the untrained base) ready to generate. Safe to use from several threads, one at a time inside."""
 
     def __init__(
-        self, models: Mapping[Task, Any], tokenizer: Any, base: BaseInfo, artefacts: Mapping[Task, TextArtefact],
-        batch: int, limits: Mapping[Task, int], instruct: bool = False,
+        self,
+        models: Mapping[Task, Any],
+        tokenizer: Any,
+        base: BaseInfo,
+        artefacts: Mapping[Task, TextArtefact],
+        batch: int,
+        limits: Mapping[Task, int],
+        instruct: bool = False,
     ) -> None:
         self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
         self.batch, self.limits, self.instruct = batch, dict(limits), instruct
@@ -51,8 +57,12 @@ class TextModel:
 
     @classmethod
     def load(
-        cls, folders: Mapping[Task, Path], dtype: str = "float32", device: torch.device | None = None,
-        base: str | None = None, allow_download: bool = False,
+        cls,
+        folders: Mapping[Task, Path],
+        dtype: str = "float32",
+        device: torch.device | None = None,
+        base: str | None = None,
+        allow_download: bool = False,
     ) -> TextModel:
         """Load trained models that share a base.
 
@@ -94,13 +104,20 @@ class TextModel:
 
     @classmethod
     def zero_shot(
-        cls, base: str, dtype: str = "float32", device: torch.device | None = None, allow_download: bool = False,
-        batch: int = 16, max_new_tokens: int = 256,
+        cls,
+        base: str,
+        dtype: str = "float32",
+        device: torch.device | None = None,
+        allow_download: bool = False,
+        batch: int = 16,
+        max_new_tokens: int = 256,
     ) -> TextModel:
         """The untrained base, asked through its chat template."""
         lm, tokenizer, info = load_base(base, _dtype(dtype), allow_download)
         lm.to(device or torch.device("cpu"))
-        return cls(dict.fromkeys(Task, lm), tokenizer, info, {}, batch, dict.fromkeys(Task, max_new_tokens), instruct=True)
+        return cls(
+            dict.fromkeys(Task, lm), tokenizer, info, {}, batch, dict.fromkeys(Task, max_new_tokens), instruct=True
+        )
 
     def generate(
         self, task: Task, texts: Sequence[str], progress: Progress | None = None, max_new_tokens: int | None = None
@@ -152,16 +169,17 @@ class TextModel:
 
     def _activate(self, task: Task) -> Any:
         model = self.models[task]
-        if hasattr(model, "set_adapter"):
-            if task in self.artefacts:
-                model.set_adapter(str(task))
-            return model.get_base_model()
-        return model
+        if not hasattr(model, "get_base_model"):
+            return model  # untrained or wholly trained: no adapter
+        model.set_adapter(str(task))
+        return model.get_base_model()
 
     def _stop_tokens(self) -> set[int]:
         stop = {int(self.tokenizer.eos_token_id)}
         configured = next(iter(self.models.values())).generation_config.eos_token_id
-        return stop | set(configured if isinstance(configured, list) else [configured] if configured is not None else [])
+        return stop | set(
+            configured if isinstance(configured, list) else [configured] if configured is not None else []
+        )
 
 
 def greedy(
@@ -232,10 +250,14 @@ def _with_adapter(model: Any, task: Task, artefact: TextArtefact, more: bool) ->
             model = get_peft_model(model, config, adapter_name=str(task))
         result = set_peft_model_state_dict(model, artefact.tensors, adapter_name=str(task))
     if result.unexpected_keys:
-        raise CheckpointError(f"{artefact.folder}: tensors that the base has no place for: {result.unexpected_keys[:3]}")
+        raise CheckpointError(
+            f"{artefact.folder}: tensors that the base has no place for: {result.unexpected_keys[:3]}"
+        )
     names = {name for name, _ in model.named_parameters() if f".{task}." in name}
     if len(names) != len(artefact.tensors):
-        raise CheckpointError(f"{artefact.folder}: holds {len(artefact.tensors)} adapter tensors, the base needs {len(names)}")
+        raise CheckpointError(
+            f"{artefact.folder}: holds {len(artefact.tensors)} adapter tensors, the base needs {len(names)}"
+        )
     return model
 
 

@@ -57,8 +57,13 @@ class _FrozenHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor | None,
-        weight: float, chunk: int,
+        ctx: Any,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        targets: torch.Tensor,
+        clean: torch.Tensor | None,
+        weight: float,
+        chunk: int,
     ) -> Sums:
         cross_entropy = hidden.new_zeros((), dtype=torch.float32)
         divergence = torch.zeros_like(cross_entropy)
@@ -87,7 +92,12 @@ class _FrozenHead(torch.autograd.Function):
 
 
 def _trained_head(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor | None, weight: float, chunk: int
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    targets: torch.Tensor,
+    clean: torch.Tensor | None,
+    weight: float,
+    chunk: int,
 ) -> Sums:
     zero = hidden.new_zeros((), dtype=torch.float32)
     total, cross_entropy, divergence = zero, zero, zero

@@ -59,7 +59,11 @@ class TextModule(nn.Module):
         return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
 
     def forward(
-        self, batch: TextBatch, noise: Noise | None = None, clean: torch.Tensor | None = None, weight: float = 0.0,
+        self,
+        batch: TextBatch,
+        noise: Noise | None = None,
+        clean: torch.Tensor | None = None,
+        weight: float = 0.0,
         states_only: bool = False,
     ) -> AnswerLoss | torch.Tensor:
         """One pass.
@@ -131,7 +135,11 @@ def lora_config(lora: LoraSection) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets), bias="none",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias="none",
         task_type="CAUSAL_LM",
     )
 

@@ -35,4 +35,6 @@ class Noise:
 
 def row_rms(values: torch.Tensor, lengths: tuple[int, ...]) -> torch.Tensor:
     """Root mean square of each row's real tokens: (B, T, C) -> (B,), float32."""
-    return torch.stack([row[:length].detach().float().square().mean().sqrt() for row, length in zip(values, lengths, strict=True)])
+    return torch.stack(
+        [row[:length].detach().float().square().mean().sqrt() for row, length in zip(values, lengths, strict=True)]
+    )

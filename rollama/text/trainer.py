@@ -74,8 +74,15 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         names = sorted({name for row in last for name in row} - {"step", "attempt", "lr", "seconds"})
         metrics = {name: sum(float(row[name]) for row in last) / len(last) for name in names}
         save_text_model(
-            out, portable_names(tensors), task, config, base, key,
+            out,
+            portable_names(tensors),
+            task,
+            config,
+            base,
+            key,
             data={"name": data.info.name, "content_hash": data.info.content_hash, "synthetic": data.info.synthetic},
-            lengths=asdict(lengths), metrics=metrics, workers=worker.world,
+            lengths=asdict(lengths),
+            metrics=metrics,
+            workers=worker.world,
         )
     engine.close()

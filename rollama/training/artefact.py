@@ -52,7 +52,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise CheckpointError(f"{folder}: no {MANIFEST}; give the folder of a trained model (see 'rollama train --help')")
+        raise CheckpointError(
+            f"{folder}: no {MANIFEST}; give the folder of a trained model (see 'rollama train --help')"
+        )
     try:
         manifest = read_json(path)
     except DataError as error:
@@ -78,7 +80,9 @@ def load_artefact(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         raise CheckpointError(f"{folder}: files do not match {MANIFEST} (missing: {missing}, not listed: {added})")
     for name, value in wanted.items():
         if hash_file(folder / name) != value:
-            raise CheckpointError(f"{folder / name}: its SHA-256 differs from {MANIFEST}; the file was changed or damaged")
+            raise CheckpointError(
+                f"{folder / name}: its SHA-256 differs from {MANIFEST}; the file was changed or damaged"
+            )
     return load_file(folder / WEIGHTS), manifest
 
 

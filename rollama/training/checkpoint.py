@@ -36,7 +36,7 @@ def load_checkpoint(folder: Path, config_hash: str) -> tuple[dict[str, torch.Ten
         raise CheckpointError(f"{folder}: is a {manifest.get('kind')!r}, not a training checkpoint")
     if manifest.get("config_hash") != config_hash:
         raise CheckpointError(
-            f"{folder}: was written with another configuration or data; choose another run name or restore the configuration"
+            f"{folder}: was written with another configuration or data; choose another run name or restore the settings"
         )
     return state, int(manifest["step"])
 

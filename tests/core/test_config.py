@@ -16,7 +16,9 @@ class Outer(StrictModel):
 
 
 def test_unknown_key_is_refused_with_the_nearest_accepted_one():
-    with pytest.raises(ConfigError, match=r"file\.yaml: unknown key 'inner\.lerning_rate'; did you mean 'learning_rate'\?"):
+    with pytest.raises(
+        ConfigError, match=r"file\.yaml: unknown key 'inner\.lerning_rate'; did you mean 'learning_rate'\?"
+    ):
         build(Outer, {"name": "x", "inner": {"lerning_rate": 1}}, "file.yaml")
 
 
@@ -61,7 +63,9 @@ def test_digest_depends_on_values_not_on_order():
     assert Outer(name="x").updated(name="y") == Outer(name="y")
 
 
-@pytest.mark.parametrize(("text", "message"), [("[1]", "found list"), ("a: [", "not valid YAML at line"), (": :\n- x", "not valid YAML")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("[1]", "found list"), ("a: [", "not valid YAML at line"), (": :\n- x", "not valid YAML")]
+)
 def test_yaml_that_is_no_mapping_is_refused(write, text, message):
     with pytest.raises(ConfigError, match=message):
         read_yaml(write("x.yaml", text))

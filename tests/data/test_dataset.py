@@ -33,8 +33,14 @@ def root(tmp_path):
             items.append((split, {"case_id": name, "note": "secret note", "summary": "short", "plan_text": PLAN}))
         write_centre(folder / centre, items)
     info = {
-        "name": "toy", "version": "1", "synthetic": True, "label": "CTV", "notice": "synthetic",
-        "centres": ["north", "south"], "external_centres": ["south"], "content_hash": content_hash(folder, ["north", "south"]),
+        "name": "toy",
+        "version": "1",
+        "synthetic": True,
+        "label": "CTV",
+        "notice": "synthetic",
+        "centres": ["north", "south"],
+        "external_centres": ["south"],
+        "content_hash": content_hash(folder, ["north", "south"]),
     }
     write_json(folder / "dataset.json", info)
     return folder

@@ -34,7 +34,14 @@ def plans():
         Side, Surgery, Volume, levels, boosts, doses, Technique, (None, *Guideline)
     ):
         yield Plan(
-            side=side, surgery=surgery, volume=volume, levels=level, boost=boost, dose=dose, technique=how, guideline=guide
+            side=side,
+            surgery=surgery,
+            volume=volume,
+            levels=level,
+            boost=boost,
+            dose=dose,
+            technique=how,
+            guideline=guide,
         )
     yield EMPTY
 

@@ -110,6 +110,7 @@ def setting(name: str, value: Any, only: int | None = None) -> Callable[[Dataset
         (setting("PatientPosition", "HFDL"), "'HFDL' .*supine"),
         (setting("Modality", "MR"), "found also MR"),
         (setting("RescaleSlope", None, 1), "without RescaleSlope"),
+        (setting("ImagePositionPatient", [1.0, 2.0], 1), "ImagePositionPatient must hold 3 numbers"),
         (setting("RescaleType", "US"), "RescaleType is 'US'"),
         (setting("RescaleIntercept", 0), "chest CT in HU"),
         (drop_pixels, "no pixel data"),

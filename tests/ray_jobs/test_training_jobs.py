@@ -31,7 +31,9 @@ def run_text(cohort: Path, folder: Path, callbacks=(), seen=None):
 
 def run_segmentation(cohort: Path, folder: Path, callbacks=(), seen=None):
     on_step = None if seen is None else seen.append
-    train_segmentation(settings("segmentation").segmentation, cohort, folder / "run", folder / "model", on_step, callbacks)
+    train_segmentation(
+        settings("segmentation").segmentation, cohort, folder / "run", folder / "model", on_step, callbacks
+    )
 
 
 @pytest.mark.parametrize("job", [run_text, run_segmentation])

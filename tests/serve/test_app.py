@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import nibabel
@@ -16,11 +18,19 @@ from rollama.chain.inputs import hash_ct, make_request, read_input_ct
 from rollama.chain.outputs import write_outputs
 from rollama.chain.run import Chain
 from rollama.core.errors import CheckpointError, ConfigError, ServeError
-from serve.app import build_app, start, stop
 from serve.config import ServeConfig
 from tests.chain.tiny import make_models
 
 NOTE = "Left breast cancer, pT1 N1, breast-conserving surgery."
+
+
+@pytest.fixture(scope="module")
+def app() -> Any:
+    """`serve.app`; Ray Serve 2.60 uses a form of pydantic's `Field` that pydantic warns about on import."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        import serve.app
+    return serve.app
 
 
 @pytest.fixture
@@ -32,28 +42,30 @@ def tiny(config: ServeConfig) -> ServeConfig:
 
 
 @pytest.fixture
-def endpoint(tiny: ServeConfig, api_key: str) -> Iterator[str]:
+def endpoint(app: Any, tiny: ServeConfig, api_key: str) -> Iterator[str]:
     import ray
 
-    yield start(tiny)
-    stop()
+    yield app.start(tiny)
+    app.stop()
     ray.shutdown()
 
 
-def test_refuses_to_build_what_cannot_serve(config: ServeConfig, api_key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_to_build_what_cannot_serve(
+    app: Any, config: ServeConfig, api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = config.model_dump(mode="json")
     with pytest.raises(ConfigError, match=r"unknown key 'prot'; did you mean 'port'"):
-        build_app({**values, "prot": 1})
+        app.build_app({**values, "prot": 1})
     with pytest.raises(CheckpointError, match="no such model"):
-        build_app(values)
+        app.build_app(values)
     for name in ("s", "p", "seg"):
         (config.models / name).mkdir(parents=True)
     with pytest.raises(ServeError, match="no such data folder"):
-        build_app({**values, "data_folder": str(config.data_folder / "absent")})
-    build_app(values)
+        app.build_app({**values, "data_folder": str(config.data_folder / "absent")})
+    app.build_app(values)
     monkeypatch.delenv("ROLLAMA_API_KEY")
     with pytest.raises(ServeError, match="does not start"):
-        build_app(values)
+        app.build_app(values)
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ from rollama.training.runs import is_trained
 
 @pytest.fixture
 def folder(tmp_path):
-    save_artefact(tmp_path / "model", {"a": torch.arange(4.0), "b": torch.ones(2, dtype=torch.bfloat16)}, {"config_hash": "h"})
+    save_artefact(
+        tmp_path / "model", {"a": torch.arange(4.0), "b": torch.ones(2, dtype=torch.bfloat16)}, {"config_hash": "h"}
+    )
     return tmp_path / "model"
 
 
@@ -76,7 +78,9 @@ def test_checkpoints_belong_to_one_configuration(tmp_path):
         load_checkpoint(tmp_path / "m", "hash")
 
 
-@pytest.mark.parametrize(("rank", "expected"), [(0, [(4, True), (8, True), (10, True)]), (1, [(4, False), (8, False), (10, False)])])
+@pytest.mark.parametrize(
+    ("rank", "expected"), [(0, [(4, True), (8, True), (10, True)]), (1, [(4, False), (8, False), (10, False)])]
+)
 def test_checkpointer_saves_on_time_and_at_the_end(tmp_path, rank, expected):
     class Engine:
         def state(self):
@@ -85,7 +89,9 @@ def test_checkpointer_saves_on_time_and_at_the_end(tmp_path, rank, expected):
     engine = Engine()
     engine.rank = rank
     seen = []
-    saver = Checkpointer(engine, tmp_path, "h", every=4, steps=10, report=lambda s, m, f: seen.append((s, f is not None)))
+    saver = Checkpointer(
+        engine, tmp_path, "h", every=4, steps=10, report=lambda s, m, f: seen.append((s, f is not None))
+    )
     for step in range(1, 11):
         saver.after_step(step, {})
     assert seen == expected

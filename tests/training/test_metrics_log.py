@@ -13,5 +13,10 @@ def test_the_last_line_of_a_step_wins_and_cut_lines_are_passed_over(tmp_path):
     again.after_step(3, {"loss": 30.0})
     again.after_step(4, {"loss": 40.0})
     rows = read_metrics(path)
-    assert [(row["step"], row["loss"], row["attempt"]) for row in rows] == [(1, 1.0, 0), (2, 2.0, 0), (3, 30.0, 1), (4, 40.0, 1)]
+    assert [(row["step"], row["loss"], row["attempt"]) for row in rows] == [
+        (1, 1.0, 0),
+        (2, 2.0, 0),
+        (3, 30.0, 1),
+        (4, 40.0, 1),
+    ]
     assert read_metrics(tmp_path / "none.jsonl") == []

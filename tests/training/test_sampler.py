@@ -17,7 +17,9 @@ def test_every_row_comes_once_an_epoch(rows, batch):
 def test_shards_are_a_partition_of_the_step(world):
     order = BatchOrder(20, 8, seed=0)
     shards = [order.shard(5, rank, world) for rank in range(world)]
-    assert sorted((d.epoch, d.row) for shard in shards for d in shard) == sorted((d.epoch, d.row) for d in order.step(5))
+    assert sorted((d.epoch, d.row) for shard in shards for d in shard) == sorted(
+        (d.epoch, d.row) for d in order.step(5)
+    )
 
 
 def test_order_depends_on_the_seed_and_the_epoch():
