@@ -81,8 +81,8 @@ def tokenize_cases(tokenizer: Any, task: Task, cases: Iterable[Case], max_tokens
         raise DataError(f"task {task}: the answer is empty in {len(empty)} case(s): {', '.join(empty[:20])}")
     if too_long:
         raise DataError(
-            f"task {task}: {len(too_long)} case(s) have more than max_tokens={max_tokens} tokens and would lose part of "
-            f"their answer: {', '.join(too_long[:20])}; raise max_tokens or shorten the text"
+            f"task {task}: {len(too_long)} case(s) have more than max_tokens={max_tokens} tokens and would lose part "
+            f"of their answer: {', '.join(too_long[:20])}; raise max_tokens or shorten the text"
         )
     return rows
 

@@ -35,29 +35,29 @@ class VolumeSettings(Protocol):
     """The part of a segmentation configuration that the pipeline reads (see `SegConfig` for units)."""
 
     @property
-    def patch(self) -> tuple[int, int, int]: ...  # noqa: D102
+    def patch(self) -> tuple[int, int, int]: ...
     @property
-    def spacing(self) -> tuple[float, float, float]: ...  # noqa: D102
+    def spacing(self) -> tuple[float, float, float]: ...
     @property
-    def hu_range(self) -> tuple[float, float]: ...  # noqa: D102
+    def hu_range(self) -> tuple[float, float]: ...
     @property
-    def positive_crops(self) -> float: ...  # noqa: D102
+    def positive_crops(self) -> float: ...
     @property
-    def flip_probability(self) -> float: ...  # noqa: D102
+    def flip_probability(self) -> float: ...
     @property
-    def position_jitter(self) -> float: ...  # noqa: D102
+    def position_jitter(self) -> float: ...
     @property
-    def scale_factor(self) -> float: ...  # noqa: D102
+    def scale_factor(self) -> float: ...
     @property
-    def scale_probability(self) -> float: ...  # noqa: D102
+    def scale_probability(self) -> float: ...
     @property
-    def shift_offset(self) -> float: ...  # noqa: D102
+    def shift_offset(self) -> float: ...
     @property
-    def shift_probability(self) -> float: ...  # noqa: D102
+    def shift_probability(self) -> float: ...
     @property
-    def noise_std(self) -> float: ...  # noqa: D102
+    def noise_std(self) -> float: ...
     @property
-    def noise_probability(self) -> float: ...  # noqa: D102
+    def noise_probability(self) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A training sample: image float32, target uint8, both of the patch's shape, origin (3,) mm, the plan to go with it."""
+    """A sample: image float32 and target uint8 of the patch's shape, origin (3,) in mm, the plan that goes with it."""
 
     image: npt.NDArray[np.float32]
     target: npt.NDArray[np.uint8]
@@ -125,7 +125,9 @@ def _read_mask(case: Case) -> Volume:
     )
 
 
-def place(shape: Sequence[int], patch: Sequence[int], centre: Sequence[float] | npt.NDArray[np.float64]) -> tuple[int, ...]:
+def place(
+    shape: Sequence[int], patch: Sequence[int], centre: Sequence[float] | npt.NDArray[np.float64]
+) -> tuple[int, ...]:
     """Start index of a patch around `centre`: kept inside a larger volume, the whole of a smaller one in the patch.
 
     A start may be negative: the volume is then padded.

@@ -39,7 +39,7 @@ class TextMode(StrEnum):
 
 
 class NoiseScale(StrEnum):
-    """Noise magnitude: `LC` is NEFTune's alpha/sqrt(L*C), `C` the authors' code, alpha/sqrt(C), sqrt(L) times larger."""
+    """Noise magnitude: `LC` is NEFTune's alpha/sqrt(L*C); `C` is the authors' code, alpha/sqrt(C)."""
 
     LC = "LC"
     C = "C"

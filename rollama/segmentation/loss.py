@@ -29,7 +29,7 @@ class CaseLoss:
 def text_consistency(noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """R of each case, (B,): 1 - cosine of the `<SEG>` embeddings (B,P,C), averaged over the prompts.
 
-    The clean embeddings are the target: no gradient flows into them. The encoder is frozen, so R trains the prompts only.
+    The clean embeddings are the target: no gradient flows into them. The encoder is frozen: R trains the prompts only.
     """
     return (1 - torch.nn.functional.cosine_similarity(noisy, clean.detach(), dim=-1)).mean(dim=1)
 

@@ -13,6 +13,7 @@ All values are shares of the global mean over cases: the case's value times `bat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -50,6 +51,7 @@ class VisionMethod:
         self, module: torch.nn.Module, output: SegOutput, batch: SegBatch
     ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """What the method adds to the loss, and what it logs about the text."""
+        del module, output, batch  # the methods with noise use them
         return None, {}
 
 
@@ -69,6 +71,7 @@ class NesegMethod(PlainMethod):
         self, module: torch.nn.Module, output: SegOutput, batch: SegBatch
     ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """Logs the noise-to-embedding ratio (root mean squares)."""
+        del module
         assert output.text is not None
         return None, {"noise_ratio": (output.text.noise_ratio * batch.weight).sum().detach()}
 
@@ -86,12 +89,13 @@ class CesegMethod(NesegMethod):
         _, metrics = super().text_terms(module, output, batch)
         if not batch.learn_prompts:
             return None, metrics
-        assert output.text is not None and output.text.clean is not None
+        assert output.text is not None
+        assert output.text.clean is not None
         value = (text_consistency(output.text.used, output.text.clean) * batch.weight).sum()
         metrics["consistency"] = value.detach()
         if batch.probe:
-            inner = getattr(module, "module", module)
-            (gradient,) = torch.autograd.grad(value, inner.text_encoder.prompts, retain_graph=True)
+            network: Any = getattr(module, "module", module)  # inside DDP
+            (gradient,) = torch.autograd.grad(value, network.text_encoder.prompts, retain_graph=True)
             # A sum over micro-batches and ranks: an upper bound of the norm of the summed gradient.
             metrics["consistency_gradient"] = gradient.norm().detach()
         return self.config.consistency_weight * value, metrics

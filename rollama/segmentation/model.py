@@ -78,7 +78,8 @@ class Attention(nn.Module):
         return result
 
     def _split(self, tokens: torch.Tensor) -> torch.Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        rows, count, width = tokens.shape
+        return tokens.reshape(rows, count, self.heads, width // self.heads).transpose(1, 2)
 
 
 class TwoWayBlock(nn.Module):
@@ -129,7 +130,7 @@ class Alignment(nn.Module):
                 words, tokens = checkpoint(block, words, tokens, projected, position, use_reentrant=False)
             else:
                 words, tokens = block(words, tokens, projected, position)
-        return tokens.transpose(1, 2).unflatten(2, image.shape[2:])
+        return tokens.transpose(1, 2).reshape(image.shape)
 
 
 class Coordinates(nn.Module):

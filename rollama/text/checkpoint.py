@@ -107,6 +107,6 @@ def check_base(artefact: TextArtefact, base: BaseInfo) -> None:
         trained, loaded = artefact.base.get(key), base.as_dict()[key]
         if trained != loaded:
             raise CheckpointError(
-                f"{artefact.folder}: was trained with other {what} ({artefact.base.get('name')}, {str(trained)[:12]}) than "
-                f"the loaded base {base.name} ({loaded[:12]}); load the base it was trained on or train again"
+                f"{artefact.folder}: was trained with other {what} ({artefact.base.get('name')}, {str(trained)[:12]}) "
+                f"than the loaded base {base.name} ({loaded[:12]}); load the base it was trained on or train again"
             )

@@ -10,7 +10,8 @@ from rollama.core.config import StrictModel
 from rollama.core.registry import Consistency, TextMethod
 from rollama.training.config import ScaleConfig
 
-LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LINEARS: tuple[Linear, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a LLaMA block, by Transformers' names."""
 
 
@@ -21,9 +22,7 @@ class LoraSection(StrictModel):
     r: int = Field(16, ge=1)
     alpha: float = Field(32, gt=0, description="the adapter's output is scaled by alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], ...] = Field(
-        LINEARS, min_length=1
-    )
+    targets: tuple[Linear, ...] = Field(LINEARS, min_length=1)
 
 
 class ZeroSection(StrictModel):

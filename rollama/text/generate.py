@@ -162,8 +162,8 @@ class TextModel:
         context = int(self.models[task].config.max_position_embeddings)
         if len(ids) + limit > context:
             raise DataError(
-                f"text {index} for task {task} has {len(ids)} tokens; the base's context of {context} tokens leaves room "
-                f"for {max(0, context - limit)} beside an answer of {limit}: shorten it"
+                f"text {index} for task {task} has {len(ids)} tokens; the base's context of {context} tokens leaves "
+                f"room for {max(0, context - limit)} beside an answer of {limit}: shorten it"
             )
         return ids
 

@@ -48,8 +48,10 @@ class AnswerHead(nn.Module):
         """
         if self.weight.requires_grad and torch.is_grad_enabled():
             return _trained_head(hidden, self.weight, targets, clean, weight, self.chunk)
-        total, cross_entropy, divergence = _FrozenHead.apply(hidden, self.weight, targets, clean, weight, self.chunk)
-        return total, cross_entropy, divergence
+        sums: Sums = _FrozenHead.apply(  # type: ignore[no-untyped-call]
+            hidden, self.weight, targets, clean, weight, self.chunk
+        )
+        return sums
 
 
 class _FrozenHead(torch.autograd.Function):

@@ -4,9 +4,9 @@
     NEFTune   CE(noisy)                                                        arXiv 2310.05914
     CEFTune   CE(noisy) + lambda * R(noisy, stopgrad(clean))                   arXiv 2311.15876
 
-R compares predictions from noisy and clean embeddings under the same weights. The paper's R could not be read in full;
-`kl` is KL(clean || noisy) of the token distributions over the answer, `hidden` is 1 - cos of the mean-pooled last hidden
-states over the answer. Both are logged: a value near zero means that the term does nothing.
+R compares predictions from noisy and clean embeddings under the same weights. The paper's R could not be read in
+full; `kl` is KL(clean || noisy) of the token distributions over the answer, `hidden` is 1 - cos of the mean-pooled last
+hidden states over the answer. Both are logged: a value near zero means that the term does nothing.
 
 Sums are divided by the answer tokens (`hidden`: rows) of the whole optimizer step, so adding up the micro-batches of
 all workers gives the exact mean whatever the accumulation and sharding.

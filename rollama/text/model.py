@@ -83,7 +83,7 @@ class TextModule(nn.Module):
             ratio = row_rms(drawn, batch.lengths) / row_rms(embeddings, batch.lengths).clamp(min=1e-12)
             embeddings = embeddings + drawn.to(embeddings.dtype)
         states = causal.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        hidden = states.flatten(0, 1)[batch.positions]
+        hidden: torch.Tensor = states.flatten(0, 1)[batch.positions]
         if states_only:
             return hidden
         total, cross_entropy, divergence = self.head(hidden, batch.targets, clean, weight)

@@ -25,7 +25,9 @@ def test_peft_loads_the_tensors(trained: Callable[[Task], Path]) -> None:
     assert torch.equal(model.get_parameter(f"{name}.default.weight"), artefact.tensors[f"{name}.weight"])
 
 
-@pytest.mark.parametrize(("key", "words"), [("weights_hash", "other base weights"), ("tokenizer_hash", "other tokenizer")])
+@pytest.mark.parametrize(
+    ("key", "words"), [("weights_hash", "other base weights"), ("tokenizer_hash", "other tokenizer")]
+)
 def test_another_base_is_refused(trained: Callable[[Task], Path], key: str, words: str) -> None:
     artefact = load_text_model(trained(Task.PLAN))
     check_base(artefact, base_info("tiny"))

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rollama.core.errors import CheckpointError
-from rollama.data.case import Case
 from rollama.core.registry import Task
+from rollama.data.case import Case
 from rollama.data.tokenization import tokenize_cases
 from rollama.text.batch import TextBatches
 from rollama.text.config import TextConfig
@@ -47,7 +47,7 @@ def train(
     return losses.values, result
 
 
-STAGES = [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")]
+STAGES = [(0, "float32"), *((stage, dtype) for dtype in ("float32", "bfloat16") for stage in (1, 2, 3))]
 
 
 @pytest.mark.parametrize(("stage", "dtype"), STAGES)
@@ -104,7 +104,8 @@ def test_state_of_another_model_is_refused(cases: list[Case]) -> None:
 
 
 def test_deepspeed_config() -> None:
-    values: dict[str, Any] = deepspeed_config(tiny_config(dtype="bfloat16", zero={"offload_optimizer": True}), True, 1000)
+    config = tiny_config(dtype="bfloat16", zero={"offload_optimizer": True})
+    values: dict[str, Any] = deepspeed_config(config, True, 1000)
     assert values["bf16"] == {"enabled": True} and values["communication_data_type"] == "fp32"
     assert values["zero_optimization"]["stage"] == 2 and values["zero_optimization"]["overlap_comm"]
     assert values["zero_optimization"]["offload_optimizer"]["device"] == "cpu"

@@ -1,0 +1,114 @@
+"""Flips carry the plan, crops carry the coordinates, draws belong to the case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rollama.data.plan import Dose, Plan, Side, Surgery, Technique, Volume
+from rollama.data.transforms import (
+    Prepared,
+    centred,
+    cut,
+    draw,
+    mirror,
+    patient_centre,
+    place,
+    scale_hu,
+    training_pipeline,
+)
+from rollama.data.volumes import Volume as CtVolume
+from rollama.segmentation.config import SegConfig
+
+PLAN = Plan(
+    side=Side.LEFT, surgery=Surgery.CONSERVING, volume=Volume.BREAST,
+    dose=Dose(gy=26, fractions=5), technique=Technique.TANGENTS,
+)  # fmt: skip
+BASE = {"patch": (16, 16, 16), "channels": (8, 16), "strides": (2, 2), "spacing": (5.0, 5.0, 5.0)}
+STILL = {**BASE, "position_jitter": 0, "scale_probability": 0, "shift_probability": 0, "noise_probability": 0}
+
+
+def make_prepared(shape: tuple[int, int, int] = (16, 16, 16)) -> Prepared:
+    image = np.zeros(shape, np.float16)
+    target = np.zeros(shape, np.uint8)
+    image[2:5, 4:9, 3:6] = 0.5
+    target[2:5, 4:9, 3:6] = 1
+    origin = -(np.array(shape) - 1) / 2 * 5.0
+    return Prepared(image, target, origin)
+
+
+def centroid(sample_target: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    return np.argwhere(sample_target).mean(0) * 5.0 + origin
+
+
+def test_flip_takes_plan_and_coordinates_with_it() -> None:
+    config = SegConfig.model_validate({**STILL, "flip_probability": 1.0})
+    prepared = make_prepared()
+    before = centred(prepared, config, PLAN)
+    after = draw(training_pipeline(config), prepared, PLAN, (0, 0, "a"))
+    assert after.plan == PLAN.mirrored()
+    assert np.array_equal(after.image, before.image[::-1])
+    assert np.array_equal(after.target, before.target[::-1])
+    mirrored = centroid(before.target, before.origin) * (-1, 1, 1)
+    np.testing.assert_allclose(centroid(after.target, after.origin), mirrored)
+
+
+def test_free_text_is_never_flipped() -> None:
+    config = SegConfig.model_validate({**STILL, "flip_probability": 1.0})
+    prepared = make_prepared()
+    sample = draw(training_pipeline(config), prepared, None, (0, 0, "a"))
+    assert np.array_equal(sample.target, centred(prepared, config, None).target)
+
+
+def test_mirroring_twice_is_nothing() -> None:
+    data = {"image": np.random.rand(1, 4, 3, 2), "target": np.ones((1, 4, 3, 2)), "origin": np.array([-7.0, 1, 2]), "plan": PLAN}
+    twice = mirror(mirror(data, 5.0), 5.0)
+    assert np.array_equal(twice["image"], data["image"])
+    assert twice["plan"] == PLAN
+    np.testing.assert_allclose(twice["origin"], data["origin"])
+
+
+def test_draws_belong_to_seed_epoch_and_case() -> None:
+    config = SegConfig.model_validate(BASE | {"scale_probability": 1.0, "noise_probability": 1.0})
+    prepared = make_prepared()
+    pipeline = training_pipeline(config)
+    first = draw(pipeline, prepared, PLAN, (0, 1, "a"))
+    other = draw(pipeline, prepared, PLAN, (0, 2, "a"))
+    again = draw(training_pipeline(config), prepared, PLAN, (0, 1, "a"))
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.origin, again.origin)
+    assert first.plan == again.plan
+    assert not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_crops_of_a_larger_volume_keep_their_coordinates(name: str) -> None:
+    config = SegConfig.model_validate({**STILL, "flip_probability": 0, "positive_crops": 1.0})
+    prepared = make_prepared((40, 30, 20))
+    sample = draw(training_pipeline(config), prepared, PLAN, (0, 0, name))
+    assert sample.target.shape == (16, 16, 16)
+    assert sample.target.sum() == prepared.target.sum()
+    np.testing.assert_allclose(centroid(sample.target, sample.origin), centroid(prepared.target, prepared.origin))
+
+
+def test_place_and_cut() -> None:
+    assert place((20, 10, 16), (16, 16, 16), (19, 5, 8)) == (4, -2, 0)
+    array = np.arange(5)[:, None, None]
+    assert cut(array, (-2, 0, 0), (4, 1, 1)).ravel().tolist() == [0, 0, 0, 1]
+    assert cut(array, (3, 0, 0), (4, 1, 1)).ravel().tolist() == [3, 4, 0, 0]
+
+
+def test_patient_centre_follows_the_body_not_the_couch() -> None:
+    array = np.full((40, 40, 10), -1000, np.float32)
+    array[8:28, 12:30] = 40
+    plain = patient_centre(CtVolume(array, np.eye(4)))
+    array[2:38, 2:5] = -880  # couch
+    np.testing.assert_allclose(patient_centre(CtVolume(array, np.eye(4))), plain)
+    np.testing.assert_allclose(plain, (17.5, 20.5, 4.5), atol=0.6)
+    nothing = CtVolume(np.full((8, 8, 4), -1000, np.float32), np.eye(4))
+    np.testing.assert_allclose(patient_centre(nothing), (3.5, 3.5, 1.5))
+
+
+def test_hu_are_clipped_and_scaled() -> None:
+    scaled = scale_hu(np.array([[[-2000.0, 0.0, 3000.0]]], np.float32), (-1000.0, 1000.0))
+    assert scaled.ravel().tolist() == [0.0, 0.5, 1.0]

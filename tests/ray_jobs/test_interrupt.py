@@ -1,0 +1,38 @@
+"""Ctrl-C in the middle of training, as a user presses it: one message, no half-written model, and it resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def start(workspace: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "rollama", "train", "s", "--preset", "tiny", "--workspace", str(workspace),
+               "--set", "s.steps=400", "--set", "s.scale.checkpoint_every=10"]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ)
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
+    process = start(tmp_path)
+    deadline = time.monotonic() + 240
+    log = None
+    while log is None or log.read_text().count("\n") < 15:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, "training did not start"
+        log = next(iter(tmp_path.glob("train/*/metrics.jsonl")), None)
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == 130, message
+    assert "run the same command again" in " ".join(message.split())
+    assert "Traceback" not in message
+    assert not (tmp_path / "models" / "s").exists()
+    assert list(tmp_path.glob("models/.part*")) == []

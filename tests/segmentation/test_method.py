@@ -1,0 +1,78 @@
+"""The four methods: what each adds, and what R trains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rollama.core.registry import SegMethod
+from rollama.segmentation.checkpoint import build_network
+from rollama.segmentation.config import SegConfig
+from rollama.segmentation.loss import CaseLoss, hard_dice, text_consistency
+from rollama.segmentation.method import METHODS, build_method
+from tests.segmentation.test_model import make_batch
+
+
+def test_every_method_of_the_registry_exists() -> None:
+    assert set(METHODS) == set(SegMethod)
+
+
+@pytest.mark.parametrize("name", list(SegMethod))
+def test_forward_gives_loss_and_metrics(config: SegConfig, name: SegMethod) -> None:
+    config = config.updated(method=name)
+    network, _ = build_network(config, torch.device("cpu"))
+    batch = make_batch(network)
+    if batch.plan is not None and not build_method(config).noise:
+        batch.plan.noise = None
+    batch.probe = True
+    loss, metrics = build_method(config).forward(network, batch)
+    assert loss.requires_grad
+    assert ("consistency" in metrics) == (name is SegMethod.CESEG)
+    assert ("noise_ratio" in metrics) == (name in (SegMethod.NESEG, SegMethod.CESEG))
+    total = metrics["dice_ce"] + config.consistency_weight * metrics.get("consistency", 0.0)
+    torch.testing.assert_close(loss.detach(), total)
+
+
+def test_r_trains_the_prompts_and_nothing_else(config: SegConfig) -> None:
+    network, _ = build_network(config, torch.device("cpu"))
+    text = network.text_encoder(make_batch(network).plan, clean=True)
+    value = text_consistency(text.used, text.clean).mean()
+    value.backward()
+    assert float(value) > 0
+    assert network.text_encoder.prompts.grad.norm() > 0
+    assert not text.clean.requires_grad
+    others = [name for name, v in network.named_parameters() if v.grad is not None and name != "text_encoder.prompts"]
+    assert others == []
+
+
+def test_a_step_without_prompt_learning_leaves_them_alone(config: SegConfig) -> None:
+    network, _ = build_network(config, torch.device("cpu"))
+    batch = make_batch(network)
+    batch.learn_prompts = False
+    loss, metrics = build_method(config).forward(network, batch)
+    loss.backward()
+    assert "consistency" not in metrics
+    assert network.text_encoder.prompts.grad.abs().max() == 0
+
+
+def test_shares_add_up_over_micro_batches(config: SegConfig) -> None:
+    network, _ = build_network(config, torch.device("cpu"))
+    method, batch = build_method(config), make_batch(network)
+    whole, _ = method.forward(network, batch)
+    parts = 0.0
+    for row in range(2):
+        one = make_batch(network)
+        one.image, one.target, one.origin, one.weight = (
+            value[row : row + 1] for value in (batch.image, batch.target, batch.origin, batch.weight)
+        )
+        for key in ("ids", "lengths", "noise"):
+            setattr(one.plan, key, getattr(batch.plan, key)[row : row + 1])
+        parts += float(method.forward(network, one)[0])
+    assert parts == pytest.approx(float(whole), rel=1e-5)
+
+
+def test_empty_target_pulls_towards_empty() -> None:
+    logits = torch.full((1, 1, 4, 4, 4), 0.5, requires_grad=True)
+    CaseLoss(10.0)(logits, torch.zeros(1, 1, 4, 4, 4)).sum().backward()
+    assert (logits.grad > 0).all()
+    assert float(hard_dice(-torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2))) == 1.0

@@ -1,0 +1,124 @@
+"""Shapes, patient coordinates, and that every trained weight gets a gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.inferers.utils import sliding_window_inference
+
+from rollama.core.errors import ConfigError
+from rollama.core.registry import SegMethod
+from rollama.language.architectures import meta_base
+from rollama.segmentation.checkpoint import build_network
+from rollama.segmentation.config import SegConfig
+from rollama.segmentation.model import Coordinates, SegBatch, SegmentationNet
+from rollama.segmentation.text_encoder import PlanTokens, TextEncoder
+
+CPU = torch.device("cpu")
+
+
+def make_batch(network: SegmentationNet, texts: tuple[str, ...] = ("Side: left.", "Side: right.")) -> SegBatch:
+    patch = network.config.patch
+    generator = torch.Generator().manual_seed(0)
+    keys = [(0, 0, str(index)) for index in range(len(texts))]
+    return SegBatch(
+        image=torch.rand(len(texts), 1, *patch, generator=generator),
+        target=(torch.rand(len(texts), 1, *patch, generator=generator) > 0.8).float(),
+        origin=torch.zeros(len(texts), 3),
+        plan=network.text_encoder.tokenize(texts, keys) if network.text_encoder else None,
+        weight=torch.full((len(texts),), 1 / len(texts)),
+    )
+
+
+@pytest.mark.parametrize("strides", [(1, 2, 2), (2, 2, 2)])
+def test_logits_have_the_input_shape(config: SegConfig, strides: tuple[int, ...]) -> None:
+    network, info = build_network(config.updated(strides=strides), CPU)
+    output = network(make_batch(network), clean=True)
+    assert output.logits.shape == (2, 1, *config.patch)
+    assert output.text.used.shape == output.text.clean.shape == (2, 2, 64)
+    assert info is not None
+
+
+def test_every_trained_weight_gets_a_gradient(config: SegConfig) -> None:
+    network, _ = build_network(config, CPU)
+    network(make_batch(network)).logits.square().mean().backward()
+    missing = [name for name, value in network.named_parameters() if value.grad is None]
+    assert missing == []  # so that DDP needs no search for unused weights
+
+
+def test_encoder_is_frozen_and_not_part_of_the_model(config: SegConfig) -> None:
+    network, _ = build_network(config, CPU)
+    assert [name for name, _ in network.named_parameters() if "embed" in name or "layers" in name] == []
+    assert not any(value.requires_grad for value in network.text_encoder.decoder.parameters())
+
+
+def test_recomputed_alignment_gives_equal_gradients(config: SegConfig) -> None:
+    gradients = []
+    for again in (False, True):
+        network, _ = build_network(config.updated(activation_checkpointing=again), CPU)
+        network(make_batch(network)).logits.square().mean().backward()
+        gradients.append(torch.cat([value.grad.flatten() for value in network.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_coordinates_of_a_window_equal_those_of_the_whole(config: SegConfig) -> None:
+    layer = Coordinates(8, config, stride=2)
+    whole = layer(torch.tensor([[-40.0, 30.0, 5.0]]), torch.Size((12, 8, 6)))
+    start = torch.tensor([[2 * 2 * 10.0, 0.0, 2 * 1 * 10.0]])
+    part = layer(torch.tensor([[-40.0, 30.0, 5.0]]) + start, torch.Size((6, 8, 4)))
+    torch.testing.assert_close(part, whole[:, :, 2:8, :, 1:5])
+
+
+def test_sliding_windows_carry_their_own_coordinates() -> None:
+    image = torch.arange(12.0)[None, None, :, None, None].expand(1, 1, 12, 4, 4).contiguous()
+
+    def echo(patch: torch.Tensor, places: list[list[slice]]) -> torch.Tensor:
+        starts = torch.tensor([float(place[2].start) for place in places])
+        return starts[:, None, None, None, None] + torch.arange(4.0)[None, None, :, None, None].expand_as(patch)
+
+    result = sliding_window_inference(image, (4, 4, 4), 2, echo, overlap=0.5, with_coord=True)
+    torch.testing.assert_close(result, image)
+
+
+def test_without_coordinates_there_are_no_position_weights(config: SegConfig) -> None:
+    network, _ = build_network(config.updated(image_position="none"), CPU)
+    assert network.positions is None
+    assert network(make_batch(network)).logits.shape[2:] == torch.Size(config.patch)
+
+
+def test_vision_ignores_text(config: SegConfig) -> None:
+    network, info = build_network(config.updated(method=SegMethod.VISION), CPU)
+    assert info is None
+    assert network.text_encoder is None
+    assert network.alignments is None
+    assert network(make_batch(network)).text is None
+
+
+def test_published_size_on_the_meta_device() -> None:
+    config = SegConfig(
+        encoder="meta-llama/Llama-2-7b-chat-hf", channels=(48, 48, 96, 192, 384), strides=(2,) * 5,
+        patch=(384, 384, 128), spacing=(1.0, 1.0, 3.0), alignment_heads=8,
+    )  # fmt: skip
+    with torch.device("meta"):
+        network = SegmentationNet(config, TextEncoder(config, meta_base(config.encoder), None))
+        plan = PlanTokens(torch.zeros(1, 110, dtype=torch.long), torch.full((1,), 110), torch.zeros(1, 110, 4096))
+        image = torch.zeros(1, 1, 384, 384, 128)
+        output = network(SegBatch(image, image, torch.zeros(1, 3), plan, torch.ones(1)), clean=True)
+    assert output.logits.shape == image.shape
+    assert output.text.used.shape == (1, 2, 4096)
+    assert network.text_encoder.prompts.numel() == 2 * 8 * 4096
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"strides": (2, 2)}, "one value a stage"),
+        ({"strides": (2, 1, 2)}, "only the first"),
+        ({"channels": (6, 16, 16)}, "alignment_heads"),
+        ({"patch": (15, 16, 8)}, "total stride"),
+        ({"chanels": (8,)}, "channels"),
+    ],
+)
+def test_configuration_that_cannot_work_is_refused(config: SegConfig, change: dict[str, object], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        config.updated(**change)

@@ -1,0 +1,66 @@
+"""Masks come back on the CT's own grid, whatever its size and orientation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rollama.data.plan import Side, render_plan
+from rollama.data.volumes import Volume
+from rollama.segmentation.checkpoint import build_network, load_model, save_model
+from rollama.segmentation.config import SegConfig
+from rollama.segmentation.predict import SegmentationModel
+from tests.segmentation.conftest import make_plan
+
+TEXT = render_plan(make_plan(Side.LEFT))
+
+
+def make_volume(shape: tuple[int, int, int], spacing: float) -> Volume:
+    array = np.full(shape, -1000, np.float32)
+    array[2:-2, 2:-2] = 40
+    return Volume(array, np.diag([spacing, spacing, spacing, 1.0]))
+
+
+@pytest.fixture
+def model(config: SegConfig, tmp_path: Path) -> SegmentationModel:
+    network, info = build_network(config, torch.device("cpu"))
+    save_model(tmp_path / "m", network, info, "key")
+    return SegmentationModel(*load_model(tmp_path / "m", torch.device("cpu")), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 8), (10, 12, 6), (17, 18, 9), (40, 30, 20)])
+def test_mask_is_on_the_volume_grid(model: SegmentationModel, shape: tuple[int, int, int]) -> None:
+    seen: list[tuple[int, int]] = []
+    mask = model.predict(make_volume(shape, 10.0), TEXT, lambda done, total: seen.append((done, total)))
+    assert mask.shape == shape
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) <= {0, 1}
+    assert seen[-1][0] == seen[-1][1]
+    assert len(seen) == (1 if max(shape) < 40 else seen[-1][1])
+
+
+def test_orientation_of_storage_does_not_matter(model: SegmentationModel) -> None:
+    volume = make_volume((16, 16, 8), 10.0)
+    flipped_affine = volume.affine.copy()
+    flipped_affine[0, 0], flipped_affine[0, 3] = -10.0, 150.0
+    flipped = Volume(np.ascontiguousarray(volume.array[::-1]), flipped_affine)
+    assert np.array_equal(model.predict(flipped, TEXT)[::-1], model.predict(volume, TEXT))
+
+
+def test_finer_voxels_are_resampled_and_brought_back(model: SegmentationModel) -> None:
+    assert model.predict(make_volume((48, 48, 24), 3.4), TEXT).shape == (48, 48, 24)
+
+
+def test_text_is_encoded_once(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = model.encode(TEXT)
+    monkeypatch.setattr(model.network.text_encoder, "forward", None)
+    assert model.encode(TEXT) is first
+
+
+def test_small_volume_is_padded_with_air_around_it(model: SegmentationModel) -> None:
+    assert model.padded_shape((10, 17, 8)) == (16, 20, 8)
+    assert model.window((16, 20, 8)) == (16, 20, 8)
+    assert model.window((32, 20, 8)) == (16, 20, 8)

@@ -1,0 +1,116 @@
+"""Training runs: resume to the bit, ranks, artefact, and that a few steps learn left from right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+from torch import multiprocessing as mp
+
+from rollama.core.errors import CheckpointError
+from rollama.core.registry import SegMethod
+from rollama.data.dataset import open_dataset
+from rollama.data.plan import Side, render_plan
+from rollama.data.volumes import read_ct
+from rollama.segmentation.config import SegConfig
+from rollama.segmentation.predict import SegmentationModel
+from rollama.segmentation.trainer import train_segmentation
+from rollama.training.metrics_log import read_metrics
+from rollama.training.worker import Worker
+from tests.segmentation.conftest import make_plan
+
+MakeWorker = Callable[..., Worker]
+
+
+def losses(path: Path) -> list[float]:
+    return [row["loss"] for row in read_metrics(path)]
+
+
+def test_resume_equals_the_straight_run_to_the_bit(
+    config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    kept: dict[int, Path] = {}
+
+    def report(step: int, _metrics: object, folder: Path | None) -> None:
+        if folder is not None:
+            kept[step] = shutil.copytree(folder, tmp_path / f"kept-{step}")
+
+    config = config.updated(prompt_every=2)
+    straight = make_worker("straight", report=report)
+    train_segmentation(config, toy_dataset, tmp_path / "a", straight)
+    again = make_worker("again", resume=kept[2])
+    train_segmentation(config, toy_dataset, tmp_path / "b", again)
+    assert losses(again.metrics_path) == losses(straight.metrics_path)[2:]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train_segmentation(config.updated(lr=1e-4), toy_dataset, tmp_path / "c", make_worker("c", resume=kept[2]))
+
+
+def _rank(rank: int, world: int, config: SegConfig, dataset: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    worker = Worker(
+        rank=rank, world=world, device=torch.device("cpu"), resume=None, scratch=folder / "scratch",
+        report=lambda *_: None, metrics_path=folder / "metrics.jsonl",
+    )  # fmt: skip
+    train_segmentation(config, dataset, folder / "model", worker)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [2, 3])  # 3 does not divide evenly: a weightless copy fills up
+def test_two_ranks_give_the_losses_of_one(
+    config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path, batch: int
+) -> None:
+    config = config.updated(batch=batch, steps=3)
+    one = make_worker("one")
+    train_segmentation(config, toy_dataset, tmp_path / "model", one)
+    (tmp_path / "two").mkdir()
+    mp.spawn(_rank, (2, config, toy_dataset, tmp_path / "two"), nprocs=2)
+    assert losses(tmp_path / "two" / "metrics.jsonl") == pytest.approx(losses(one.metrics_path), abs=1e-5)
+
+
+def test_artefact_names_its_encoder_and_refuses_another(
+    config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    train_segmentation(config.updated(steps=1), toy_dataset, tmp_path / "m", make_worker("m"))
+    manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
+    assert manifest["kind"] == "segmentation"
+    assert manifest["synthetic"] is True
+    assert 0 <= manifest["metrics"]["validation_dice"] <= 1
+    assert SegmentationModel.load(tmp_path / "m").config.encoder == "tiny"
+    manifest["encoder"]["weights_hash"] = "0" * 64
+    (tmp_path / "m" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="other weights of the text encoder"):
+        SegmentationModel.load(tmp_path / "m")
+
+
+def test_vision_twin_trains_without_an_encoder(
+    config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    worker = make_worker("v")
+    train_segmentation(config.updated(method=SegMethod.VISION, steps=1), toy_dataset, tmp_path / "v", worker)
+    model = SegmentationModel.load(tmp_path / "v")
+    volume = read_ct(open_dataset(toy_dataset).cases[0].image)
+    left, right = (model.predict(volume, render_plan(make_plan(side))) for side in Side)
+    assert np.array_equal(left, right)
+
+
+@pytest.mark.slow
+def test_the_other_side_moves_the_mask(
+    config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    config = config.updated(steps=120, lr=1e-2, noise_alpha=1.0, alignment_depth=2)
+    train_segmentation(config, toy_dataset, tmp_path / "m", make_worker("m"))
+    model = SegmentationModel.load(tmp_path / "m")
+    volume = read_ct(open_dataset(toy_dataset).cases[0].image)
+    left, right = (model.predict(volume, render_plan(make_plan(side))) for side in (Side.LEFT, Side.RIGHT))
+    assert left[:8].sum() > 4 * left[8:].sum()
+    assert right[8:].sum() > 4 * right[:8].sum()
