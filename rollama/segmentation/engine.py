@@ -53,7 +53,7 @@ class DdpEngine:
             index = [device.index] if device.type == "cuda" and device.index is not None else None
             self.module = _SyncLast(self.network, device_ids=index)
 
-    def backward(self, loss: torch.Tensor, last: bool) -> None:  # noqa: ARG002 - the batch itself told DDP
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Accumulate; the sum over ranks appears with the micro-batch whose `SegBatch.last` is set."""
         torch.autograd.backward(loss * self.world)
 

@@ -61,7 +61,12 @@ def test_free_text_is_never_flipped() -> None:
 
 
 def test_mirroring_twice_is_nothing() -> None:
-    data = {"image": np.random.rand(1, 4, 3, 2), "target": np.ones((1, 4, 3, 2)), "origin": np.array([-7.0, 1, 2]), "plan": PLAN}
+    data = {
+        "image": np.random.rand(1, 4, 3, 2),
+        "target": np.ones((1, 4, 3, 2)),
+        "origin": np.array([-7.0, 1, 2]),
+        "plan": PLAN,
+    }
     twice = mirror(mirror(data, 5.0), 5.0)
     assert np.array_equal(twice["image"], data["image"])
     assert twice["plan"] == PLAN

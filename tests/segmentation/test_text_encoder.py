@@ -41,7 +41,9 @@ def test_noise_only_on_plan_tokens() -> None:
     assert noise_magnitude(10, NoiseScale.C, 5, 64) == pytest.approx(10 / 8)
 
 
-def test_noise_reaches_the_encoder_at_plan_positions_only(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_reaches_the_encoder_at_plan_positions_only(
+    encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[torch.Tensor] = []
     inner = encoder.decoder.forward
 
@@ -65,7 +67,9 @@ def test_noise_reaches_the_encoder_at_plan_positions_only(encoder: TextEncoder, 
 
 def test_noise_belongs_to_its_key(encoder: TextEncoder) -> None:
     one = encoder.tokenize(["Side: left."], [(0, 3, "case", "noise")])
-    both = encoder.tokenize(["Side: left. Nodes: none.", "Side: left."], [(0, 3, "other", "noise"), (0, 3, "case", "noise")])
+    both = encoder.tokenize(
+        ["Side: left. Nodes: none.", "Side: left."], [(0, 3, "other", "noise"), (0, 3, "case", "noise")]
+    )
     length = int(one.lengths[0])
     torch.testing.assert_close(one.noise[0, :length], both.noise[1, :length])
 
