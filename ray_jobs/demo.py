@@ -1,4 +1,4 @@
-"""The main job from nothing to a report: cohort, S, P, SEG++ and its plan-blind twin, evaluation, chain, report.html.
+"""The main job from nothing to a report: cohort, S, P, SEG++, evaluation, chain, report.html.
 
 Every phase first looks whether its result is already there and made from the same configuration and data; so a second
 run reuses what is valid and an interrupted one goes on where it was.

@@ -12,7 +12,8 @@ from rich.console import Console
 from rollama import RESEARCH_ONLY
 from rollama.cli.options import SET
 
-BLIND = "seg-vision"
+ZERO_SHOT = 12
+"""External cases on which the untrained base is measured for comparison."""
 
 
 def demo(
@@ -41,12 +42,10 @@ def run_demo(preset: Any, root: Path, console: Console) -> Path:
     from rollama.cli.evaluate import evaluate_models, print_results
     from rollama.cli.progress import Itinerary, bar
     from rollama.cli.train import What, run_folder, train_model
-    from rollama.core.registry import SegMethod
     from rollama.data.dataset import open_dataset
     from rollama.language.base import base_folder
 
     folders = Folders(root)
-    blind = preset.updated(segmentation=preset.segmentation.updated(method=SegMethod.VISION))
     expected = {key: float(value) for key, value in preset.expected_seconds.items()}
     trip = Itinerary({name: expected.get(name, 30.0) for name in PHASES}, console)
     trip.announce()
@@ -56,18 +55,14 @@ def run_demo(preset: Any, root: Path, console: Console) -> Path:
     with trip.phase("cohort"):
         make_once(folders.cohort, preset.cohort)
         open_dataset(folders.cohort)
-    models = {"s": (What.S, preset), "p": (What.P, preset), "seg": (What.SEG, preset), BLIND: (What.SEG, blind)}
-    for name, (what, configuration) in models.items():
-        with trip.phase(f"train {name}"):
-            train_model(what, configuration, folders.cohort, root, name, console)
+    for what in What:
+        with trip.phase(f"train {what}"):
+            train_model(what, preset, folders.cohort, root, str(what), console)
     with trip.phase("evaluation"):
-        results = evaluate_models(root, folders.cohort, folders.evaluation, None, True, console)
+        results = evaluate_models(root, folders.cohort, folders.evaluation, None, ZERO_SHOT, console)
     with trip.phase("chain on held-out patients"), bar("predicting", 1, console) as update:
         examples = predict_examples(folders, update)
-    runs = {
-        name: run_folder(what, configuration, folders.cohort, root, name)
-        for name, (what, configuration) in models.items()
-    }
+    runs = {str(what): run_folder(what, preset, folders.cohort, root, str(what)) for what in What}
     with trip.phase("report"):
         report = build_report(folders, preset, runs, examples, trip.spent)
     print_results(results, Console())
@@ -80,7 +75,6 @@ PHASES = (
     "train s",
     "train p",
     "train seg",
-    f"train {BLIND}",
     "evaluation",
     "chain on held-out patients",
     "report",

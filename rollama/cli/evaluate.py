@@ -18,7 +18,7 @@ def evaluate(
     dataset: Path | None = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
     out: Path | None = typer.Option(None, help="Folder for the results. Default: <workspace>/evaluation."),
     limit: int | None = typer.Option(None, min=1, help="At most this many cases a centre and split."),
-    zero_shot: bool = typer.Option(True, help="Also measure the untrained base model, for comparison."),
+    zero_shot: int = typer.Option(60, min=0, help="Compare with the untrained base on so many external cases."),
 ) -> None:
     """Evaluate S, P and SEG on the internal test split and the unseen centre; resumes an interrupted evaluation."""
     workspace = workspace or Path("runs") / preset
@@ -30,7 +30,7 @@ def evaluate(
 
 
 def evaluate_models(
-    workspace: Path, dataset: Path, out: Path, limit: int | None, zero_shot: bool, console: Console
+    workspace: Path, dataset: Path, out: Path, limit: int | None, zero_shot: int, console: Console
 ) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation

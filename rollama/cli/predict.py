@@ -14,7 +14,9 @@ def predict(
     ct: Path = typer.Option(..., "--ct", help="CT as NIfTI, NRRD or MHA file, or a folder with one DICOM series."),
     out: Path = typer.Option(..., "--out", help="Folder for the results; an earlier prediction there is replaced."),
     note: Path | None = typer.Option(None, "--note", help="Clinical note, UTF-8 text. Runs S, P and SEG."),
-    summary: Path | None = typer.Option(None, "--summary", help="Summary, UTF-8 text, instead of a note. Runs P and SEG."),
+    summary: Path | None = typer.Option(
+        None, "--summary", help="Summary, UTF-8 text, instead of a note. Runs P and SEG."
+    ),
     plan: Path | None = typer.Option(None, "--plan", help="Plan as .yaml fields or .txt sentences. Runs SEG only."),
     models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
 ) -> None:

@@ -10,10 +10,14 @@ from rich.console import Console
 
 
 def serve(
-    data: Path = typer.Option(..., "--data", help="Folder that requests may name CT files in; nothing outside is read."),
+    data: Path = typer.Option(
+        ..., "--data", help="Folder that requests may name CT files in; nothing outside is read."
+    ),
     models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
     results: Path = typer.Option(Path("runs/serve"), "--results", help="Folder for the results of requests."),
-    key_file: Path | None = typer.Option(None, "--key-file", help="File with the bearer key. Default: variable ROLLAMA_API_KEY."),
+    key_file: Path | None = typer.Option(
+        None, "--key-file", help="File with the bearer key. Default: variable ROLLAMA_API_KEY."
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on. The default answers this machine only."),
     port: int = typer.Option(8000, min=1, max=65535),
 ) -> None:

@@ -25,7 +25,9 @@ def train(
     preset: str = PRESET,
     overrides: list[str] = SET,
     workspace: Path | None = WORKSPACE,
-    dataset: Path | None = typer.Option(None, help="Data set folder. Default: <workspace>/cohort, made when it is missing."),
+    dataset: Path | None = typer.Option(
+        None, help="Data set folder. Default: <workspace>/cohort, made when it is missing."
+    ),
     name: str | None = typer.Option(None, help="Name of the run and the model. Default: s, p or seg."),
 ) -> None:
     """Train one model. The same command again resumes an interrupted run, and does nothing when the model is there."""

@@ -149,7 +149,7 @@ def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> 
     return result
 
 
-class RandPatch(RandomizableTransform, MapTransform):  # type: ignore[misc]
+class RandPatch(RandomizableTransform, MapTransform):
     """Cut or pad image and target to the patch; in a larger volume around a random voxel, mostly one of the target."""
 
     def __init__(self, settings: VolumeSettings) -> None:
@@ -177,7 +177,7 @@ class RandPatch(RandomizableTransform, MapTransform):  # type: ignore[misc]
         return result
 
 
-class RandMirror(RandomizableTransform, MapTransform):  # type: ignore[misc]
+class RandMirror(RandomizableTransform, MapTransform):
     """Flip left and right: image, target, coordinates and the plan's side together, or nothing.
 
     A case whose plan is free text is never flipped, because nobody can flip its words.
@@ -209,7 +209,7 @@ def mirror(data: Mapping[Hashable, Any], spacing_x: float) -> dict[Hashable, Any
     return result
 
 
-class RandOrigin(RandomizableTransform, MapTransform):  # type: ignore[misc]
+class RandOrigin(RandomizableTransform, MapTransform):
     """Move the coordinate origin a little, as another body or field of view would."""
 
     def __init__(self, settings: VolumeSettings) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 HELD_OUT = (Split.TEST, Split.EXTERNAL)
 TEXT_FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
 SEG, VISION = "seg", "seg-vision"
+ZERO_SHOT_TOKENS = 128
+"""Longer than any reference answer of the cohort (90 tokens)."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +93,18 @@ def score_text(job: Job) -> list[Record]:
     return records + evaluate_baselines(job.cases, job.train)
 
 
-def score_zero_shot(job: Job) -> list[Record]:
-    """The untrained base of S, with its own chat template."""
+def score_zero_shot(job: Job, limit: int) -> list[Record]:
+    """The untrained base of S, with its own chat template, on at most `limit` cases of the unseen centre."""
+    from rollama.language.base import base_info
     from rollama.text.generate import TextModel
     from rollama.training.artefact import read_manifest
 
     base = read_manifest(job.models / TEXT_FOLDERS[Task.SUMMARY])["config"]["base"]
-    model = TextModel.zero_shot(base)
-    hashes = {str(task): f"zero-shot:{base}" for task in Task}
+    model = TextModel.zero_shot(base, max_new_tokens=ZERO_SHOT_TOKENS)
+    hashes = {str(task): f"zero-shot:{base_info(base).weights_hash}" for task in Task}
+    cases = [case for case in job.cases if case.split is Split.EXTERNAL][:limit]
     progress = _reporter(job, "zero-shot")
-    return evaluate_text(model, job.cases, _texts(job, hashes), "zero-shot base", chain=False, progress=progress)
+    return evaluate_text(model, cases, _texts(job, hashes), "zero-shot base", chain=False, progress=progress)
 
 
 def score_segmentation(job: Job) -> list[Record]:

@@ -65,8 +65,9 @@ def base_folder(name: str, allow_download: bool = False) -> Path:
         patterns = ["*.json", "*.safetensors", "tokenizer*"]
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=not allow_download))
     except (LocalEntryNotFoundError, HFValidationError) as error:
+        bundled_names = ", ".join(BUNDLED_BASES)
         raise ConfigError(
-            f"base model {name!r}: neither one of {', '.join(BUNDLED_BASES)}, nor a folder, nor in the local hub cache; "
+            f"base model {name!r}: neither one of {bundled_names}, nor a folder, nor in the local hub cache; "
             "downloading happens only with allow_download=true"
         ) from error
 

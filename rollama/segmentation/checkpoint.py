@@ -34,14 +34,17 @@ def build_network(config: SegConfig, device: torch.device) -> tuple[Segmentation
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = SegmentationNet(config, encoder)
-    return network.to(device), info
+    network.to(device)
+    if encoder is not None:
+        network.calibrate()
+    return network, info
 
 
 def save_model(
     folder: Path, network: SegmentationNet, encoder: BaseInfo | None, config_hash: str, **extra: Any
 ) -> None:
     """Write the artefact; `extra` goes into the manifest (data hash, label kind, metrics, timings)."""
-    tensors = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    tensors = _saved(network)
     values = network.config.model_dump(mode="json")
     manifest = run_manifest(
         KIND, values, config_hash, encoder=encoder.as_dict() if encoder else None, seed=network.config.seed, **extra
@@ -64,9 +67,14 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
         raise CheckpointError(f"{folder}: its configuration is not one of this version ({error})") from error
     network, found = build_network(config, device)
     _check_encoder(folder, manifest.get("encoder"), found)
-    load_parameters(dict(network.named_parameters()), tensors, str(folder))
+    load_parameters(_saved(network), tensors, str(folder))
     network.eval()
     return network, manifest
+
+
+def _saved(network: SegmentationNet) -> dict[str, torch.Tensor]:
+    """What an artefact holds: the trained parameters and the calibration of the text embeddings."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def _check_encoder(folder: Path, wanted: dict[str, str] | None, found: BaseInfo | None) -> None:

@@ -23,9 +23,9 @@ Sizes = tuple[int, int, int]
 class TextForm(StrEnum):
     """Which part of a plan the encoder reads.
 
-    `target`: the sentences that decide the target's geometry (side, volumes, nodes, guideline), a third of the tokens;
-    the paper's lineage likewise splits target text from dose. `full`: the plan text as it is. Free text that is not a
-    plan of our form is always read as it is.
+    `target`: what decides the target's geometry (side, volumes, nodes, guideline), the side said with each structure,
+    at half the tokens; the paper's lineage likewise splits target text from dose. `full`: the plan text as it is. Free
+    text that is not a plan of our form is always read as it is.
     """
 
     TARGET = "target"
@@ -71,7 +71,7 @@ class SegConfig(StrictModel):
 
     channels: tuple[int, ...] = Field((16, 32, 64, 128), min_length=2, description="channels of each stage")
     strides: tuple[int, ...] = Field((2, 2, 2, 2), min_length=2, description="stride of each stage's first convolution")
-    alignment_depth: int = Field(2, ge=1)
+    alignment_depth: int = Field(2, ge=1, description="two-way blocks a stage")
     alignment_heads: int = Field(4, ge=1)
     activation_checkpointing: bool = Field(False, description="recompute the alignment in the backward pass")
 

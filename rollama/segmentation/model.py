@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rollama.core.registry import ImagePosition
 from rollama.segmentation.config import SegConfig
-from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatures
+from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatures, reference_texts
 
 
 @dataclass
@@ -191,6 +191,25 @@ class SegmentationNet(nn.Module):
         if text_encoder is not None:
             depth, heads, again = config.alignment_depth, config.alignment_heads, config.activation_checkpointing
             self.alignments = nn.ModuleList(Alignment(c, text_encoder.width, depth, heads, again) for c in channels)
+            self.register_buffer("text_mean", torch.zeros(config.prompts, text_encoder.width))
+            self.register_buffer("text_spread", torch.ones(config.prompts, text_encoder.width))
+
+    text_mean: torch.Tensor
+    text_spread: torch.Tensor
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Measure mean and spread of the plan embeddings over a fixed set of plans, once, before training.
+
+        Hidden states of a language model share a large constant part and a few huge components; what tells one plan
+        from another is small beside them. Centred and scaled, it is what the projections see from the first step.
+        """
+        assert self.text_encoder is not None
+        tokens = self.text_encoder.tokenize(reference_texts(self.config.text_form))
+        tokens.ids = tokens.ids.to(self.text_mean.device)
+        states = self.text_encoder(tokens).used
+        self.text_mean.copy_(states.mean(0))
+        self.text_spread.copy_(states.std(0).clamp(min=1e-3))
 
     def forward(self, batch: SegBatch, clean: bool = False) -> SegOutput:
         """Logits for a batch; encodes its plans first. `clean` also encodes them without noise (CESEG)."""
@@ -201,6 +220,8 @@ class SegmentationNet(nn.Module):
 
     def segment(self, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
         """Logits (B,1,x,y,z) from image (B,1,x,y,z), origin (B,3) in mm and text (B,P,H) (None: vision only)."""
+        if text is not None:
+            text = (text - self.text_mean) / self.text_spread
         features = []
         current = image
         for index, stage in enumerate(self.stages):

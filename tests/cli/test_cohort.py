@@ -2,7 +2,16 @@ import pytest
 
 from rollama.cli.main import main
 
-SMALL = ["--set", "cohort.train=1", "--set", "cohort.validation=0", "--set", "cohort.test=0", "--set", "cohort.external=1"]
+SMALL = [
+    "--set",
+    "cohort.train=1",
+    "--set",
+    "cohort.validation=0",
+    "--set",
+    "cohort.test=0",
+    "--set",
+    "cohort.external=1",
+]
 
 
 def run(*arguments):

@@ -31,9 +31,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
 
 
 def test_a_full_disk_names_the_file(tmp_path):
-    with pytest.raises(DataError, match=r"a\.txt: cannot be written \(No space left on device\); free space"):
-        with new_file(tmp_path / "a.txt"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    message = r"a\.txt: cannot be written \(No space left on device\); free space"
+    with pytest.raises(DataError, match=message), new_file(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert names(tmp_path) == []
 
 

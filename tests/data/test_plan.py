@@ -20,8 +20,8 @@ from rollama.data.plan import (
 )
 
 TEXT = (
-    "Side: left. Surgery: breast-conserving. Volumes: whole breast. Nodes: L3, L4. Boost: sequential 10 Gy in 5 fractions. "
-    "Prescription: 40.05 Gy in 15 fractions. Technique: VMAT."
+    "Side: left. Surgery: breast-conserving. Volumes: whole breast. Nodes: L3, L4. "
+    "Boost: sequential 10 Gy in 5 fractions. Prescription: 40.05 Gy in 15 fractions. Technique: VMAT."
 )
 EMPTY = Plan(side=Side.LEFT, surgery=Surgery.MASTECTOMY, volume=None, dose=None, technique=None)
 

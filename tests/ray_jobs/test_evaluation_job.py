@@ -15,8 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    folder = make_models(tmp_path_factory.mktemp("models"))
-    return folder
+    return make_models(tmp_path_factory.mktemp("models"))
 
 
 def test_every_link_is_scored_and_a_second_run_reuses_the_predictions(cohort, models, tmp_path):

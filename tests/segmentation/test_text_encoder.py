@@ -27,7 +27,7 @@ def encoder(config: SegConfig) -> TextEncoder:
 
 def test_target_form_keeps_what_decides_the_geometry() -> None:
     text = encoder_text(PLAN, "", TextForm.TARGET)
-    assert text == "Volumes: whole breast. Nodes: L3, L4. Side: left."
+    assert text == "Side: left. Volumes: left whole breast. Nodes: L3, L4 left. Side: left."
     assert encoder_text(PLAN, "", TextForm.FULL) == render_plan(PLAN)
     assert encoder_text(None, " free text ", TextForm.TARGET) == "free text"
 

@@ -28,8 +28,13 @@ def train(rank: int, world: int, runs: list[dict[str, Any]], dataset: str, folde
         config = build(TextConfig, item["config"], "test")
         resume = Path(folder) / item["resume"] if "resume" in item else None
         worker = Worker(
-            rank=rank, world=world, device=torch.device("cpu"), resume=resume, scratch=out,
-            report=lambda step, metrics, checkpoint: dist.barrier(), metrics_path=out / "metrics.jsonl",
+            rank=rank,
+            world=world,
+            device=torch.device("cpu"),
+            resume=resume,
+            scratch=out,
+            report=lambda step, metrics, checkpoint: dist.barrier(),
+            metrics_path=out / "metrics.jsonl",
         )
         train_text(config, Task.PLAN, Path(dataset), out / "model", worker)
         if rank == 0:

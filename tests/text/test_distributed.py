@@ -20,7 +20,11 @@ def launch(world: int, runs: list[dict[str, Any]], dataset: Path, folder: Path, 
     (folder / "store").unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "tests.text.distributed", str(world), json.dumps(runs), str(dataset), str(folder)],
-        env=environment, capture_output=True, text=True, check=False, timeout=600,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')]

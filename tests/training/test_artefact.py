@@ -59,7 +59,7 @@ def test_missing_and_added_files_are_refused(folder):
 
 
 def test_no_or_damaged_manifest(folder, tmp_path):
-    with pytest.raises(CheckpointError, match="no manifest.json; give the folder of a trained model"):
+    with pytest.raises(CheckpointError, match=r"no manifest\.json; give the folder of a trained model"):
         read_manifest(tmp_path)
     (folder / "manifest.json").write_text("{")
     with pytest.raises(CheckpointError, match="not valid JSON"):

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from rollama.training.schedule import one_cycle
@@ -9,7 +11,7 @@ def test_warms_up_to_the_peak_and_comes_down():
     assert max(rates) == pytest.approx(2e-3)
     assert rates.index(max(rates)) in (9, 10)
     assert rates[-1] == pytest.approx(2e-3 * 0.02, rel=0.05)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_never_zero_and_one_step_runs():
