@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from rollama.core.errors import ConfigError
 from rollama.presets import load_preset, preset_names
@@ -53,10 +54,22 @@ def test_deepspeed_accepts_the_configuration(name):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_segmentation_networks_keep_their_shapes(name):
-    from rollama.segmentation.model import meta_logits_shape
+    """Built and run on the meta device: text through the encoder's architecture, image through all stages."""
+    from rollama.language.architectures import meta_base
+    from rollama.segmentation.model import SegBatch, SegmentationNet
+    from rollama.segmentation.text_encoder import PlanTokens, TextEncoder
 
     config = load_preset(name).segmentation
-    assert meta_logits_shape(config, batch=1) == (1, 2, *config.patch)
+    length = config.max_text_tokens
+    with torch.device("meta"):
+        network = SegmentationNet(config, TextEncoder(config, meta_base(config.encoder), None))
+        width = network.text_encoder.width
+        noise = torch.zeros(1, length, width)
+        plan = PlanTokens(torch.zeros(1, length, dtype=torch.long), torch.full((1,), length), noise)
+        image = torch.zeros(1, 1, *config.patch)
+        output = network(SegBatch(image, image, torch.zeros(1, 3), plan, torch.ones(1)), clean=True)
+    assert output.logits.shape == image.shape
+    assert output.text.used.shape == (1, config.prompts, width)
 
 
 def test_a_typo_is_refused_with_a_hint():

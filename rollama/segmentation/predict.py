@@ -74,7 +74,7 @@ class SegmentationModel:
         return self._texts[text]
 
     def predict(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.uint8]:
-        """Target mask on the CT's own grid.
+        """Target mask on the CT's own grid. A plan that says it has no target gives an empty one.
 
         Args:
             volume: CT in HU, any orientation and voxel size.
@@ -87,6 +87,8 @@ class SegmentationModel:
         Raises:
             DataError: the text is empty or too long.
         """
+        if self.config.uses_text and not _has_target(plan_text):
+            return np.zeros(volume.shape, dtype=np.uint8)
         model_volume = to_model_grid(volume, self.config.spacing)
         mask = self.predict_model_grid(model_volume, plan_text, progress)
         return mask_to_native(mask, model_volume, volume)
@@ -152,3 +154,11 @@ class SegmentationModel:
             step = max(1, int(part * (1 - self.config.overlap)))
             total *= 1 if size <= part else -(-(size - part) // step) + 1
         return total
+
+
+def _has_target(plan_text: str) -> bool:
+    """False only for a plan that parses and treats nothing."""
+    try:
+        return parse_plan(plan_text).has_target
+    except DataError:
+        return True

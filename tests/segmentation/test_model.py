@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from monai.inferers.utils import sliding_window_inference
@@ -9,10 +11,10 @@ from monai.inferers.utils import sliding_window_inference
 from rollama.core.errors import ConfigError
 from rollama.core.registry import SegMethod
 from rollama.language.architectures import meta_base
-from rollama.segmentation.checkpoint import build_network
+from rollama.segmentation.checkpoint import build_network, load_model, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.model import Coordinates, SegBatch, SegmentationNet
-from rollama.segmentation.text_encoder import PlanTokens, TextEncoder
+from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, reference_texts
 
 CPU = torch.device("cpu")
 
@@ -122,3 +124,23 @@ def test_published_size_on_the_meta_device() -> None:
 def test_configuration_that_cannot_work_is_refused(config: SegConfig, change: dict[str, object], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         config.updated(**change)
+
+
+def test_plan_embeddings_are_centred_and_scaled_before_the_alignment(config: SegConfig) -> None:
+    network, _ = build_network(config, CPU)
+    tokens = network.text_encoder.tokenize(reference_texts(config.text_form))
+    states = (network.text_encoder(tokens).used - network.text_mean) / network.text_spread
+    assert states.mean(0).abs().max() < 1e-4
+    assert torch.allclose(states.std(0), torch.ones_like(states[0]), atol=1e-2)
+    left, right = states[: len(states) // 2], states[len(states) // 2 :]
+    assert (left - right).norm(dim=-1).mean() > 0.2 * states.norm(dim=-1).mean()  # the side is no longer a detail
+    again, _ = build_network(config, CPU)
+    assert torch.equal(again.text_mean, network.text_mean)
+
+
+def test_an_artefact_keeps_the_calibration(config: SegConfig, tmp_path: Path) -> None:
+    network, info = build_network(config, CPU)
+    network.text_mean.add_(1.0)
+    save_model(tmp_path / "seg", network, info, "hash")
+    loaded, _ = load_model(tmp_path / "seg", CPU)
+    assert torch.equal(loaded.text_mean, network.text_mean)
