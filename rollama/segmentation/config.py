@@ -71,7 +71,6 @@ class SegConfig(StrictModel):
 
     channels: tuple[int, ...] = Field((16, 32, 64, 128), min_length=2, description="channels of each stage")
     strides: tuple[int, ...] = Field((2, 2, 2, 2), min_length=2, description="stride of each stage's first convolution")
-    fine_channels: int = Field(0, ge=0, description="channels of full-resolution image features in the head")
     alignment_depth: int = Field(2, ge=1, description="two-way blocks a stage")
     alignment_heads: int = Field(4, ge=1)
     activation_checkpointing: bool = Field(False, description="recompute the alignment in the backward pass")

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from monai.networks.blocks.convolutions import Convolution
 from monai.networks.blocks.dynunet_block import UnetResBlock
 from monai.networks.blocks.unetr_block import UnetrUpBlock
 from torch import nn
@@ -165,36 +164,6 @@ class Coordinates(nn.Module):
         return parts[0] + parts[1] + parts[2] + self.project.bias[:, None, None, None]
 
 
-class Head(nn.Module):
-    """Logits at full resolution from the last decoder features.
-
-    With a first stride of 2 no stage has seen full resolution, and at 6 mm half a voxel of border is a tenth of the
-    Dice. `fine` channels of the image itself, one convolution deep, let the borders follow the CT; 0 is the published
-    form, a transposed convolution alone.
-    """
-
-    def __init__(self, width: int, stride: int, fine: int) -> None:
-        super().__init__()
-        norm = ("instance", {"affine": True})
-        self.fine: nn.Module | None = None
-        if stride == 1:
-            self.up: nn.Module = nn.Conv3d(width, 1, 1)
-        elif not fine:
-            self.up = nn.ConvTranspose3d(width, 1, 2, 2)
-        else:
-            self.up = nn.ConvTranspose3d(width, fine, 2, 2)
-            self.fine = Convolution(3, 1, fine, norm=norm, act="leakyrelu")
-            self.merge = Convolution(3, 2 * fine, fine, norm=norm, act="leakyrelu")
-            self.last = nn.Conv3d(fine, 1, 1)
-
-    def forward(self, features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """(B,1,x,y,z) from features (B,C,x/s,y/s,z/s) and the image (B,1,x,y,z)."""
-        result: torch.Tensor = self.up(features)
-        if self.fine is not None:
-            result = self.last(self.merge(torch.cat([result, self.fine(image)], dim=1)))
-        return result
-
-
 class SegmentationNet(nn.Module):
     """Image stages, alignment, decoder; plus the learnable prompts in `text_encoder`."""
 
@@ -213,7 +182,7 @@ class SegmentationNet(nn.Module):
             UnetrUpBlock(3, channels[i], channels[i - 1], 3, 2, norm, res_block=True)
             for i in range(len(channels) - 1, 0, -1)
         )
-        self.head = Head(channels[0], strides[0], config.fine_channels)
+        self.head = nn.ConvTranspose3d(channels[0], 1, 2, 2) if strides[0] == 2 else nn.Conv3d(channels[0], 1, 1)
         totals = [math.prod(strides[: i + 1]) for i in range(len(strides))]
         self.positions: nn.ModuleList | None = None
         if config.image_position is ImagePosition.COORDINATES:
@@ -261,7 +230,7 @@ class SegmentationNet(nn.Module):
         current = features[-1]
         for block, skip in zip(self.decoder, features[-2::-1], strict=True):
             current = block(current, skip)
-        result: torch.Tensor = self.head(current, image)
+        result: torch.Tensor = self.head(current)
         return result
 
     def _align(self, index: int, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
