@@ -103,7 +103,6 @@ class SegConfig(StrictModel):
 
     overlap: float = Field(0.5, ge=0, lt=1)
     sw_batch: int = Field(1, ge=1)
-    window_slack: float = Field(1.0, ge=1, description="a volume up to this much larger than the patch is one window")
 
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
 

@@ -108,20 +108,14 @@ class SegmentationModel:
         return np.asarray(inside, dtype=np.uint8)
 
     def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Voxels to run on: at least the patch, on every axis a multiple of the network's stride."""
-        stride = self.config.stride
-        return tuple(max(p, -(-n // stride) * stride) for n, p in zip(shape, self.config.patch, strict=True))
-
-    def window(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Window size for a padded shape: the whole axis while it is not much larger than the patch."""
-        slack = self.config.window_slack
-        return tuple(n if n <= p * slack else p for n, p in zip(shape, self.config.patch, strict=True))
+        """Voxels to run on: at least one window along each axis."""
+        return tuple(max(n, p) for n, p in zip(shape, self.config.patch, strict=True))
 
     def _logits(
         self, image: npt.NDArray[np.float32], origin: npt.NDArray[np.float64], text: torch.Tensor | None,
         progress: Progress | None,
     ) -> npt.NDArray[np.float32]:  # fmt: skip
-        window = self.window(image.shape)
+        window = self.config.patch  # never larger: instance norms have seen windows of this size only
         spacing = torch.tensor(self.config.spacing)
         base = torch.from_numpy(origin).float()
         total = self._window_count(image.shape, window)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rollama.data.plan import Side, render_plan
+from rollama.data.plan import Plan, Side, Surgery, render_plan
 from rollama.data.volumes import Volume
 from rollama.segmentation.checkpoint import build_network, load_model, save_model
 from rollama.segmentation.config import SegConfig
@@ -39,7 +39,8 @@ def test_mask_is_on_the_volume_grid(model: SegmentationModel, shape: tuple[int, 
     assert mask.dtype == np.uint8
     assert set(np.unique(mask)) <= {0, 1}
     assert seen[-1][0] == seen[-1][1]
-    assert len(seen) == (1 if max(shape) < 40 else seen[-1][1])
+    assert len(seen) == seen[-1][1]
+    assert (len(seen) == 1) == all(size <= wanted for size, wanted in zip(shape, model.config.patch, strict=True))
 
 
 def test_orientation_of_storage_does_not_matter(model: SegmentationModel) -> None:
@@ -60,7 +61,13 @@ def test_text_is_encoded_once(model: SegmentationModel, monkeypatch: pytest.Monk
     assert model.encode(TEXT) is first
 
 
-def test_small_volume_is_padded_with_air_around_it(model: SegmentationModel) -> None:
-    assert model.padded_shape((10, 17, 8)) == (16, 20, 8)
-    assert model.window((16, 20, 8)) == (16, 20, 8)
-    assert model.window((32, 20, 8)) == (16, 20, 8)
+def test_only_axes_shorter_than_a_window_are_padded(model: SegmentationModel) -> None:
+    assert model.padded_shape((10, 17, 8)) == (16, 17, 8)
+
+
+def test_a_plan_without_target_gives_an_empty_mask_without_the_network(
+    model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.network, "segment", None)
+    text = render_plan(Plan(side=Side.LEFT, surgery=Surgery.MASTECTOMY, volume=None, dose=None, technique=None))
+    assert not model.predict(make_volume((16, 16, 8), 10.0), text).any()
