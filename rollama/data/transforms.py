@@ -18,7 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from monai.transforms.compose import Compose
-from monai.transforms.intensity.dictionary import RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
+from monai.transforms.intensity.dictionary import (
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+)
 from monai.transforms.transform import MapTransform, RandomizableTransform
 from scipy import ndimage
 
@@ -58,6 +63,10 @@ class VolumeSettings(Protocol):
     def noise_std(self) -> float: ...
     @property
     def noise_probability(self) -> float: ...
+    @property
+    def blur_sigma(self) -> float: ...
+    @property
+    def blur_probability(self) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +238,13 @@ def training_pipeline(settings: VolumeSettings) -> Compose:
             RandPatch(settings),
             RandMirror(settings),
             RandOrigin(settings),
+            RandGaussianSmoothd(
+                "image",
+                sigma_x=(0.1, settings.blur_sigma),
+                sigma_y=(0.1, settings.blur_sigma),
+                sigma_z=(0.1, settings.blur_sigma),
+                prob=settings.blur_probability,
+            ),
             RandScaleIntensityd("image", factors=settings.scale_factor, prob=settings.scale_probability),
             RandShiftIntensityd("image", offsets=settings.shift_offset, prob=settings.shift_probability),
             RandGaussianNoised("image", std=settings.noise_std, prob=settings.noise_probability),

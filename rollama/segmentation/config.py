@@ -71,6 +71,7 @@ class SegConfig(StrictModel):
 
     channels: tuple[int, ...] = Field((16, 32, 64, 128), min_length=2, description="channels of each stage")
     strides: tuple[int, ...] = Field((2, 2, 2, 2), min_length=2, description="stride of each stage's first convolution")
+    fine_channels: int = Field(0, ge=0, description="channels of a full-resolution correction of the logits; 0: none")
     alignment_depth: int = Field(2, ge=1, description="two-way blocks a stage")
     alignment_heads: int = Field(4, ge=1)
     activation_checkpointing: bool = Field(False, description="recompute the alignment in the backward pass")
@@ -88,6 +89,8 @@ class SegConfig(StrictModel):
     shift_offset: float = Field(0.05, ge=0, lt=1, description="in units of the scaled intensity, 1 = the HU range")
     shift_probability: float = Field(0.3, ge=0, le=1)
     noise_std: float = Field(0.02, ge=0, description="largest standard deviation of added image noise")
+    blur_sigma: float = Field(0.8, gt=0, description="largest standard deviation of added blur, in voxels")
+    blur_probability: float = Field(0.0, ge=0, le=1)
     noise_probability: float = Field(0.3, ge=0, le=1)
 
     batch: int = Field(2, ge=1, description="cases of an optimizer step, all workers together")
@@ -127,6 +130,8 @@ class SegConfig(StrictModel):
             )
         if self.strides[0] not in (1, 2) or set(self.strides[1:]) - {2}:
             raise ValueError(f"strides must be 2, only the first may be 1, found {self.strides}")
+        if self.fine_channels and self.strides[0] != 2:
+            raise ValueError("fine_channels needs a first stride of 2; with 1 the network has a full-resolution stage")
         for value in self.channels:
             if value % (2 * self.alignment_heads):
                 raise ValueError(

@@ -164,6 +164,29 @@ class Coordinates(nn.Module):
         return parts[0] + parts[1] + parts[2] + self.project.bias[:, None, None, None]
 
 
+class FineDetail(nn.Module):
+    """A correction of the logits at full resolution, from the last features and the image itself.
+
+    With a first stride of 2 no stage sees full resolution; a chest wall two voxels thin needs it. The correction starts
+    at zero, so training begins as without it, and has no norm, so that it can grow as fast as the head.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose3d(width, channels, 2, 2)
+        self.image = nn.Conv3d(1, channels, 3, padding=1)
+        self.merge = nn.Conv3d(channels, channels, 3, padding=1)
+        self.last = nn.Conv3d(channels, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """(B,1,x,y,z) from features (B,C,x/2,y/2,z/2) and the image (B,1,x,y,z)."""
+        mixed = nn.functional.leaky_relu(self.up(features) + self.image(image), 0.01)
+        result: torch.Tensor = self.last(nn.functional.leaky_relu(self.merge(mixed), 0.01))
+        return result
+
+
 class SegmentationNet(nn.Module):
     """Image stages, alignment, decoder; plus the learnable prompts in `text_encoder`."""
 
@@ -183,6 +206,7 @@ class SegmentationNet(nn.Module):
             for i in range(len(channels) - 1, 0, -1)
         )
         self.head = nn.ConvTranspose3d(channels[0], 1, 2, 2) if strides[0] == 2 else nn.Conv3d(channels[0], 1, 1)
+        self.fine = FineDetail(channels[0], config.fine_channels) if config.fine_channels else None
         totals = [math.prod(strides[: i + 1]) for i in range(len(strides))]
         self.positions: nn.ModuleList | None = None
         if config.image_position is ImagePosition.COORDINATES:
@@ -231,6 +255,8 @@ class SegmentationNet(nn.Module):
         for block, skip in zip(self.decoder, features[-2::-1], strict=True):
             current = block(current, skip)
         result: torch.Tensor = self.head(current)
+        if self.fine is not None:
+            result = result + self.fine(current, image)
         return result
 
     def _align(self, index: int, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:

@@ -118,6 +118,7 @@ def test_published_size_on_the_meta_device() -> None:
         ({"strides": (2, 1, 2)}, "only the first"),
         ({"channels": (6, 16, 16)}, "alignment_heads"),
         ({"patch": (15, 16, 8)}, "total stride"),
+        ({"strides": (1, 2, 2), "fine_channels": 4}, "first stride of 2"),
         ({"chanels": (8,)}, "channels"),
     ],
 )
@@ -144,3 +145,15 @@ def test_an_artefact_keeps_the_calibration(config: SegConfig, tmp_path: Path) ->
     save_model(tmp_path / "seg", network, info, "hash")
     loaded, _ = load_model(tmp_path / "seg", CPU)
     assert torch.equal(loaded.text_mean, network.text_mean)
+
+
+def test_fine_detail_starts_as_no_change_and_then_learns(config: SegConfig) -> None:
+    network, _ = build_network(config.updated(strides=(2, 2, 2), fine_channels=4), CPU)
+    batch = make_batch(network)
+    with torch.no_grad():
+        text = network.text_encoder(batch.plan).used
+        whole = network.segment(batch.image, batch.origin, text)
+        assert not network.fine(torch.zeros(2, config.channels[0], *[n // 2 for n in config.patch]), batch.image).any()
+    network(batch).logits.square().sum().backward()
+    assert whole.shape == batch.image.shape
+    assert network.fine.last.weight.grad.abs().sum() > 0
