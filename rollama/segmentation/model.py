@@ -178,6 +178,7 @@ class FineDetail(nn.Module):
         self.merge = nn.Conv3d(channels, channels, 3, padding=1)
         self.last = nn.Conv3d(channels, 1, 1)
         nn.init.zeros_(self.last.weight)
+        assert self.last.bias is not None
         nn.init.zeros_(self.last.bias)
 
     def forward(self, features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
