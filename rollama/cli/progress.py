@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 15.0
+PRIOR_S = 300.0
+"""Seconds of work at the planned pace that the plan is trusted for, before the observed pace counts more."""
 
 
 class Update(Protocol):
@@ -94,7 +96,7 @@ class Itinerary:
     def left(self) -> float:
         """Seconds still expected: what is planned for the remaining phases, at the pace of the finished ones."""
         expected = sum(self.phases[phase] for phase in self.spent)
-        pace = sum(self.spent.values()) / expected if expected > 60 else 1.0
+        pace = (sum(self.spent.values()) + PRIOR_S) / (expected + PRIOR_S)
         return sum(seconds for phase, seconds in self.phases.items() if phase not in self.spent) * pace
 
     @contextmanager
