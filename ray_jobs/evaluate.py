@@ -12,7 +12,9 @@ from typing import Any
 
 from ray_jobs.common import start_ray, worker_environment
 from rollama.core.errors import RollamaError
+from rollama.core.files import write_text
 from rollama.evaluation import jobs
+from rollama.evaluation.report import headline_markdown
 from rollama.evaluation.tables import write_evaluation
 
 ZERO_SHOT_CASES = 60
@@ -65,7 +67,9 @@ def evaluate(
     finally:
         for part in waiting:
             ray.cancel(part, force=True)
-    return write_evaluation(out, records, job.info, jobs.model_hashes(job), limit=limit, zero_shot=zero_shot)
+    found = write_evaluation(out, records, job.info, jobs.model_hashes(job), limit=limit, zero_shot=zero_shot)
+    write_text(out / "evaluation.md", headline_markdown(found))
+    return found
 
 
 def main() -> None:

@@ -79,6 +79,22 @@ def headline_rows(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def headline_markdown(evaluation: Mapping[str, Any]) -> str:
+    """The key results as a Markdown table, for documents that are read as text."""
+    rows = headline_rows(evaluation)
+    if not rows:
+        return "nothing was scored\n"
+    data = evaluation["dataset"]
+    kind = "synthetic patients" if data["synthetic"] else "patients"
+    lines = [
+        f"{RESEARCH_ONLY}. {kind.capitalize()}: {data['name']}, content {data['hash'][:16]}, label {data['label']}.",
+        "",
+        "| " + " | ".join(rows[0]) + " |",
+        "|" + "---|" * len(rows[0]),
+    ]
+    return "\n".join([*lines, *("| " + " | ".join(row.values()) + " |" for row in rows)]) + "\n"
+
+
 def show(value: Mapping[str, Any], metric: str) -> str:
     """A mean with its interval: shares and scores in percent, distances in mm."""
     if value["mean"] is None:

@@ -26,6 +26,7 @@ def test_every_link_is_scored_and_a_second_run_reuses_the_predictions(cohort, mo
     assert {("s", "zero-shot base", "reference"), ("p", "most frequent", "reference")} <= kinds
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+    assert "| S: note to summary | ROUGE-L |" in (tmp_path / "evaluation.md").read_text()
     before = (tmp_path / "cases.jsonl").read_text()
     evaluate(models, cohort, tmp_path, limit=1)
     assert (tmp_path / "cases.jsonl").read_text() == before
