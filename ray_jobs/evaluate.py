@@ -17,9 +17,6 @@ from rollama.evaluation import jobs
 from rollama.evaluation.report import headline_markdown
 from rollama.evaluation.tables import write_evaluation
 
-ZERO_SHOT_CASES = 60
-"""The untrained base rarely ends its answers, so each of them costs as much as several of ours."""
-
 
 def evaluate(
     models: Path,
@@ -27,7 +24,7 @@ def evaluate(
     out: Path,
     limit: int | None = None,
     progress: Callable[[float, str], None] | None = None,
-    zero_shot: int = ZERO_SHOT_CASES,
+    zero_shot: int = jobs.ZERO_SHOT_CASES,
 ) -> dict[str, Any]:
     """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
 
@@ -36,7 +33,7 @@ def evaluate(
         progress: called with (share done in [0, 1], what is running).
         zero_shot: also measure the untrained base, on at most this many external cases (0: not at all).
 
-    Returns: what `evaluation.json` holds. Raises RollamaError: a model or the dataset cannot be used.
+    Raises RollamaError: a model or the dataset cannot be used.
     """
     import ray
     from ray.exceptions import RayTaskError
