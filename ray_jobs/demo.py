@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollama.chain.inputs import LABEL, read_text_input
 from rollama.core.config import hash_json
+from rollama.core.errors import DataError
 from rollama.core.files import hash_file, read_json
 from rollama.core.manifest import run_manifest
 from rollama.data.case import Case, Split
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rollama.data.volumes import Mask, Volume
     from rollama.evaluation.report import Example
 
-EXAMPLES = {Split.EXTERNAL: 3, Split.TEST: 1}
+EXAMPLES = {Split.EXTERNAL: 2, Split.TEST: 1}
 """Held-out patients that go through the chain and into the report, by split."""
 
 Tick = Callable[[int, int], None]
@@ -71,8 +72,11 @@ def example_cases(dataset: Dataset) -> list[Case]:
     return chosen + without[:1]
 
 
-def predict_examples(folders: Folders, tick: Tick) -> list[Example]:
-    """Run the whole chain on the example patients and write their result folders; reuses folders of the same models."""
+def predict_examples(folders: Folders, tick: Tick, warn: Callable[[str], None]) -> list[Example]:
+    """Run the whole chain on the example patients and write their result folders; reuses folders of the same models.
+
+    A patient for whom a barely trained model writes nothing usable is left out, and `warn` is told.
+    """
     from rollama.chain.inputs import read_request
     from rollama.chain.outputs import write_outputs
     from rollama.chain.run import Chain
@@ -92,7 +96,12 @@ def predict_examples(folders: Folders, tick: Tick) -> list[Example]:
         if not _is_current(out, wanted):
             chain = chain or Chain.load(folders.models)
             inputs = {"ct": hash_file(case.image), "text": hash_json(case.note)}
-            write_outputs(chain.run(volume, note=case.note), volume, out, inputs)
+            try:
+                result = chain.run(volume, note=case.note)
+            except DataError as error:
+                warn(f"{case.case_id}: {error}")
+                continue
+            write_outputs(result, volume, out, inputs)
         predicted = read_mask(out / "target.nii.gz", volume)
         truth = read_mask(case.target, volume)
         examples.append(

@@ -61,7 +61,7 @@ def run_demo(preset: Any, root: Path, console: Console) -> Path:
     with trip.phase("evaluation"):
         results = evaluate_models(root, folders.cohort, folders.evaluation, None, ZERO_SHOT, console)
     with trip.phase("chain on held-out patients"), bar("predicting", 1, console) as update:
-        examples = predict_examples(folders, update)
+        examples = predict_examples(folders, update, lambda text: console.print(f"look: {text}", highlight=False))
     runs = {str(what): run_folder(what, preset, folders.cohort, root, str(what)) for what in What}
     with trip.phase("report"):
         report = build_report(folders, preset, runs, examples, trip.spent)

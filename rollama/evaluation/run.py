@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.case import Case
 from rollama.data.plan import render_plan
@@ -141,14 +142,21 @@ def evaluate_segmentation(
         model: plan-guided or plan-blind, the same call.
         cases: what to score.
         plans: case id -> plan text given to the model.
-        source: `reference` or `generated`: where the plans come from.
+        source: `reference` or `generated`: where the plans come from. A generated plan that the model refuses (empty or
+            far too long) counts as an empty mask; `refused` says how often.
     """
     records = []
     for done, case in enumerate(cases, 1):
         volume = read_ct(case.image)
-        mask = _predict(model, case, volume, plans[case.case_id], cache)
+        try:
+            mask, refused = _predict(model, case, volume, plans[case.case_id], cache), 0.0
+        except DataError:
+            if source == REFERENCE:
+                raise
+            # P wrote nothing, or more than a plan can be: the chain gives no target, and that is a miss.
+            mask, refused = np.zeros(volume.shape, np.uint8), 1.0
         midline = body_midline(volume.array, volume.affine)
-        metrics = compare_masks(read_mask(case.target, volume), mask, volume.affine, midline)
+        metrics = compare_masks(read_mask(case.target, volume), mask, volume.affine, midline) | {"refused": refused}
         records.append(Record(case.case_id, case.centre, case.split, "seg", system, source, metrics))
         if progress:
             progress(done, len(cases))

@@ -14,7 +14,7 @@ from rollama.data.dataset import DatasetInfo
 from rollama.evaluation import fields, masks, rouge, statistics
 from rollama.evaluation.run import Record, write_lines
 
-YES_NO = {*fields.GETTERS, "fields_all", "unparsed", "cut_off", "missed", "invented", "both_empty", "wrong_side",
+YES_NO = {*fields.GETTERS, "fields_all", "unparsed", "cut_off", "missed", "invented", "both_empty", "wrong_side", "refused",
           "moved_across", "followed_plan"}  # fmt: skip
 SETTINGS = {
     "rouge": rouge.SETTINGS,
@@ -104,7 +104,7 @@ def write_evaluation(
         models=dict(models),
         metric_packages=versions,
         tables=make_tables(records),
-        comparisons=comparisons,
+        comparisons=[item for item in comparisons if item["difference"]["n"]],
         **extra,
     )
     write_lines(out / "cases.jsonl", records, keep_text=False)
