@@ -14,7 +14,8 @@ from rollama.data.dataset import DatasetInfo
 from rollama.evaluation import fields, masks, rouge, statistics
 from rollama.evaluation.run import Record, write_lines
 
-YES_NO = {*fields.GETTERS, "fields_all", "unparsed", "cut_off", "missed", "invented", "both_empty", "wrong_side", "refused",
+YES_NO = {*fields.GETTERS,
+          "fields_all", "unparsed", "cut_off", "missed", "invented", "both_empty", "wrong_side", "refused",
           "moved_across", "followed_plan"}  # fmt: skip
 SETTINGS = {
     "rouge": rouge.SETTINGS,

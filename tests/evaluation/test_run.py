@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.case import Case, Split
 from rollama.data.dataset import DatasetInfo
@@ -145,6 +146,23 @@ def test_segmentation_oracle_flipped_and_blind(cases: list[Case], tmp_path: Path
     assert means(evaluate_side_swap(Follower(), cases, none), "moved_across") == 1.0
     assert means(evaluate_side_swap(Follower(flip=True), cases, none), "followed_plan") == 0.0
     assert means(evaluate_side_swap(Follower(blind=True), cases, none), "moved_across") == 0.0
+
+
+def test_a_generated_plan_that_cannot_be_read_is_a_miss_and_a_reference_plan_an_error(cases: list[Case]) -> None:
+    class Strict(Follower):
+        def predict(self, volume: Volume, plan_text: str, progress: Any = None) -> np.ndarray:
+            if not plan_text:
+                raise DataError("plan text of 0 tokens")
+            return super().predict(volume, plan_text)
+
+    plans = {case.case_id: case.plan_text for case in cases} | {cases[0].case_id: ""}
+    none = MaskCache(None, "m", "d")
+    found = evaluate_segmentation(Strict(), cases, plans, none, source="generated")
+    assert [record.metrics["refused"] for record in found] == [1.0] + [0.0] * (len(cases) - 1)
+    assert found[0].metrics["dice"] == 0.0
+    assert found[0].metrics["missed"] == 1.0
+    with pytest.raises(DataError, match="0 tokens"):
+        evaluate_segmentation(Strict(), cases, plans, none)
 
 
 def test_masks_are_predicted_once(cases: list[Case], tmp_path: Path) -> None:
