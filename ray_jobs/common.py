@@ -92,7 +92,7 @@ def launch(
     )
     try:
         with _followed(run / METRICS, on_step):
-            trainer.fit()
+            _fit(trainer)
     except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
         if (run / FAILURE).is_file():
             failure = read_json(run / FAILURE)
@@ -103,6 +103,34 @@ def launch(
         raise ClusterError(
             f"{run}: training failed after {scale.max_failures} restarts: {_first_line(error)}"
         ) from error
+
+
+def _fit(trainer: Any) -> None:
+    """Run `trainer.fit()` so that Ctrl-C stays a KeyboardInterrupt.
+
+    In the main thread Ray Train replaces the handler of SIGINT by one that ends the process without a word; in another
+    thread it does not.
+    """
+    import ray
+
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # handed to the waiting thread, whatever it is
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="rollama-fit", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.5)
+    except KeyboardInterrupt:
+        ray.shutdown()  # ends this job's workers now; its checkpoints stay
+        raise
+    if failure:
+        raise failure[0]
 
 
 def ray_worker(payload: dict[str, Any]) -> Worker:

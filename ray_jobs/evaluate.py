@@ -49,13 +49,15 @@ def evaluate(
     parts = [text, task(jobs.score_segmentation).remote(job), task(jobs.score_chain).remote(job, text)]
     if zero_shot:
         parts.append(task(jobs.score_zero_shot).remote(job, zero_shot))
-    waiting = list(parts)
+    waiting, furthest = list(parts), 0.0
     try:
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
             ray.get(done)  # raises at once what a task raised
             if progress:
-                progress(*jobs.progress_of(job, len(parts), len(parts) - len(waiting)))
+                share, note = jobs.progress_of(job, len(parts), len(parts) - len(waiting))
+                furthest = max(furthest, share)  # a part with several passes starts anew with each
+                progress(furthest, note)
         records = [record for part in ray.get(parts) for record in part]
     except RayTaskError as error:
         if isinstance(error.cause, RollamaError):

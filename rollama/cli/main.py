@@ -51,6 +51,10 @@ def options(
         os.environ["ROLLAMA_DEBUG"] = "1"
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, by the shells' convention (128 + SIGINT)."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; errors raised on purpose become one message and a non-zero exit code."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -65,10 +69,10 @@ def _run(arguments: list[str] | None) -> int:
     try:
         app(args=arguments)
     except SystemExit as finished:
-        return finished.code if isinstance(finished.code, int) else 1
-    except KeyboardInterrupt:
-        console.print("\n[bold]Stopped.[/] Finished work is kept; run the same command again to go on from there.")
-        return 130
+        code = finished.code if isinstance(finished.code, int) else 1
+        if code == INTERRUPTED:  # Typer turns Ctrl-C into this code without a word
+            console.print("[bold]Stopped.[/] Finished work is kept; run the same command again to go on from there.")
+        return code
     except RollamaError as error:
         _fail(console, str(error))
         return 2 if isinstance(error, ConfigError) else 1

@@ -45,7 +45,7 @@ def test_an_unknown_preset_lists_the_known(capsys):
         (DataError("note.txt: is empty; give a note"), 1, "error: note.txt: is empty; give a note"),
         (ConfigError("key"), 2, "error: key"),
         (OSError(28, "No space left on device", "/x/y"), 1, "the disk is full (/x/y)"),
-        (KeyboardInterrupt(), 130, "run the same command again"),
+        (SystemExit(130), 130, "run the same command again"),
     ],
 )
 def test_errors_become_one_message(monkeypatch, capsys, error, code, message):
