@@ -44,7 +44,8 @@ def test_a_killed_worker_changes_nothing(cohort, tmp_path, job):
     seen: list[dict[str, float]] = []
     job(cohort, straight, seen=seen)
     marker = tmp_path / "killed"
-    job(cohort, broken, [KillOnce(step, str(marker))])
+    snapshot = broken / "run" / "ray" / "checkpoint_manager_snapshot.json"
+    job(cohort, broken, [KillOnce(step, str(marker), str(snapshot), f"step-{EVERY:06d}")])
     assert marker.exists()
     first, second = losses(straight / "run" / "metrics.jsonl"), losses(broken / "run" / "metrics.jsonl")
     assert list(first) == list(second) == list(range(1, STEPS + 1))
