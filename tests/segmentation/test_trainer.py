@@ -107,7 +107,7 @@ def test_vision_twin_trains_without_an_encoder(
 def test_the_other_side_moves_the_mask(
     config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path
 ) -> None:
-    config = config.updated(steps=120, lr=1e-2, noise_alpha=1.0, alignment_depth=2)
+    config = config.updated(method=SegMethod.PLAIN, steps=250, lr=3e-3, batch=4, micro_batch=4)
     train_segmentation(config, toy_dataset, tmp_path / "m", make_worker("m"))
     model = SegmentationModel.load(tmp_path / "m")
     volume = read_ct(open_dataset(toy_dataset).cases[0].image)
