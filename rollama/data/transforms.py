@@ -30,7 +30,7 @@ from scipy import ndimage
 from rollama.core.seeding import derive_seed
 from rollama.data.case import Case
 from rollama.data.plan import Plan
-from rollama.data.volumes import Volume, read_ct, to_model_grid
+from rollama.data.volumes import Volume, read_ct, read_mask, to_model_grid
 
 BODY_HU = -180.0
 """Between a couch's foam or shell and fat."""
@@ -118,20 +118,13 @@ def prepare(case: Case, settings: VolumeSettings) -> Prepared:
     Raises:
         DataError: a file cannot be read.
     """
-    volume = to_model_grid(read_ct(case.image), settings.spacing)
-    target = to_model_grid(_read_mask(case), settings.spacing)
+    ct = read_ct(case.image)
+    mask = read_mask(case.target, ct).astype(np.float32)
+    volume = to_model_grid(ct, settings.spacing)
+    target = to_model_grid(Volume(mask, ct.affine, str(case.target)), settings.spacing)
     origin = -patient_centre(volume) * settings.spacing
     image = scale_hu(volume.array, settings.hu_range).astype(np.float16)
     return Prepared(image, (target.array >= 0.5).astype(np.uint8), origin)
-
-
-def _read_mask(case: Case) -> Volume:
-    import nibabel
-
-    file: Any = nibabel.load(case.target)  # opened and checked with the dataset
-    return Volume(
-        np.asarray(file.dataobj, dtype=np.float32), np.asarray(file.affine, dtype=np.float64), str(case.target)
-    )
 
 
 def place(

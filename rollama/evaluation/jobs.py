@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
 from rollama.core.errors import CheckpointError
 from rollama.core.files import write_text
 from rollama.core.registry import Task
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from rollama.segmentation.predict import SegmentationModel
 
 HELD_OUT = (Split.TEST, Split.EXTERNAL)
-TEXT_FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
-SEG, VISION = "seg", "seg-vision"
+VISION = "seg-vision"
 ZERO_SHOT_CASES = 60
 """The untrained base rarely ends its answers, so each of them costs as much as several of ours."""
 ZERO_SHOT_TOKENS = 128
@@ -62,7 +62,7 @@ def open_job(models: Path, dataset: Path, out: Path, limit: int | None) -> Job:
         DataError: the dataset is damaged.
         CheckpointError: a model is missing.
     """
-    for name in (*TEXT_FOLDERS.values(), SEG):
+    for name in (*TEXT_FOLDERS.values(), SEGMENTATION_FOLDER):
         if not (models / name / "manifest.json").is_file():
             raise CheckpointError(f"{models / name}: no trained model there; run 'rollama train {name}' first")
     opened = open_dataset(dataset)
@@ -79,7 +79,7 @@ def model_hashes(job: Job) -> dict[str, str]:
     """Model folder -> hash of its weights, for the manifest."""
     from rollama.training.artefact import artefact_hash
 
-    names = [name for name in (*TEXT_FOLDERS.values(), SEG, VISION) if (job.models / name).is_dir()]
+    names = [name for name in (*TEXT_FOLDERS.values(), SEGMENTATION_FOLDER, VISION) if (job.models / name).is_dir()]
     return {name: artefact_hash(job.models / name) for name in names}
 
 
@@ -112,7 +112,7 @@ def score_zero_shot(job: Job, limit: int) -> list[Record]:
 def score_segmentation(job: Job) -> list[Record]:
     """SEG++ on reference plans, the side swap, and the plan-blind twin where it was trained."""
     plans = {case.case_id: case.plan_text for case in job.cases}
-    model, cache = _segmenter(job, SEG)
+    model, cache = _segmenter(job, SEGMENTATION_FOLDER)
     records = evaluate_segmentation(model, job.cases, plans, cache, progress=_reporter(job, "segmentation"))
     records += evaluate_side_swap(model, job.cases, cache, progress=_reporter(job, "side-swap"))
     if (job.models / VISION / "manifest.json").is_file():
@@ -124,7 +124,7 @@ def score_segmentation(job: Job) -> list[Record]:
 
 def score_chain(job: Job, text_records: Sequence[Record]) -> list[Record]:
     """SEG++ on the plans that P wrote from the summaries of S."""
-    model, cache = _segmenter(job, SEG)
+    model, cache = _segmenter(job, SEGMENTATION_FOLDER)
     progress = _reporter(job, "chain")
     return evaluate_segmentation(
         model, job.cases, generated_plans(text_records), cache, source=GENERATED, progress=progress
