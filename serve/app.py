@@ -85,8 +85,22 @@ def start(config: ServeConfig) -> str:
         )
         serve.run(app, name=NAME, route_prefix="/")
     except RuntimeError as error:
-        raise ServeError("the endpoint did not come up; the logs of Ray Serve (folder logs/serve) say why") from error
+        raise ServeError(f"the endpoint did not come up: {_reason()}") from error
     return f"http://{config.host}:{config.port}"
+
+
+def _reason() -> str:
+    """What the first unhealthy deployment says, in one line."""
+    try:
+        application = serve.status().applications[NAME]
+    except Exception:  # Serve itself is gone; whatever it raises, the reason is in its logs
+        return "the logs of Ray Serve (folder logs/serve) say why"
+    for name, deployment in application.deployments.items():
+        if deployment.status.name == "DEPLOY_FAILED" or deployment.status.name == "UNHEALTHY":
+            lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]
+            ours = [line for line in lines if line.startswith(("rollama.", "ray.")) and "Error" in line]
+            return f"{name}: {(ours or lines or ['no message'])[-1]}"
+    return application.message or "the logs of Ray Serve (folder logs/serve) say why"
 
 
 def stop() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,11 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
         return path
 
     return _write
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _ray_ends_with_the_module() -> Iterator[None]:
+    """Workers inherit the environment of the test that started Ray; another module must not get them."""
+    yield
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()

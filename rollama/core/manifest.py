@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -53,7 +54,9 @@ def installed_versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The checkout's commit, with `+` when files differ from it; None outside a checkout."""
+    """The commit of the checkout (`+` when files differ from it) or of the image; None elsewhere."""
+    if built_from := os.environ.get("ROLLAMA_REVISION"):
+        return built_from
     folder = Path(__file__).resolve().parents[2]
     try:
         commit = subprocess.run(

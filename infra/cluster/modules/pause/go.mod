@@ -1,0 +1,3 @@
+module rollama.test/pause
+
+go 1.24

@@ -1,0 +1,69 @@
+"""One CPU training step inside the image, as the cluster would run it: a non-root user, a read-only root, no compiler.
+
+Checks what a wrong image gets wrong: it makes a small cohort, trains P for one step with CEFTune under DeepSpeed
+ZeRO-2 on two Ray Train workers, loads the adapter back, and says what it found about the container. Exit code 0 means
+all held.
+
+    docker run --rm --read-only --tmpfs /tmp --network none IMAGE python /opt/rollama/smoke.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COMPILERS = ("cc", "gcc", "g++", "clang", "nvcc", "ninja")
+
+
+def main() -> int:
+    """Run all checks; print one JSON line; return the exit code."""
+    found: dict[str, object] = {
+        "user": os.geteuid(),
+        "compilers": [name for name in COMPILERS if shutil.which(name)],
+        "root_read_only": _read_only(Path("/opt/rollama")),
+    }
+    with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
+        begin = time.monotonic()
+        command = ["rollama", "train", "p", "--preset", "tiny", "--workspace", folder, "--set", "p.steps=1"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found["seconds"] = round(time.monotonic() - begin, 1)
+        if done.returncode:
+            print(done.stdout[-2000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
+            found["training"] = f"exit code {done.returncode}"
+        else:
+            found |= _trained(Path(folder))
+    found["sbom_components"] = _components(Path(sys.prefix) / "sbom.cdx.json")
+    print(json.dumps(found))
+    return 0 if found["training"] == "ok" and found["user"] != 0 else 1
+
+
+def _trained(folder: Path) -> dict[str, object]:
+    from rollama.training.artefact import load_artefact
+    from rollama.training.metrics_log import read_metrics
+
+    tensors, manifest = load_artefact(folder / "models" / "p")
+    rows = read_metrics(next((folder / "train").glob("p-*")) / "metrics.jsonl")
+    complete = len(rows) == 1 and tensors and manifest["config"]["method"] == "ceftune"
+    return {"training": "ok" if complete else "artefact incomplete", "loss": rows[-1]["loss"], "tensors": len(tensors)}
+
+
+def _read_only(path: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            return False
+    except OSError:
+        return True
+
+
+def _components(path: Path) -> int:
+    return len(json.loads(path.read_text())["components"]) if path.is_file() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
