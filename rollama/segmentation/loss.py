@@ -35,7 +35,7 @@ def text_consistency(noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 
 def hard_dice(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Dice of each case at threshold 0.5, (B,), for the log; 1 where both masks are empty."""
+    """Dice of each case where `logits` above 0 count as target, (B,), for the log; 1 where both masks are empty."""
     predicted, wanted = (logits > 0).flatten(1), (target > 0.5).flatten(1)
     total = predicted.sum(1) + wanted.sum(1)
     both = (predicted & wanted).sum(1)

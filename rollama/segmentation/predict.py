@@ -1,7 +1,8 @@
 """Apply a trained segmentation model: CT and plan text in, target mask on the CT's own grid out.
 
-The plan is encoded once a call (and remembered by its text), the network runs on the model's grid, the mask is decided
-there and one channel goes back to the CT's grid: peak memory is the CT plus a few model volumes. A volume not much
+The plan is encoded once a call (and remembered by its text), the network runs on the model's grid, and the probability
+goes back to the CT's grid slice by slice, where the mask is decided: a mask decided on the coarse grid would cost thin
+targets a voxel. Peak memory is the CT plus a few model volumes. A volume not much
 larger than the training patch is one window; a larger one is covered by overlapping windows (MONAI's sliding window),
 each of which knows its own patient coordinates.
 """
@@ -37,6 +38,7 @@ class SegmentationModel:
     def __init__(self, network: SegmentationNet, manifest: dict[str, Any], device: torch.device) -> None:
         self.network, self.manifest, self.device = network, manifest, device
         self.config = network.config
+        self.threshold = float(manifest.get("threshold", 0.5))
         self.network.eval()
         self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
 
@@ -90,13 +92,12 @@ class SegmentationModel:
         if self.config.uses_text and not _has_target(plan_text):
             return np.zeros(volume.shape, dtype=np.uint8)
         model_volume = to_model_grid(volume, self.config.spacing)
-        mask = self.predict_model_grid(model_volume, plan_text, progress)
-        return mask_to_native(mask, model_volume, volume)
+        probability = self.probability(model_volume, plan_text, progress)
+        shifted = np.clip(probability + (0.5 - self.threshold), 0.0, 1.0)  # mask_to_native cuts at one half
+        return mask_to_native(shifted, model_volume, volume)
 
-    def predict_model_grid(
-        self, volume: Volume, plan_text: str, progress: Progress | None = None
-    ) -> npt.NDArray[np.uint8]:
-        """Target mask, uint8 of the volume's shape, for a volume already on the model's grid (`to_model_grid`)."""
+    def probability(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.float32]:
+        """Probability of target, of the volume's shape, for a volume already on the model's grid (`to_model_grid`)."""
         text = self.encode(plan_text)
         centre = patient_centre(volume)
         shape = self.padded_shape(volume.shape)
@@ -104,8 +105,9 @@ class SegmentationModel:
         image = cut(scale_hu(volume.array, self.config.hu_range), start, shape)
         origin = (np.asarray(start) - centre) * self.config.spacing
         logits = self._logits(image, origin, text, progress)
-        inside = cut((logits > 0).astype(np.uint8), [-s for s in start], volume.shape)
-        return np.asarray(inside, dtype=np.uint8)
+        values = 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
+        inside = cut(values, [-s for s in start], volume.shape)
+        return np.asarray(inside, dtype=np.float32)
 
     def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Voxels to run on: at least one window along each axis."""

@@ -37,6 +37,8 @@ PROBE_EVERY = 25
 """Steps between two measurements of R's gradient on the prompts."""
 TASK = "seg"
 VALIDATION_CASES = 40
+THRESHOLDS = (0.5, 0.4, 0.3)
+"""Probabilities from which a voxel may count as target; soft Dice leaves thin structures below one half."""
 """At most this many validation cases are looked at when training ends."""
 
 log = logging.getLogger(__name__)
@@ -141,29 +143,30 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     method = build_method(config)
     run(engine, method, source.batches, rate, config.steps, first, [*callbacks, *worker.callbacks])
     if worker.rank == 0:
-        metrics = {"validation_dice": validation_dice(network, config, data, worker.device)}
-        log.info("segmentation: validation Dice %s", metrics["validation_dice"])
+        dice = validation_dice(network, config, data, worker.device)
+        threshold = max(dice, key=lambda value: dice[value]) if dice else THRESHOLDS[0]
+        metrics = {"validation_dice": dice.get(threshold)}
+        log.info("segmentation: validation Dice %s at threshold %s", metrics["validation_dice"], threshold)
         save_model(
             out, network, info, key,
             data_hash=data.info.content_hash, synthetic=data.info.synthetic, label=data.info.label,
-            steps=config.steps, metrics=metrics, seconds=round(time.perf_counter() - started, 1),
+            steps=config.steps, metrics=metrics, threshold=threshold, seconds=round(time.perf_counter() - started, 1),
         )  # fmt: skip
 
 
 def validation_dice(
     network: SegmentationNet, config: SegConfig, data: Dataset, device: torch.device, limit: int = VALIDATION_CASES
-) -> float | None:
-    """Mean Dice on the model grid over up to `limit` validation cases with a target; None without such cases.
+) -> dict[float, float]:
+    """Mean Dice on the model grid for each of `THRESHOLDS`, over up to `limit` validation cases with a target.
 
-    Evenly spread over the split, so that every centre has its part. A glance at training's end, not an evaluation.
+    Evenly spread over the split, so that every centre has its part. A glance at training's end, not an evaluation; the
+    best threshold becomes the model's. Empty without such cases.
     """
     from rollama.segmentation.loss import hard_dice
 
     cases = [case for case in data.select(Split.VALIDATION) if case.plan is None or case.plan.has_target]
     cases = cases[:: max(1, -(-len(cases) // limit))]
-    if not cases:
-        return None
-    values = []
+    sums = dict.fromkeys(THRESHOLDS if cases else (), 0.0)
     network.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=config.amp == "bfloat16"):
         for case in cases:
@@ -174,7 +177,8 @@ def validation_dice(
                 tokens = network.text_encoder.tokenize([encoder_text(case.plan, case.plan_text, config.text_form)])
                 tokens.ids = tokens.ids.to(device)
                 text = network.text_encoder(tokens).used
-            logits = network.segment(batch["image"], batch["origin"], text)
-            values.append(float(hard_dice(logits, batch["target"])))
+            probability = network.segment(batch["image"], batch["origin"], text).float().sigmoid()
+            for threshold in sums:
+                sums[threshold] += float(hard_dice(probability - threshold, batch["target"]))
     network.train()
-    return round(sum(values) / len(values), 4)
+    return {threshold: round(value / len(cases), 4) for threshold, value in sums.items()}

@@ -71,3 +71,13 @@ def test_a_plan_without_target_gives_an_empty_mask_without_the_network(
     monkeypatch.setattr(model.network, "segment", None)
     text = render_plan(Plan(side=Side.LEFT, surgery=Surgery.MASTECTOMY, volume=None, dose=None, technique=None))
     assert not model.predict(make_volume((16, 16, 8), 10.0), text).any()
+
+
+def test_the_threshold_is_the_artefacts(model: SegmentationModel) -> None:
+    volume = make_volume((16, 16, 8), 10.0)
+    probability = model.probability(volume, TEXT)
+    assert 0 <= probability.min() < probability.max() <= 1
+    middle = float(np.median(probability))
+    for threshold in (middle - 0.01, middle + 0.01):
+        model.threshold = threshold
+        assert np.array_equal(model.predict(volume, TEXT), probability >= threshold)
