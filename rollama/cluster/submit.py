@@ -1,0 +1,168 @@
+"""Submitting exactly once: create, attach to what runs, go on after what failed, report what is done.
+
+Names are deterministic, so the API server decides between two clients that submit at the same moment: one creates, the
+other gets a conflict and attaches. A finished job stays as a record; a failed one is followed by `-r2`, `-r3` ... under
+the same run name, so that training resumes from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rollama.cluster import names, outcome, plan, rules
+from rollama.cluster.client import Api, Conflict
+from rollama.cluster.config import SiteConfig
+from rollama.cluster.exits import Exit, Lost, Refused
+from rollama.cluster.watch import Result, Say
+
+ROUNDS, PAUSE_S = 40, 3.0
+
+Build = Callable[[int], dict[str, Any]]
+"""Builds the resource of the n-th attempt."""
+
+
+class How(StrEnum):
+    """What a submission came to."""
+
+    CREATED = "created"
+    ATTACHED = "attached"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The job that stands for the submission."""
+
+    how: How
+    job: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the RayJob."""
+        return str(self.job["metadata"]["name"])
+
+
+def preflight(api: Api, body: dict[str, Any], site: SiteConfig) -> None:
+    """Everything the cluster can say beforehand: Secrets, capacity, quota, then a dry run with strict fields.
+
+    What the account may not read is passed over.
+
+    Raises:
+        Refused: the job could not be created or could never run.
+        Unreachable: the API server does not answer.
+    """
+    for secret in (site.token_secret, site.storage_secret, site.hub_token_secret):
+        if secret and api.has_secret(secret) is False:
+            raise Refused(f"Secret {secret}: not in namespace {api.namespace}; create it, or name another in the site")
+    for row in plan.rows(body, site.gpu_resource):
+        rules.check_nodes(row.per_pod_gpus, row.pods, api.nodes() if row.gpus else None, site)
+    rules.check_quotas(plan.need(body, site.gpu_resource), api.quotas())
+    try:
+        api.create_job(body, dry_run=True)
+    except Conflict:
+        return
+
+
+def place(
+    api: Api,
+    build: Build,
+    before: Callable[[dict[str, Any]], None] = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Placed:
+    """Create the job, or find the one that already stands for it.
+
+    Args:
+        api: the cluster.
+        build: builds the resource of the n-th attempt.
+        before: called with the resource before it is created; refuses by raising.
+        pause: waits, for tests.
+
+    Raises:
+        Refused: a live job of this name was asked for with other resources or limits, or an alien holds the name.
+        Lost: an old job of this name does not go away.
+    """
+    wanted = build(1)["metadata"]["labels"]
+    base = wanted[names.LABEL_BASE]
+    for _ in range(ROUNDS):
+        there = sorted(api.list_jobs(f"{names.LABEL_BASE}={base}"), key=_attempt)
+        if any("deletionTimestamp" in job["metadata"] for job in there):
+            pause(PAUSE_S)  # a new job beside one that is still ending would write into the same run
+            continue
+        if live := [job for job in there if not outcome.is_terminal(job)]:
+            return _attach(live[-1], wanted[names.LABEL_HASH])
+        if done := [job for job in there if outcome.ending(job).exit is Exit.SUCCESS]:
+            return Placed(How.FINISHED, done[-1])
+        body = build(_attempt(there[-1]) + 1 if there else 1)
+        before(body)
+        try:
+            return Placed(How.CREATED, api.create_job(body))
+        except Conflict:
+            _check_alien(api, body["metadata"]["name"], base)
+            pause(PAUSE_S / 10)
+    raise Lost(f"RayJob {base}: an earlier job of this name is being deleted and does not go; is KubeRay running?")
+
+
+def _attach(job: dict[str, Any], wanted: str) -> Placed:
+    name = job["metadata"]["name"]
+    if job["metadata"]["labels"].get(names.LABEL_HASH) != wanted:
+        raise Refused(
+            f"RayJob {name} is running the same training with other resources or limits; wait for it with "
+            f"'rollama logs {name} --follow', end it with 'rollama cancel {name}', or give another --name"
+        )
+    return Placed(How.ATTACHED, job)
+
+
+def _check_alien(api: Api, name: str, base: str) -> None:
+    found = api.get_job(name)
+    if found is not None and found["metadata"].get("labels", {}).get(names.LABEL_BASE) != base:
+        raise Refused(f"RayJob {name}: the name is held by a job that rollama did not make; delete it, or give --name")
+
+
+def _attempt(job: dict[str, Any]) -> int:
+    return int(job["metadata"].get("labels", {}).get(names.LABEL_ATTEMPT, "1"))
+
+
+def run(
+    api: Api,
+    submit: Callable[[], Placed],
+    follow: Callable[[Placed], Result],
+    say: Say,
+    retries: int = 0,
+    keep_stuck: bool = False,
+) -> Result:
+    """Submit and follow; repeat what the infrastructure lost, at most `retries` times.
+
+    A job that will never start is deleted, as it would hold quota and nodes for nothing, unless `keep_stuck`.
+    """
+    for repetition in range(retries + 1):
+        placed = submit()
+        if placed.how is How.FINISHED:
+            return Result(Exit.SUCCESS, f"{placed.name} has succeeded before with the same content")
+        result = follow(placed)
+        if result.stuck and not keep_stuck:
+            api.delete_job(placed.name)
+            say(f"{placed.name}: cancelled, as it would not have started")
+        last = repetition == retries or not result.repeatable() or (result.stuck and keep_stuck)
+        if last:
+            break
+        say(f"{result.sentence}; submitting again under the same run name ({repetition + 1} of {retries})")
+    return result
+
+
+def find(api: Api, name: str) -> dict[str, Any]:
+    """The RayJob of this name, or the newest one of the run of this name.
+
+    Raises:
+        Refused: there is neither.
+    """
+    names_like = name if len(name) <= names.MAX_NAME else ""
+    if names_like and names_like == names_like.lower() and (job := api.get_job(name)) is not None:
+        return job
+    jobs = api.list_jobs(f"{names.LABEL_RUN}={name}") if names_like else []
+    if not jobs:
+        raise Refused(f"{name}: no job or run of this name in namespace {api.namespace}; 'rollama list' shows them")
+    return max(jobs, key=lambda job: str(job["metadata"].get("creationTimestamp", "")))

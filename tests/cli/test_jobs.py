@@ -1,0 +1,226 @@
+"""The verbs of the command line against a scripted cluster; the cluster room itself is tested in tests/cluster."""
+
+import os
+import signal
+from typing import ClassVar
+
+import pytest
+
+from rollama.cli import jobs
+from rollama.cli.main import main
+from rollama.cluster import client
+from rollama.cluster.exits import Unreachable
+
+DATASET = f"s3://bucket/store@sha256:{'a' * 64}"
+SITE = (
+    "image: registry.example/rollama:1\ntoken_secret: ray-token\nworkspace: s3://bucket/work\nstorage_secret: s3-keys\n"
+)
+JOB = "rollama-p-p-"
+
+
+class FakeCluster:
+    """A fake of `rollama.cluster.client.Cluster`: its jobs all have the test's `status`; it runs no KubeRay."""
+
+    jobs: ClassVar[dict] = {}
+    status: ClassVar[dict] = {}
+    site: ClassVar[str | None] = SITE
+    calls: ClassVar[list] = []
+
+    def __init__(self, namespace=None):
+        self.namespace = namespace or "team"
+
+    def get_job(self, name):
+        found = self.jobs.get(name)
+        if found is not None and "error" in self.status:
+            raise self.status["error"]
+        return found and {**found, "status": self.status}
+
+    def list_jobs(self, selector):
+        key, _, value = selector.partition("=")
+        return [
+            {**job, "status": self.status} for job in self.jobs.values() if job["metadata"]["labels"].get(key) == value
+        ]
+
+    def create_job(self, body, dry_run=False):
+        self.calls.append("dry-run" if dry_run else "create")
+        body["metadata"] |= {"uid": "0123abcd", "creationTimestamp": "2026-11-24T10:00:00Z"}
+        if not dry_run:
+            self.jobs[body["metadata"]["name"]] = body
+        return body
+
+    def delete_job(self, name):
+        self.calls.append("delete")
+        return self.jobs.pop(name, None) is not None
+
+    def pods(self, job):
+        labels = {"rollama.io/role": "submitter"}
+        return [{"metadata": {"name": "s", "uid": "s", "labels": labels}, "status": {"phase": "Running"}}]
+
+    def log(self, pod, container, follow, since_s=None):
+        yield "2026-11-24T10:00:01Z step 1"
+        yield "2026-11-24T10:00:02Z error: s.lr: found -1"
+
+    def events(self):
+        return []
+
+    def nodes(self):
+        return None
+
+    quotas = nodes
+
+    def has_secret(self, name):
+        return None
+
+    def site_text(self):
+        return self.site
+
+    def reconnect(self):
+        pass
+
+
+@pytest.fixture
+def cluster(monkeypatch, tmp_path):
+    monkeypatch.setenv("ROLLAMA_CACHE", str(tmp_path / "cache"))
+    for name in ("ROLLAMA_SITE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(client, "Cluster", FakeCluster)
+    for name, value in (("jobs", {}), ("calls", []), ("site", SITE), ("status", {})):
+        monkeypatch.setattr(FakeCluster, name, value)
+    return FakeCluster
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, " ".join(captured.err.split())
+
+
+def submit(capsys, *more):
+    return run(capsys, "submit", "train", "p", "--preset", "tiny", "--dataset", DATASET, *more)
+
+
+def state(deployed, ray, **more):
+    return {"jobDeploymentStatus": deployed, "jobStatus": ray, **more}
+
+
+@pytest.mark.parametrize("verb", [("submit", "train"), ("status",), ("logs",), ("cancel",), ("list",)])
+def test_every_verb_explains_itself(capsys, verb):
+    code, out, _ = run(capsys, *verb, "--help")
+    assert code == 0 and "Usage" in out
+
+
+def test_the_plan_needs_no_cluster(capsys, cluster, write, monkeypatch):
+    monkeypatch.setattr(client, "Cluster", None)
+    code, out, _ = submit(capsys, "--plan", "--site", str(write("site.yaml", SITE)), "--namespace", "x")
+    assert code == 0 and f"RayJob {JOB}" in out and "in namespace x" in out
+    assert [word for line in out.splitlines() if "workers" in line for word in line.split("│")[2:3]] == [" 2     "]
+
+
+def test_submitting_creates_after_a_dry_run_and_a_repetition_attaches(capsys, cluster):
+    code, _, err = submit(capsys)
+    assert code == 0 and "created" in err and cluster.calls == ["dry-run", "create"]
+    code, _, err = submit(capsys)
+    assert code == 0 and "attached" in err and cluster.calls == ["dry-run", "create"]
+
+
+def test_a_dry_run_creates_nothing(capsys, cluster):
+    code, out, _ = submit(capsys, "--dry-run")
+    assert code == 0 and "would accept" in out and cluster.calls == ["dry-run"] and cluster.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (state("Complete", "SUCCEEDED"), 0, "done: the job succeeded"),
+        (state("Complete", "STOPPED"), 13, "stopped"),
+        (state("Failed", "FAILED", message="Job entrypoint command failed with exit code 2"), 10,
+         "the command ended with exit code 2: error: s.lr: found -1"),
+        (state("Failed", "", reason="SubmissionFailed"), 11, "could not be submitted"),
+        (state("Failed", "RUNNING", reason="DeadlineExceeded"), 12, "deadline"),
+        (state("ValidationFailed", "", message="bad"), 2, "KubeRay refused the job: bad"),
+    ],
+)  # fmt: skip
+def test_waiting_ends_with_the_jobs_exit_code(capsys, cluster, monkeypatch, status, code, says):
+    live = state("Running", "RUNNING")
+    monkeypatch.setattr(cluster, "status", live)
+    original = cluster.create_job
+
+    def create(self, body, dry_run=False):
+        made = original(self, body, dry_run)
+        if not dry_run:
+            monkeypatch.setattr(cluster, "status", status)
+        return made
+
+    monkeypatch.setattr(cluster, "create_job", create)
+    found, out, err = submit(capsys, "--wait")
+    assert found == code and says in err
+    assert out.splitlines() == ["step 1", "error: s.lr: found -1"]
+
+
+def test_an_unreachable_cluster_has_its_own_code(capsys, cluster, monkeypatch):
+    def gone(self, selector):
+        raise Unreachable("the server does not answer")
+
+    monkeypatch.setattr(cluster, "list_jobs", gone)
+    code, _, err = run(capsys, "list")
+    assert code == 14 and "does not answer" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--name", "x" * 48], "found 48 characters"),
+        (["--workspace", "runs"], "--workspace"),
+        (["--set", "p.lerning=1"], "unknown key"),
+        (["--set", "p.scale.gpus_per_worker=0.5"], "whole GPUs"),
+        (["--site", "none.yaml"], "none.yaml: cannot read it"),
+    ],
+)
+def test_wrong_requests_are_refused_before_anything_is_created(capsys, cluster, more, says):
+    code, _, err = submit(capsys, *more)
+    assert code == 2 and says in err and cluster.calls == []
+
+
+def test_a_missing_site_says_where_it_was_looked_for(capsys, cluster, monkeypatch):
+    monkeypatch.setattr(cluster, "site", None)
+    code, _, err = submit(capsys)
+    assert code == 2 and "ConfigMap rollama-site in namespace team" in err and "--site FILE" in err
+
+
+@pytest.mark.parametrize(("options", "code", "calls"), [([], 130, 0), (["--cancel-on-interrupt"], 13, 1)])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_leaves_the_job_alone_unless_asked(capsys, cluster, monkeypatch, options, code, calls, signum):
+    def interrupt(*_):
+        os.kill(os.getpid(), signum)
+        signal.sigpending()
+
+    monkeypatch.setattr(cluster, "status", state("Running", "RUNNING"))
+    monkeypatch.setattr("rollama.cluster.watch.describe", interrupt)
+    before = signal.getsignal(signal.SIGTERM)
+    found, _, err = submit(capsys, "--wait", *options)
+    assert found == code and cluster.calls.count("delete") == calls
+    assert ("rollama logs" in err) is (calls == 0)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_status_logs_cancel_and_list(capsys, cluster, monkeypatch):
+    submit(capsys)
+    monkeypatch.setattr(cluster, "status", state("Failed", "FAILED", reason="AppFailed"))
+    name = next(iter(cluster.jobs))
+    code, out, _ = run(capsys, "status", "p")
+    assert code == 0 and f"{name}: Failed / FAILED" in out and "exit code 10" in out and "rollama train p" in out
+    assert name in run(capsys, "status")[1] and name in run(capsys, "list")[1]
+    assert run(capsys, "logs", name)[1].splitlines() == ["step 1", "error: s.lr: found -1"]
+    assert run(capsys, "logs", name, "--follow")[0] == 10
+    assert "cancelled" in run(capsys, "cancel", "p")[1] and cluster.jobs == {}
+    assert run(capsys, "logs", name)[1].splitlines() == ["step 1", "error: s.lr: found -1"], "kept"
+    assert run(capsys, "cancel", "p")[0] == 2
+    assert "no jobs" in run(capsys, "list")[1]
+
+
+def test_the_documented_codes_are_the_ones_used():
+    from rollama.cluster.exits import Exit
+
+    for code in Exit:
+        assert f"{int(code)} " in jobs.CODES
