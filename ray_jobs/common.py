@@ -1,28 +1,35 @@
 """From our configuration to Ray Train's: workers, storage, restarts, and a progress feed for whoever waits.
 
 Ray Train (V2) restarts the worker group after a failure and hands the last reported checkpoint to it; a later call
-under the same run name does the same. Workers append to `metrics.jsonl` in the run's folder and the driver follows that
-file, so progress works alike on one machine and over shared storage.
+under the same run name does the same. Rank 0 keeps `metrics.jsonl` in the run's folder or bucket and the driver follows
+that file, so progress works alike on one machine and on a cluster. What happens on the workers is in `remote`.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ray_jobs.remote import FAILURE, METRICS
 from rollama.core.errors import ClusterError, RollamaError
-from rollama.core.files import read_json, write_json
-from rollama.training.loop import Callback, Metrics
-from rollama.training.metrics_log import read_metrics
-from rollama.training.worker import ScaleConfig, Worker
+from rollama.core.registry import Task
+from rollama.core.storage import Location, Storage, open_storage
+from rollama.data.store import is_reference, parse_reference, resolve
+from rollama.training.loop import Callback
+from rollama.training.metrics_log import parse_metrics
+
+if TYPE_CHECKING:
+    from rollama.segmentation.config import SegConfig
+    from rollama.text.config import TextConfig
 
 OnStep = Callable[[dict[str, Any]], None]
-METRICS, FAILURE, WORKING = "metrics.jsonl", "failure.json", "ray"
+WORKING = "ray"
+FOLLOW_EVERY_S, FOLLOW_BUCKET_EVERY_S = 1.0, 5.0
 
 
 def start_ray(cpus: int) -> None:
@@ -45,30 +52,43 @@ def start_ray(cpus: int) -> None:
 
 
 def launch(
-    run: Path,
     worker_fn: Callable[[dict[str, Any]], None],
-    payload: dict[str, Any],
-    scale: ScaleConfig,
+    config: TextConfig | SegConfig,
+    dataset: Location,
+    run: Location,
+    out: Location,
     on_step: OnStep | None = None,
     callbacks: Sequence[Callback] = (),
+    **extra: str,
 ) -> None:
     """Run `worker_fn(payload)` on every worker until it is done, through failures.
 
     Args:
-        run: the run's folder on storage that all workers reach; the same folder resumes the run.
+        config: what to train; `config.scale` says on how many workers.
+        dataset: a reference that every worker pulls, or a folder that all workers reach.
+        run: the run's folder or `s3://` URI that all workers reach; the same one resumes the run.
+        out: folder of the trained model, or `<workspace>/models/<name>` in a bucket (see `remote.publish`).
         on_step: called in the driver with each new line of the run's metrics.
         callbacks: picklable callbacks for the training loop of every worker.
+        extra: more entries of the payload.
 
     Raises:
-        RollamaError: what the workers raised on purpose.
+        RollamaError: what the workers raised on purpose, or the storage cannot be used.
         ClusterError: the workers failed in another way more than `scale.max_failures` times.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    run = run.resolve()
-    run.mkdir(parents=True, exist_ok=True)
-    (run / FAILURE).unlink(missing_ok=True)
+    scale, storage = config.scale, open_storage(run)
+    payload = {
+        "config": config.model_dump(mode="json"),
+        "dataset": _for_workers(dataset),
+        "run": storage.uri,
+        "out": open_storage(out).uri,
+        "callbacks": tuple(callbacks),
+        **extra,
+    }
+    _prepare(storage)
     start_ray(scale.workers * scale.cpus_per_worker)
     resources: dict[str, float] = {"CPU": scale.cpus_per_worker}
     if scale.gpus_per_worker:
@@ -77,32 +97,54 @@ def launch(
         resources["memory"] = scale.memory_gib_per_worker * 2**30
     trainer = TorchTrainer(
         worker_fn,
-        train_loop_config={**payload, "run": str(run), "callbacks": tuple(callbacks)},
+        train_loop_config=payload,
         torch_config=TorchConfig(backend="nccl" if scale.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=scale.workers, use_gpu=bool(scale.gpus_per_worker), resources_per_worker=resources
         ),
         run_config=RunConfig(
             name=WORKING,
-            storage_path=str(run),
+            storage_path=storage.path,
+            storage_filesystem=None if storage.local else storage.filesystem,
             failure_config=FailureConfig(max_failures=scale.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=scale.keep_checkpoints),
             worker_runtime_env={"env_vars": worker_environment(scale.cpus_per_worker, gpu=bool(scale.gpus_per_worker))},
         ),
     )
     try:
-        with _followed(run / METRICS, on_step):
+        with _followed(storage, on_step):
             _fit(trainer)
     except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
-        if (run / FAILURE).is_file():
-            failure = read_json(run / FAILURE)
-            kind = next(
-                (leaf for leaf in RollamaError.__subclasses__() if leaf.__name__ == failure["kind"]), RollamaError
-            )
-            raise kind(failure["message"]) from error
+        _raise_recorded(storage, error)
         raise ClusterError(
-            f"{run}: training failed after {scale.max_failures} restarts: {_first_line(error)}"
+            f"{storage.uri}: training failed after {scale.max_failures} restarts: {_first_line(error)}"
         ) from error
+
+
+def _for_workers(dataset: Location) -> str:
+    text = str(dataset)
+    return str(parse_reference(text)) if is_reference(text) else str(resolve(dataset).resolve())
+
+
+def _prepare(storage: Storage) -> None:
+    """Make sure that the run can be written, before workers are asked for, and forget an earlier failure."""
+    if storage.local is not None:
+        storage.local.mkdir(parents=True, exist_ok=True)
+    elif not storage.exists(METRICS):
+        storage.write_bytes(METRICS, b"")
+    storage.delete(FAILURE)
+
+
+def _raise_recorded(storage: Storage, error: Exception) -> None:
+    """Raise what a worker said, if one said something."""
+    text = None
+    with contextlib.suppress(RollamaError):
+        text = storage.read_text(FAILURE)
+    if text is None:
+        return
+    failure = json.loads(text)
+    kind = next((leaf for leaf in RollamaError.__subclasses__() if leaf.__name__ == failure["kind"]), RollamaError)
+    raise kind(failure["message"]) from error
 
 
 def _fit(trainer: Any) -> None:
@@ -133,45 +175,6 @@ def _fit(trainer: Any) -> None:
         raise failure[0]
 
 
-def ray_worker(payload: dict[str, Any]) -> Worker:
-    """Describe this Ray Train worker for the training functions. Call it inside `worker_fn`."""
-    import ray.train
-    import ray.train.torch
-
-    context = ray.train.get_context()
-    run = Path(payload["run"])
-    checkpoint = ray.train.get_checkpoint()
-    logged = read_metrics(run / METRICS)
-    return Worker(
-        rank=context.get_world_rank(),
-        world=context.get_world_size(),
-        device=ray.train.torch.get_device(),
-        resume=Path(checkpoint.path) if checkpoint else None,
-        scratch=Path(tempfile.mkdtemp(prefix="rollama-")),
-        report=_report,
-        metrics_path=run / METRICS,
-        attempt=logged[-1]["attempt"] + 1 if logged else 0,
-        callbacks=payload.get("callbacks", ()),
-    )
-
-
-@contextlib.contextmanager
-def failures_recorded(payload: dict[str, Any]) -> Iterator[None]:
-    """Keep the words of an error raised on purpose where the driver finds them; Ray only keeps a traceback."""
-    try:
-        yield
-    except RollamaError as error:
-        write_json(Path(payload["run"]) / FAILURE, {"kind": type(error).__name__, "message": str(error)})
-        raise
-
-
-def _report(step: int, metrics: Metrics, folder: Path | None) -> None:
-    import ray.train
-
-    checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
-    ray.train.report({"step": step, **metrics}, checkpoint=checkpoint, checkpoint_dir_name=f"step-{step:06d}")
-
-
 def worker_environment(threads: int, gpu: bool = False) -> dict[str, str]:
     """Environment of every worker: bounded threads, offline, no telemetry, the driver's cache."""
     environment = {
@@ -188,8 +191,8 @@ def worker_environment(threads: int, gpu: bool = False) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _followed(path: Path, on_step: OnStep | None) -> Iterator[None]:
-    """Feed new lines of a growing metrics file to `on_step` from a thread."""
+def _followed(storage: Storage, on_step: OnStep | None) -> Iterator[None]:
+    """Feed new lines of the run's growing metrics to `on_step` from a thread."""
     if on_step is None:
         yield
         return
@@ -198,11 +201,12 @@ def _followed(path: Path, on_step: OnStep | None) -> Iterator[None]:
     def follow() -> None:
         seen = -1
         while True:
-            finished = done.wait(1.0)
-            rows = read_metrics(path)
-            if rows and rows[-1]["step"] != seen:
-                seen = rows[-1]["step"]
-                on_step(rows[-1])
+            finished = done.wait(FOLLOW_EVERY_S if storage.local else FOLLOW_BUCKET_EVERY_S)
+            with contextlib.suppress(RollamaError):  # a bucket that is away for a while only delays the progress
+                rows = parse_metrics(storage.read_text(METRICS) or "")
+                if rows and rows[-1]["step"] != seen:
+                    seen = rows[-1]["step"]
+                    on_step(rows[-1])
             if finished:
                 return
 
@@ -213,6 +217,19 @@ def _followed(path: Path, on_step: OnStep | None) -> Iterator[None]:
     finally:
         done.set()
         thread.join(timeout=10)
+
+
+def read_arguments(doc: str | None, task: bool = False) -> argparse.Namespace:
+    """The command line of a training entry point: preset, set, dataset, run, out and, if asked for, task."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="local")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    if task:
+        parser.add_argument("--task", choices=list(Task), required=True)
+    parser.add_argument("--dataset", required=True, help="folder or reference")
+    parser.add_argument("--run", required=True, help="folder or s3://bucket/prefix")
+    parser.add_argument("--out", required=True, help="folder or <workspace>/models/<name> in a bucket")
+    return parser.parse_args()
 
 
 def _first_line(error: BaseException) -> str:

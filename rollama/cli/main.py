@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from rollama import RESEARCH_ONLY, __version__
-from rollama.cli import cohort, demo, evaluate, info, predict, preview, serve, train
+from rollama.cli import check, cohort, demo, evaluate, info, jobs, predict, preview, serve, store, train
 from rollama.core.errors import ConfigError, RollamaError
 
 app = typer.Typer(
@@ -29,9 +29,17 @@ app.add_typer(cohort.app, name="cohort")
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("check")(check.check)
 app.command("predict")(predict.predict)
+app.command("push")(store.push)
+app.command("pull")(store.pull)
 app.command("preview")(preview.preview)
 app.command("serve")(serve.serve)
+app.add_typer(jobs.submit, name="submit")
+app.command("status")(jobs.status)
+app.command("logs")(jobs.logs)
+app.command("cancel")(jobs.cancel)
+app.command("list")(jobs.list_jobs)
 app.command("info")(info.info)
 
 
@@ -75,7 +83,7 @@ def _run(arguments: list[str] | None) -> int:
         return code
     except RollamaError as error:
         _fail(console, str(error))
-        return 2 if isinstance(error, ConfigError) else 1
+        return int(getattr(error, "exit_code", 2 if isinstance(error, ConfigError) else 1))
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -1,15 +1,23 @@
-"""`rollama train s|p|seg`: one training job on Ray Train, local or on the cluster in RAY_ADDRESS."""
+"""`rollama train s|p|seg`: one training job on Ray Train, local or on the cluster in RAY_ADDRESS.
+
+The workspace is a folder or a bucket prefix, the data set a folder or a reference; the steps are the same. In a bucket
+a model is content of `<workspace>/store`, and its reference is the one line on standard output.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from rollama.cli.options import PRESET, SET, WORKSPACE
+from rollama.cli.options import PRESET, SET
+
+if TYPE_CHECKING:
+    from rollama.core.storage import Location
+    from rollama.data.store import Reference
 
 
 class What(StrEnum):
@@ -24,46 +32,72 @@ def train(
     what: What = typer.Argument(..., help="s: note -> summary. p: summary -> plan. seg: CT + plan -> target."),
     preset: str = PRESET,
     overrides: list[str] = SET,
-    workspace: Path | None = WORKSPACE,
-    dataset: Path | None = typer.Option(
-        None, help="Data set folder. Default: <workspace>/cohort, made when it is missing."
+    workspace: str | None = typer.Option(
+        None, help="Folder or s3://bucket/prefix with models/ and train/. Default: runs/<preset>."
+    ),
+    dataset: str | None = typer.Option(
+        None,
+        help="Data set folder, or reference as 'rollama push' prints it. Default: <workspace>/cohort, made when it is "
+        "missing; for a workspace in a bucket, the preset's cohort in its store.",
     ),
     name: str | None = typer.Option(None, help="Name of the run and the model. Default: s, p or seg."),
 ) -> None:
     """Train one model. The same command again resumes an interrupted run, and does nothing when the model is there."""
-    from rollama.cli.cohort import make_once
+    from rollama.core.storage import locate
     from rollama.presets import load_preset
 
     chosen = load_preset(preset, overrides)
-    workspace = workspace or Path("runs") / chosen.name
-    if dataset is None:
-        dataset = workspace / "cohort"
-        make_once(dataset, chosen.cohort)
-    train_model(what, chosen, dataset, workspace, name or str(what))
+    place = locate(workspace or Path("runs") / chosen.name)
+    model = train_model(what, chosen, dataset or default_dataset(place, chosen), place, name or str(what))
+    if not isinstance(model, Path):
+        typer.echo(str(model))
+
+
+def default_dataset(workspace: Location, preset: Any) -> Location:
+    """The preset's cohort: in the workspace's folder, or for a bucket made in the cache and pushed to its store."""
+    from rollama.cli.cohort import make_once
+    from rollama.cli.store import transfer
+    from rollama.core.cache import cache_folder
+    from rollama.core.storage import join
+    from rollama.data.store import Kind, push
+
+    if isinstance(workspace, Path):
+        make_once(workspace / "cohort", preset.cohort)
+        return workspace / "cohort"
+    folder = cache_folder() / "cohorts" / preset.cohort.digest()[:16]
+    make_once(folder, preset.cohort)
+    with transfer("pushing the cohort (MiB)") as progress:
+        return str(push(folder, Kind.DATASET, join(workspace, "store"), progress))
 
 
 def train_model(
-    what: What, preset: Any, dataset: Path, workspace: Path, name: str, console: Console | None = None
-) -> Path:
-    """Train (or resume, or reuse) one model; return its artefact folder.
+    what: What, preset: Any, dataset: Location, workspace: Location, name: str, console: Console | None = None
+) -> Path | Reference:
+    """Train (or resume, or reuse) one model; return its artefact folder, or its reference when it is in a bucket.
 
     The run's folder carries the hash of configuration and data, so a changed configuration starts a new run instead of
     continuing an old one with other settings.
     """
+    from ray_jobs.remote import finished
     from ray_jobs.train_segmentation import train_segmentation
     from ray_jobs.train_text import train_text
     from rollama.cli.progress import bar
+    from rollama.cli.store import transfer
+    from rollama.core.errors import ClusterError
     from rollama.core.registry import Task
-    from rollama.training.runs import is_trained
+    from rollama.core.storage import join
+    from rollama.data.store import resolve
 
     console = console or Console(stderr=True)
     config = model_config(what, preset)
-    key = run_key(what, preset, dataset)
-    out = workspace / "models" / name
-    if is_trained(out, key):
-        console.print(f"{out}: already trained with this configuration and data", highlight=False)
-        return out
-    run = run_folder(what, preset, dataset, workspace, name)
+    with transfer("pulling the data set (MiB)", console) as progress:
+        folder = resolve(dataset, progress)
+    key = run_key(what, preset, folder)
+    out = join(workspace, "models", name)
+    if done := finished(out, key):
+        console.print(f"{out}: already trained with this configuration and data", highlight=False, soft_wrap=True)
+        return done
+    run = join(workspace, "train", run_name(name, key))
     with bar(f"training {name} ({config.method})", config.steps, console) as update:
 
         def on_step(row: dict[str, Any]) -> None:
@@ -73,8 +107,12 @@ def train_model(
             train_segmentation(config, dataset, run, out, on_step)
         else:
             train_text(config, Task(what.value), dataset, run, out, on_step)
-    console.print(f"{out}: trained; curve in {run / 'metrics.jsonl'}", highlight=False)
-    return out
+    console.print(f"{out}: trained; curve in {join(run, 'metrics.jsonl')}", highlight=False, soft_wrap=True)
+    if isinstance(out, Path):
+        return out
+    if done := finished(out, key):
+        return done
+    raise ClusterError(f"{out}.json: training ended, but another run has replaced the model; train again")
 
 
 def model_config(what: What, preset: Any) -> Any:
@@ -93,6 +131,11 @@ def run_key(what: What, preset: Any, dataset: Path) -> str:
     return run_hash(model_config(what, preset), what.value, content)
 
 
+def run_name(name: str, key: str) -> str:
+    """Name of the folder of a run's checkpoints and metrics."""
+    return f"{name}-{key[:8]}"
+
+
 def run_folder(what: What, preset: Any, dataset: Path, workspace: Path, name: str) -> Path:
-    """Folder of the run's checkpoints and metrics."""
-    return workspace / "train" / f"{name}-{run_key(what, preset, dataset)[:8]}"
+    """Folder of the run's checkpoints and metrics in a local workspace."""
+    return workspace / "train" / run_name(name, run_key(what, preset, dataset))

@@ -26,11 +26,14 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The log's steps in order, the last line of each; a line cut by a crash is passed over."""
-    if not path.is_file():
-        return []
+    """The steps of a log file as `parse_metrics` gives them; none when there is no file."""
+    return parse_metrics(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def parse_metrics(text: str) -> list[dict[str, Any]]:
+    """The steps of a log in order, the last line of each; a line cut by a crash is passed over."""
     rows: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         try:
             row = json.loads(line)
         except ValueError:

@@ -1,4 +1,4 @@
-"""One local Ray and one small cohort for all job tests."""
+"""One local Ray and one small cohort for all job tests that train or evaluate."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rollama.presets import load_preset
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny preset's cohort."""
+def cohort(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
+    """The tiny preset's cohort, with Ray running."""
     root = tmp_path_factory.mktemp("jobs") / "cohort"
     make_cohort(root, load_preset("tiny").cohort, None)
     return root
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """Ray in this process, ended with the tests."""
     import ray

@@ -1,0 +1,185 @@
+"""What surrounds a training function on each Ray Train worker, with the run in a shared folder or in a bucket.
+
+The training functions write to folders. Where the run lives in a bucket, this module gives them folders of their own
+pod and carries over what must outlive it: the learning curve, before every checkpoint that it leads to; the words of
+an error; and the finished model, as content of `<workspace>/store` that a pointer `<workspace>/models/<name>.json`
+names. A data set given as a reference is pulled by each worker into its own node's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rollama.core.errors import ConfigError, DataError, RollamaError
+from rollama.core.storage import Location, Storage, open_storage
+from rollama.data.store import Kind, Reference, parse_reference, push, read_stored, resolve
+from rollama.training.artefact import read_manifest
+from rollama.training.loop import Metrics
+from rollama.training.metrics_log import read_metrics
+from rollama.training.runs import is_trained
+from rollama.training.worker import Worker
+
+METRICS, FAILURE = "metrics.jsonl", "failure.json"
+MIRROR_EVERY_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class MetricsMirror:
+    """Callback of rank 0 that keeps a copy of the local metrics file in the run's storage."""
+
+    def __init__(self, path: Path, run: Storage, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.run, self.clock = path, run, clock
+        self.last = clock()
+
+    def after_step(self, step: int, metrics: Metrics) -> None:
+        """Copy, if the last copy is some seconds old. The curve may lag behind, so a failure only costs a warning."""
+        if self.clock() - self.last < MIRROR_EVERY_S:
+            return
+        try:
+            self.flush()
+        except RollamaError as error:
+            log.warning("step %d is not yet in the stored metrics: %s", step, error)
+            self.last = self.clock()
+
+    def flush(self) -> None:
+        """Copy now; raises what `Storage.write_bytes` raises."""
+        self.run.write_bytes(METRICS, self.path.read_bytes())
+        self.last = self.clock()
+
+
+@contextmanager
+def on_worker(payload: dict[str, Any]) -> Iterator[tuple[Worker, Path, Path]]:
+    """Prepare this Ray Train worker: yields (worker, folder of the data set, folder for the trained model).
+
+    When the block ends well, rank 0 publishes the model if the run's output is in a bucket. Words of an error raised on
+    purpose are left in FAILURE for the driver; Ray only keeps a traceback.
+    """
+    run, out = open_storage(payload["run"]), open_storage(payload["out"])
+    scratch = Path(tempfile.mkdtemp(prefix="rollama-"))
+    try:
+        with failures_recorded(run):
+            worker = _ray_worker(run, scratch, payload.get("callbacks", ()))
+            folder = out.local or scratch / "model"
+            yield worker, resolve(payload["dataset"]), folder
+            if out.local is None and worker.rank == 0:
+                publish(folder, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _ray_worker(run: Storage, scratch: Path, callbacks: tuple[Any, ...]) -> Worker:
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    checkpoint = ray.train.get_checkpoint()
+    resume = None
+    if checkpoint:
+        resume = Path(checkpoint.path if run.local else checkpoint.to_directory(str(scratch / "resume")))
+    metrics, mirror = (run.local or scratch) / METRICS, None
+    if run.local is None and rank == 0:
+        mirror = start_mirror(metrics, run)
+        callbacks = (*callbacks, mirror)
+    logged = read_metrics(metrics)
+    return Worker(
+        rank=rank,
+        world=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        resume=resume,
+        scratch=scratch,
+        report=partial(report, mirror=mirror),
+        metrics_path=metrics,
+        attempt=logged[-1]["attempt"] + 1 if logged else 0,
+        callbacks=callbacks,
+    )
+
+
+def start_mirror(path: Path, run: Storage) -> MetricsMirror:
+    """Begin the local metrics file with what earlier attempts stored, and mirror it from here on."""
+    path.write_bytes(run.read_bytes(METRICS) or b"")
+    return MetricsMirror(path, run)
+
+
+def report(step: int, metrics: Metrics, folder: Path | None, mirror: MetricsMirror | None = None) -> None:
+    """Give a step and its checkpoint to Ray Train (collective).
+
+    The curve is stored first: a restart goes on behind this checkpoint, so its steps are never logged again.
+    """
+    import ray.train
+
+    if mirror is not None:
+        mirror.flush()
+    checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
+    ray.train.report({"step": step, **metrics}, checkpoint=checkpoint, checkpoint_dir_name=f"step-{step:06d}")
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # it is in the run's storage now; a pod's /tmp is small
+
+
+@contextmanager
+def failures_recorded(run: Storage) -> Iterator[None]:
+    """Keep the words of an error raised on purpose where the driver finds them."""
+    try:
+        yield
+    except RollamaError as error:
+        words = {"kind": type(error).__name__, "message": str(error)}
+        with suppress(RollamaError):  # the error itself may be that the storage is gone
+            run.write_text(FAILURE, json.dumps(words, indent=2, ensure_ascii=False) + "\n")
+        raise
+
+
+def publish(folder: Path, out: Storage) -> Reference:
+    """Push a trained model to its workspace's store, then point to it.
+
+    Args:
+        folder: the artefact.
+        out: `<workspace>/models/<name>`.
+    """
+    workspace, name = _workspace(out.uri)
+    manifest = read_manifest(folder)
+    reference = push(folder, Kind.MODEL, workspace.child("store").uri)
+    pointer = {key: manifest.get(key) for key in ("config_hash", "metrics")}
+    workspace.write_text(f"models/{name}.json", json.dumps({"reference": str(reference), **pointer}, indent=2) + "\n")
+    return reference
+
+
+def finished(out: Location, key: str) -> Path | Reference | None:
+    """The model of the run `key` if it is trained already: its folder, or its reference where `out` is in a bucket.
+
+    Raises:
+        CheckpointError: a local model was changed or damaged.
+        DataError: the pointer is not one.
+        ClusterError: the bucket cannot be reached.
+    """
+    if isinstance(out, Path):
+        return out if is_trained(out, key) else None
+    workspace, name = _workspace(out)
+    text = workspace.read_text(f"models/{name}.json")
+    if text is None:
+        return None
+    try:
+        pointer = json.loads(text)
+        reference, trained = parse_reference(pointer["reference"]), pointer["config_hash"]
+    except (ConfigError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{out}.json: does not point to a model; delete it and train again") from error
+    if trained != key:
+        return None
+    read_stored(reference)
+    return reference
+
+
+def _workspace(out: str) -> tuple[Storage, str]:
+    place, _, name = out.rpartition("/models/")
+    if not place or not name or "/" in name:
+        raise ConfigError(f"{out}: a model in a bucket is written to <workspace>/models/<name>")
+    return open_storage(place), name
