@@ -9,24 +9,62 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rollama.cli.options import PRESET, WORKSPACE
+from rollama.cli.options import PRESET
 
 
 def evaluate(
     preset: str = PRESET,
-    workspace: Path | None = WORKSPACE,
-    dataset: Path | None = typer.Option(None, help="Data set folder. Default: <workspace>/cohort."),
+    workspace: str | None = typer.Option(
+        None, help="Folder or s3://bucket/prefix with the models. Default: runs/<preset>."
+    ),
+    dataset: str | None = typer.Option(None, help="Data set folder or reference. Default: <workspace>/cohort."),
     out: Path | None = typer.Option(None, help="Folder for the results. Default: <workspace>/evaluation."),
     limit: int | None = typer.Option(None, min=1, help="At most this many cases a centre and split."),
     zero_shot: int = typer.Option(60, min=0, help="Compare with the untrained base on so many external cases."),
+    require: str | None = typer.Option(
+        None, help="File with required values (see 'rollama check'), or its rules as JSON; exit code 3 if not reached."
+    ),
 ) -> None:
     """Evaluate S, P and SEG on the internal test split and the unseen centre; resumes an interrupted evaluation."""
-    workspace = workspace or Path("runs") / preset
+    from rollama.cli.check import show
+    from rollama.core.errors import ConfigError
+    from rollama.core.storage import locate
+    from rollama.data.store import resolve
+    from rollama.evaluation.thresholds import check, parse_thresholds, read_thresholds
+
+    rules = None
+    if require is not None:
+        rules = parse_thresholds(require) if require.lstrip().startswith("{") else read_thresholds(Path(require))
+    place = locate(workspace or Path("runs") / preset)
     console = Console(stderr=True)
-    results = evaluate_models(
-        workspace, dataset or workspace / "cohort", out or workspace / "evaluation", limit, zero_shot, console
-    )
+    if isinstance(place, Path):
+        data = resolve(dataset) if dataset else place / "cohort"
+        results = evaluate_models(place, data, out or place / "evaluation", limit, zero_shot, console)
+    elif dataset is None or out is not None:
+        raise ConfigError("a workspace in a bucket needs --dataset REFERENCE and takes no --out; see 'rollama push'")
+    else:
+        results = evaluate_bucket(place, dataset, limit, zero_shot, console)
     print_results(results, Console())
+    if rules is not None:
+        show(check(results, rules))
+
+
+def evaluate_bucket(
+    workspace: str, dataset: str, limit: int | None, zero_shot: int, console: Console
+) -> dict[str, Any]:
+    """Run the evaluation on a worker of the cluster with a progress bar, and print the report as Markdown."""
+    from ray_jobs.evaluate_remote import evaluate_remote
+    from rollama.cli.progress import bar
+    from rollama.evaluation.report import headline_markdown
+
+    with bar("evaluating (%)", 100, console) as update:
+
+        def share_done(share: float, note: str) -> None:
+            update(round(100 * share), note=note)
+
+        results = evaluate_remote(workspace, dataset, limit, share_done, zero_shot)
+    typer.echo(headline_markdown(results))
+    return results
 
 
 def evaluate_models(

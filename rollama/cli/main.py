@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from rollama import RESEARCH_ONLY, __version__
-from rollama.cli import check, cohort, demo, evaluate, info, jobs, predict, preview, serve, store, train
+from rollama.cli import check, cohort, demo, evaluate, info, jobs, predict, preview, serve, store, submit, train
 from rollama.core.errors import ConfigError, RollamaError
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ app.command("push")(store.push)
 app.command("pull")(store.pull)
 app.command("preview")(preview.preview)
 app.command("serve")(serve.serve)
-app.add_typer(jobs.submit, name="submit")
+app.add_typer(submit.submit, name="submit")
 app.command("status")(jobs.status)
 app.command("logs")(jobs.logs)
 app.command("cancel")(jobs.cancel)

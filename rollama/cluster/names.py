@@ -89,7 +89,7 @@ def labels(base: str, attempt: int, task: str, run: str) -> dict[str, str]:
     """Labels of the RayJob; KubeRay copies them to the RayCluster."""
     return {
         "app.kubernetes.io/name": "rollama",
-        "app.kubernetes.io/component": f"train-{task}",
+        "app.kubernetes.io/component": task if task == "evaluate" else f"train-{task}",
         "app.kubernetes.io/managed-by": "rollama",
         LABEL_RUN: run,
         LABEL_BASE: base,

@@ -30,13 +30,14 @@ _DATASET = re.compile(r"[a-z][a-z0-9+.-]*://\S+@sha256:([0-9a-f]{64})")
 _WORKSPACE = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?", re.ASCII)
 
 
-class TrainJob(StrictModel):
-    """What to train: one model, on one data set, into one workspace."""
+class Job(StrictModel):
+    """What to run: the training of one model, or the evaluation of all, on one data set, in one workspace."""
 
-    task: Literal["s", "p", "seg"]
+    task: Literal["s", "p", "seg", "evaluate"]
     run: str = Field(description="name of run and model; the same name and workspace resume")
-    preset: str
+    preset: str = Field("", description="of a training")
     overrides: list[str] = Field(default_factory=list)
+    options: list[str] = Field(default_factory=list, description="of an evaluation")
     dataset: str = Field(description="store reference ending in @sha256:<64 hex digits>")
     workspace: str = Field(description="s3://bucket/prefix")
     config_digest: str = Field(description="hash of the resolved configuration of this model")
@@ -48,10 +49,12 @@ class TrainJob(StrictModel):
 
     def command(self) -> list[str]:
         """The command that runs on the head."""
+        places = ["--dataset", self.dataset, "--workspace", self.workspace]
+        if self.task == "evaluate":
+            return ["rollama", "evaluate", *places, *self.options]
         settings = [part for override in self.overrides for part in ("--set", override)]
         return [
-            "rollama", "train", self.task, "--preset", self.preset, *settings,
-            "--dataset", self.dataset, "--workspace", self.workspace, "--name", self.run,
+            "rollama", "train", self.task, "--preset", self.preset, *settings, *places, "--name", self.run,
         ]  # fmt: skip
 
     def base_name(self, site: SiteConfig) -> str:
@@ -66,7 +69,7 @@ class TrainJob(StrictModel):
         return names.base_name(self.task, self.run, identity)
 
 
-def build_rayjob(job: TrainJob, site: SiteConfig, namespace: str, attempt: int = 1) -> dict[str, Any]:
+def build_rayjob(job: Job, site: SiteConfig, namespace: str, attempt: int = 1) -> dict[str, Any]:
     """The custom resource.
 
     Raises:
@@ -105,7 +108,7 @@ def build_rayjob(job: TrainJob, site: SiteConfig, namespace: str, attempt: int =
     return body
 
 
-def _check(job: TrainJob, site: SiteConfig) -> None:
+def _check(job: Job, site: SiteConfig) -> None:
     names.check_run_name(job.run)
     if not _DATASET.fullmatch(job.dataset):
         raise ConfigError(
@@ -133,7 +136,7 @@ def _submitter(site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
     return pods.template(box, site, _pod_labels(labels, "submitter"), restart="Never")
 
 
-def _cluster(job: TrainJob, site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
+def _cluster(job: Job, site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
     floor = 0 if site.autoscaling else job.workers
     spec: dict[str, Any] = {
         "rayVersion": site.ray_version,
@@ -186,7 +189,7 @@ def autoscaling(site: SiteConfig) -> dict[str, Any]:
     }
 
 
-def _worker(job: TrainJob, site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
+def _worker(job: Job, site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
     size = worker_size(job, site)
     env = pods.environment({"OMP_NUM_THREADS": str(job.cpus_per_worker)})
     if site.hub_token_secret:
@@ -197,7 +200,7 @@ def _worker(job: TrainJob, site: SiteConfig, labels: dict[str, str]) -> dict[str
     return pods.template(box, site, _pod_labels(labels, "worker"), restart="Never" if site.autoscaling else None)
 
 
-def worker_size(job: TrainJob, site: SiteConfig) -> PodSize:
+def worker_size(job: Job, site: SiteConfig) -> PodSize:
     """The site's worker size, with more memory where the preset asks for it."""
     wanted = (job.memory_gib_per_worker or 0) * 2**30
     if wanted <= quantity.parse(site.worker.memory, "worker.memory"):

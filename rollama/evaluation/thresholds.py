@@ -7,6 +7,7 @@ metric is not there fails: nothing passes because it was not measured.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,8 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rollama.core.config import StrictModel, build, read_yaml
-from rollama.core.errors import DataError
-from rollama.core.files import read_json
+from rollama.core.errors import ConfigError, DataError
 
 
 class Rule(StrictModel):
@@ -77,16 +77,28 @@ def read_thresholds(path: Path) -> Thresholds:
     return build(Thresholds, read_yaml(path), str(path))
 
 
-def check(evaluation: Path, thresholds: Thresholds) -> list[Finding]:
-    """Judge every rule against `evaluation.json`.
+def parse_thresholds(text: str) -> Thresholds:
+    """Thresholds from JSON, as a job on a cluster gets them on its command line.
 
     Raises:
-        DataError: the file is missing or not an evaluation.
+        ConfigError: not JSON, or a key is unknown or not accepted.
     """
-    found = read_json(evaluation)
-    if not isinstance(found, dict) or not isinstance(found.get("tables"), list):
-        raise DataError(f"{evaluation}: holds no evaluation; expected what 'rollama evaluate' writes")
-    return [_judge(rule, found["tables"]) for rule in thresholds.rules]
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise ConfigError("--require: expected a YAML file or JSON with rules") from error
+    return build(Thresholds, values, "--require")
+
+
+def check(evaluation: Any, thresholds: Thresholds, source: str = "evaluation") -> list[Finding]:
+    """Judge every rule against the content of `evaluation.json`.
+
+    Raises:
+        DataError: it is not an evaluation.
+    """
+    if not isinstance(evaluation, dict) or not isinstance(evaluation.get("tables"), list):
+        raise DataError(f"{source}: holds no evaluation; expected what 'rollama evaluate' writes")
+    return [_judge(rule, evaluation["tables"]) for rule in thresholds.rules]
 
 
 def _judge(rule: Rule, tables: list[dict[str, Any]]) -> Finding:

@@ -1,6 +1,7 @@
 """The verbs of the command line against a scripted cluster; the cluster room itself is tested in tests/cluster."""
 
 import os
+import shlex
 import signal
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from rollama.cli import jobs
 from rollama.cli.main import main
 from rollama.cluster import client
 from rollama.cluster.exits import Unreachable
+from rollama.evaluation.thresholds import parse_thresholds
 
 DATASET = f"s3://bucket/store@sha256:{'a' * 64}"
 SITE = (
@@ -104,7 +106,9 @@ def state(deployed, ray, **more):
     return {"jobDeploymentStatus": deployed, "jobStatus": ray, **more}
 
 
-@pytest.mark.parametrize("verb", [("submit", "train"), ("status",), ("logs",), ("cancel",), ("list",)])
+@pytest.mark.parametrize(
+    "verb", [("submit", "train"), ("submit", "evaluate"), ("status",), ("logs",), ("cancel",), ("list",)]
+)
 def test_every_verb_explains_itself(capsys, verb):
     code, out, _ = run(capsys, *verb, "--help")
     assert code == 0 and "Usage" in out
@@ -115,6 +119,22 @@ def test_the_plan_needs_no_cluster(capsys, cluster, write, monkeypatch):
     code, out, _ = submit(capsys, "--plan", "--site", str(write("site.yaml", SITE)), "--namespace", "x")
     assert code == 0 and f"RayJob {JOB}" in out and "in namespace x" in out
     assert [word for line in out.splitlines() if "workers" in line for word in line.split("│")[2:3]] == [" 2     "]
+
+
+def test_an_evaluation_carries_its_required_values(capsys, cluster, write):
+    rules = write("rules.yaml", "rules: [{task: seg, metric: dice, at_least: 0.8}]")
+    words = ["submit", "evaluate", "--dataset", DATASET, "--name", "tag-1", "--require", str(rules)]
+    code, _, err = run(capsys, *words)
+    assert code == 0 and "created" in err
+    (job,) = cluster.jobs.values()
+    assert job["metadata"]["name"].startswith("rollama-evaluate-tag-1-")
+    command = shlex.split(job["metadata"]["annotations"]["rollama.io/command"])
+    assert command[:2] == ["rollama", "evaluate"]
+    sent = parse_thresholds(command[command.index("--require") + 1])
+    assert [(rule.task, rule.metric, rule.at_least) for rule in sent.rules] == [("seg", "dice", 0.8)]
+    rules.write_text("rules: [{task: seg, metric: dice, at_lest: 0.8}]")
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "did you mean 'at_least'" in err
 
 
 def test_submitting_creates_after_a_dry_run_and_a_repetition_attaches(capsys, cluster):

@@ -11,7 +11,7 @@ import pytest
 
 from rollama.cluster.client import Conflict
 from rollama.cluster.config import SiteConfig
-from rollama.cluster.rayjob import TrainJob
+from rollama.cluster.rayjob import Job
 from rollama.cluster.watch import Follower
 
 DIGEST = "a" * 64
@@ -125,8 +125,8 @@ def site() -> SiteConfig:
 
 
 @pytest.fixture
-def job() -> TrainJob:
-    return TrainJob(
+def job() -> Job:
+    return Job(
         task="p",
         run="p",
         preset="tiny",

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from rollama.cli.check import NotMet
 from rollama.cli.main import app
 from rollama.core.config import build
 from rollama.core.errors import ConfigError, DataError
-from rollama.evaluation.thresholds import Thresholds, check, read_thresholds
+from rollama.evaluation.thresholds import Thresholds, check, parse_thresholds, read_thresholds
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +37,7 @@ def evaluation(tmp_path: Path) -> Path:
 
 def held(evaluation: Path, **rule: Any) -> tuple[bool, str]:
     rules = build(Thresholds, {"rules": [{"task": "seg", "metric": "dice", **rule}]}, "test")
-    (finding,) = check(evaluation, rules)
+    (finding,) = check(json.loads(evaluation.read_text()), rules)
     return finding.held, finding.remark
 
 
@@ -64,15 +65,16 @@ def test_what_was_not_measured_does_not_pass(evaluation: Path, rule: dict[str, A
     assert remark in text
 
 
-def test_rules_are_strict(evaluation: Path, tmp_path: Path) -> None:
+def test_rules_are_strict(evaluation: Path) -> None:
     with pytest.raises(ConfigError, match="one of at_least and at_most"):
         held(evaluation, at_least=0.1, at_most=0.2)
     with pytest.raises(ConfigError, match="did you mean 'at_least'"):
         held(evaluation, at_lest=0.1)
-    other = tmp_path / "other.json"
-    other.write_text("[]")
-    with pytest.raises(DataError, match="no evaluation"):
-        held(other, at_least=0.1)
+    with pytest.raises(DataError, match=r"x\.json: holds no evaluation"):
+        check([], build(Thresholds, {"rules": [{"task": "s", "metric": "rougeL", "at_least": 0}]}, "test"), "x.json")
+    with pytest.raises(ConfigError, match="--require"):
+        parse_thresholds("rules:")
+    assert parse_thresholds('{"rules": [{"task": "s", "metric": "rougeL", "at_least": 0}]}').rules[0].judged == "low"
 
 
 def test_the_bundled_file_is_valid_and_the_exit_code_speaks(evaluation: Path, tmp_path: Path) -> None:
@@ -82,5 +84,7 @@ def test_the_bundled_file_is_valid_and_the_exit_code_speaks(evaluation: Path, tm
     assert CliRunner().invoke(app, ["check", str(evaluation.parent), str(rules)]).exit_code == 0
     rules.write_text("rules: [{task: seg, metric: dice, at_least: 0.9}]\n")
     result = CliRunner().invoke(app, ["check", str(evaluation), str(rules)])
-    assert result.exit_code == 3
+    assert isinstance(result.exception, NotMet)
+    assert result.exception.exit_code == 3
+    assert "1 of 1 required values are not reached: seg dice" in str(result.exception)
     assert "NO" in result.output

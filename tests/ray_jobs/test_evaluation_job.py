@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from ray_jobs.evaluate import evaluate
+from ray_jobs.evaluate_remote import evaluate_remote
 from rollama.core.errors import CheckpointError
+from rollama.data.store import Kind, push
 from tests.chain.tiny import make_models
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -39,3 +42,20 @@ def test_a_damaged_model_is_named(cohort, models, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match="SHA-256 differs"):
         evaluate(broken, cohort, tmp_path / "out", limit=1, zero_shot=False)
+
+
+def test_models_behind_pointers_are_scored_alike_and_the_results_are_published(cohort, models, tmp_path):
+    work = tmp_path / "work"
+    (work / "models").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"models/s\.json: no trained model there; submit train s first"):
+        evaluate_remote(str(work), str(cohort), limit=1, zero_shot=0)
+    for name in ("s", "p", "seg"):
+        reference = push(models / name, Kind.MODEL, str(work / "store"))
+        (work / "models" / f"{name}.json").write_text(json.dumps({"reference": str(reference)}))
+    dataset = push(cohort, Kind.DATASET, str(work / "store"))
+    found = evaluate_remote(str(work), str(dataset), limit=1, zero_shot=0)
+    expected = evaluate(models, cohort, tmp_path / "here", limit=1, zero_shot=0)
+    assert found["tables"] == expected["tables"]
+    published = work / "evaluation"
+    assert json.loads((published / "evaluation.json").read_text())["tables"] == found["tables"]
+    assert (published / "cases.jsonl").read_text() == (tmp_path / "here" / "cases.jsonl").read_text()
