@@ -41,6 +41,8 @@ def start_ray(cpus: int) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init()
         return
+    # One machine is not preempted; the watcher would be one more process that loads all of torch.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     ray.init(
         num_cpus=max(cpus, os.cpu_count() or 1),
         include_dashboard=False,
