@@ -47,6 +47,8 @@ state = "{STATE}/containerd-run"
 address = "{CONTAINERD_SOCKET}"
 [debug]
 level = "warn"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{STATE}/containerd-opt"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{TOOLS_IMAGE}:local"
 restrict_oom_score_adj = true  # without CAP_SYS_RESOURCE every sandbox would die otherwise
@@ -171,6 +173,8 @@ def start_node() -> None:
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
             "mode": "iptables",
+            # Pods share one bridge: without this, answers from a Service's pod would go back past the translation.
+            "iptables": {"masqueradeAll": True},
             "clientConnection": {"kubeconfig": f"{PKI}/kube-proxy.kubeconfig"},
             "clusterCIDR": POD_CIDR,
             "hostnameOverride": NODE,

@@ -16,6 +16,8 @@ from infra.cluster.layout import CONTAINERD_SOCKET, STATE
 from infra.cluster.processes import end, recorded, stop, with_argument
 
 NAMESPACES = Path("/run/netns")
+LOG_LINKS = Path("/var/log/containers")
+"""Links to logs that kubelet always makes, wherever its own folders are."""
 CGROUPS = Path("/sys/fs/cgroup")
 REMEMBERED = "netns-before.json"
 
@@ -42,6 +44,8 @@ def run() -> None:
         subprocess.run([str(proxy), "--cleanup"], capture_output=True, check=False)
     network.remove()
     _remove_cgroups()
+    for link in _log_links():
+        link.unlink()
     if STATE.exists():
         shutil.rmtree(STATE)
 
@@ -52,6 +56,7 @@ def leftovers() -> list[str]:
     found += [f"process containerd-shim ({pid})" for pid in _shims()]
     found += [f"mount {path}" for path in _mounts()]
     found += [f"cgroup {path}" for path in _cgroups()]
+    found += [f"link {path}" for path in _log_links()]
     if network.bridge_exists():
         found.append("the bridge")
     if network.foreign_chains():
@@ -101,6 +106,11 @@ def _new_namespaces() -> list[Path]:
     path = STATE / REMEMBERED
     before = set(json.loads(path.read_text())) if path.is_file() else set()
     return [item for item in _namespaces() if item.name not in before] if path.is_file() else []
+
+
+def _log_links() -> list[Path]:
+    links = LOG_LINKS.iterdir() if LOG_LINKS.is_dir() else ()
+    return [item for item in links if item.is_symlink() and str(item.readlink()).startswith(f"{STATE}/")]
 
 
 def _cgroups() -> list[Path]:
