@@ -1,0 +1,191 @@
+"""What goes wrong on a cluster ends in a resumed run or in the right exit code and sentence."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rollama.core.storage import open_storage
+from rollama.training.metrics_log import read_metrics
+from tests.live.kube import Kube, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+STEPS = 60
+LONG = ("--preset", "tiny", "--set", f"p.steps={STEPS}", "--set", "text.scale.checkpoint_every=5")
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def straight(ci: Kube, cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Losses of the uninterrupted run on this machine."""
+    place = tmp_path_factory.mktemp("straight")
+    done = ci.rollama("train", "p", *LONG, "--dataset", str(cohort), "--workspace", str(place))
+    assert done.returncode == 0, done.stderr
+    return [row["loss"] for row in read_metrics(next((place / "train").glob("p-*")) / "metrics.jsonl")]
+
+
+class Run:
+    """One submitted training and its curve in the bucket."""
+
+    def __init__(self, ci: Kube, site: Kube, name: str, workspace: str, dataset: str) -> None:
+        self.ci, self.site, self.name, self.storage = ci, site, name, open_storage(workspace)
+        self.words = ("submit", "train", "p", *LONG, "--name", name, "--dataset", dataset, "--wait")
+
+    def rows(self, tmp_path: Path) -> list[dict[str, float]]:
+        found = {item.split("/")[1] for item in self.storage.names("train") if item.startswith(f"train/{self.name}-")}
+        path = tmp_path / f"{self.name}.jsonl"
+        path.write_text("".join(self.storage.read_text(f"train/{item}/metrics.jsonl") or "" for item in found))
+        return read_metrics(path)
+
+    def reached(self, step: int, tmp_path: Path) -> None:
+        until(lambda: any(row["step"] >= step for row in self.rows(tmp_path)), 300, f"{self.name} reached step {step}")
+
+    def pods(self, role: str) -> list[str]:
+        found = self.site.get("pods", "-l", f"rollama.io/run={self.name},rollama.io/role={role}")["items"]
+        return [item["metadata"]["name"] for item in found if item["status"]["phase"] == "Running"]
+
+    def check(self, straight: list[float], tmp_path: Path) -> None:
+        rows = self.rows(tmp_path)
+        assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+        assert [row["loss"] for row in rows] == pytest.approx(straight, abs=TOLERANCE)
+
+
+@pytest.fixture
+def job(request: pytest.FixtureRequest, ci: Kube, site: Kube, dataset: str, workspace: str) -> Run:
+    name = request.node.name.removeprefix("test_").split("[")[0].replace("_", "-")[:20].strip("-")
+    return Run(ci, site, name, workspace, dataset)
+
+
+def disturbed(run: Run, tmp_path: Path, disturb: Callable[[], object], *options: str) -> tuple[int, str]:
+    """Start, disturb in the middle, wait for the end."""
+    client = run.ci.start(*run.words, *options)
+    try:
+        run.reached(7, tmp_path)
+        disturb()
+        output = client.communicate(timeout=600)[0]
+    finally:
+        client.kill()
+    return client.returncode, output
+
+
+def test_a_worker_is_lost(job: Run, straight: list[float], tmp_path: Path) -> None:
+    code, output = disturbed(
+        job, tmp_path, lambda: job.site.run("delete", "pod", job.pods("worker")[0], "--force", "--grace-period=0")
+    )
+    assert code == 0, output
+    job.check(straight, tmp_path)
+    assert max(row["attempt"] for row in job.rows(tmp_path)) >= 1
+
+
+def test_the_head_is_lost(job: Run, straight: list[float], tmp_path: Path) -> None:
+    code, output = disturbed(
+        job,
+        tmp_path,
+        lambda: job.site.run("delete", "pod", job.pods("head")[0], "--force", "--grace-period=0"),
+        "--retries",
+        "2",
+    )
+    assert code == 0, output
+    assert "submitting again under the same run name" in output
+    job.check(straight, tmp_path)
+
+
+def test_the_operator_restarts(job: Run, admin: Kube, straight: list[float], tmp_path: Path) -> None:
+    operator = admin.of("kuberay")
+    code, output = disturbed(job, tmp_path, lambda: operator.run("rollout", "restart", "deployment/kuberay-operator"))
+    assert code == 0, output
+    job.check(straight, tmp_path)
+
+
+def test_the_submitter_is_killed(job: Run, straight: list[float], tmp_path: Path) -> None:
+    code, output = disturbed(
+        job, tmp_path, lambda: job.site.run("delete", "pod", *job.pods("submitter"), "--wait=false")
+    )
+    assert code == 0, output
+    job.check(straight, tmp_path)
+
+
+def test_the_client_is_killed_and_attaches_again(job: Run, straight: list[float], tmp_path: Path) -> None:
+    client = job.ci.start(*job.words)
+    job.reached(7, tmp_path)
+    client.send_signal(signal.SIGINT)
+    output = client.communicate(timeout=60)[0]
+    assert client.returncode == 130
+    assert "the job goes on" in output
+    again = job.ci.rollama(*job.words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "attached" in again.stderr
+    job.check(straight, tmp_path)
+
+
+@pytest.fixture
+def s3(admin: Kube) -> Iterator[Kube]:
+    kube = admin.of("s3")
+    yield kube
+    kube.run("scale", "deployment/s3", "--replicas=1")
+    kube.run("rollout", "status", "deployment/s3", "--timeout=120s")
+
+
+def test_the_object_store_is_down_for_a_minute(job: Run, s3: Kube, straight: list[float], tmp_path: Path) -> None:
+    def down() -> None:
+        s3.run("scale", "deployment/s3", "--replicas=0")
+        time.sleep(60)
+        s3.run("scale", "deployment/s3", "--replicas=1")
+
+    code, output = disturbed(job, tmp_path, down)
+    assert code == 0, output
+    job.check(straight, tmp_path)
+
+
+def with_site(site: Kube, tmp_path: Path, **changes: object) -> str:
+    """A site file like the chart's, with other values."""
+    import yaml
+
+    values = yaml.safe_load(site.get("configmap", "rollama-site")["data"]["site.yaml"])
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump({**values, "namespace": site.namespace, **changes}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "codes", "sentence"),
+    [
+        ("no-image", {"image": "rollama.test/no-such-image:1"}, {11}, "no-such-image"),
+        ("no-memory", {"worker": {"cpu": "300m", "memory": "300Mi"}}, {10, 11}, "memory"),
+        ("no-secret", {"storage_secret": "no-such-secret"}, {2, 11}, "no-such-secret"),
+        ("no-gpu", {"max_gpus": 0}, {2}, "gpu"),
+    ],
+)
+def test_what_can_never_work_is_told(
+    name: str,
+    changes: dict[str, object],
+    codes: set[int],
+    sentence: str,
+    ci: Kube,
+    site: Kube,
+    dataset: str,
+    tmp_path: Path,
+) -> None:
+    more = ("--set", "p.scale.gpus_per_worker=1") if name == "no-gpu" else ()
+    words = ("submit", "train", "p", "--preset", "tiny", *more, "--name", name, "--dataset", dataset, "--wait")
+    done = ci.rollama(*words, "--site", with_site(site, tmp_path, **changes))
+    assert done.returncode in codes, done.stdout + done.stderr
+    assert sentence in done.stderr.lower()
+
+
+def test_a_full_quota_is_told(ci: Kube, site: Kube, dataset: str) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
+    site.apply(quota)
+    try:
+        words = ("submit", "train", "p", "--preset", "tiny", "--name", "quota", "--dataset", dataset, "--wait")
+        done = ci.rollama(*words, "--patience", "30")
+        assert done.returncode in (2, 11), done.stdout + done.stderr
+        assert "quota" in done.stderr
+        assert not json.loads(site.run("get", "pods", "-l", "rollama.io/run=quota", "-o", "json"))["items"]
+    finally:
+        site.run("delete", "resourcequota", "full")
