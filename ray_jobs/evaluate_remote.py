@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.common import start_ray, worker_environment
+from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
 from rollama.core.errors import CheckpointError, RollamaError
 from rollama.core.storage import Storage, open_storage
 from rollama.data.store import parse_reference, pull, resolve
@@ -97,7 +98,7 @@ def _evaluate_here(workspace: str, dataset: str, limit: int | None, zero_shot: i
 
 
 def _fetch_models(place: Storage, folder: Path) -> Path:
-    for name in (*jobs.TEXT_FOLDERS.values(), jobs.SEGMENTATION_FOLDER, jobs.VISION):
+    for name in (*TEXT_FOLDERS.values(), SEGMENTATION_FOLDER, jobs.VISION):
         text = place.read_text(f"models/{name}.json")
         if text is not None:
             pull(parse_reference(json.loads(text)["reference"]), folder / name)
