@@ -22,6 +22,7 @@ from rollama.core.storage import Storage, open_storage
 from rollama.data.store import parse_reference, pull, resolve
 from rollama.evaluation import jobs
 from rollama.evaluation.report import headline_markdown
+from rollama.evaluation.run import Record
 from rollama.evaluation.tables import write_evaluation
 
 FOLDER, PROGRESS = "evaluation", "progress.json"
@@ -75,24 +76,28 @@ def _evaluate_here(workspace: str, dataset: str, limit: int | None, zero_shot: i
     try:
         models = _fetch_models(place, scratch / "models")
         job = jobs.open_job(models, resolve(dataset), scratch / "out", limit)
-        parts: list[Callable[[], list[Any]]] = [lambda: jobs.score_segmentation(job)]
+        text: list[Record] = []
+        parts: list[Callable[[], list[Record]]] = [
+            lambda: jobs.score_text(job),
+            lambda: jobs.score_segmentation(job),
+            lambda: jobs.score_chain(job, text),
+        ]
         if zero_shot:
             parts.append(lambda: jobs.score_zero_shot(job, zero_shot))
-        with _stored_progress(job, len(parts) + 2, place.child(FOLDER)) as finished:
-            records = text = jobs.score_text(job)
-            finished()
-            records = records + jobs.score_chain(job, text)
-            finished()
+        records: list[Record] = []
+        with _stored_progress(job, len(parts), place.child(FOLDER)) as finished:
             for part in parts:
-                records = records + part()
+                found = part()
+                text = text or found
+                records += found
                 finished()
         hashes = jobs.model_hashes(job)
-        found = write_evaluation(job.out, records, job.info, hashes, limit=limit, zero_shot=zero_shot)
-        (job.out / "evaluation.md").write_text(headline_markdown(found), encoding="utf-8")
+        results = write_evaluation(job.out, records, job.info, hashes, limit=limit, zero_shot=zero_shot)
+        (job.out / "evaluation.md").write_text(headline_markdown(results), encoding="utf-8")
         for name in PUBLISHED:
             if (job.out / name).is_file():
                 place.child(FOLDER).upload(job.out / name, name)
-        return found
+        return results
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
