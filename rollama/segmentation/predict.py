@@ -93,6 +93,12 @@ class SegmentationModel:
             return np.zeros(volume.shape, dtype=np.uint8)
         model_volume = to_model_grid(volume, self.config.spacing)
         probability = self.probability(model_volume, plan_text, progress)
+        return self.decide(probability, model_volume, volume)
+
+    def decide(
+        self, probability: npt.NDArray[np.float32], model_volume: Volume, volume: Volume
+    ) -> npt.NDArray[np.uint8]:
+        """The mask on the CT's own grid: where the probability, interpolated linearly, reaches the threshold."""
         shifted = np.clip(probability + (0.5 - self.threshold), 0.0, 1.0)  # mask_to_native cuts at one half
         return mask_to_native(shifted, model_volume, volume)
 

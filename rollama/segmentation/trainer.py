@@ -18,12 +18,14 @@ import torch
 from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, open_dataset
-from rollama.data.transforms import Prepared, Sample, centred, draw, prepare, training_pipeline
+from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pipeline
+from rollama.data.volumes import read_ct, read_mask, to_model_grid
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import DdpEngine
 from rollama.segmentation.method import build_method
 from rollama.segmentation.model import SegBatch, SegmentationNet
+from rollama.segmentation.predict import SegmentationModel
 from rollama.segmentation.text_encoder import encoder_text
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
 from rollama.training.loop import run
@@ -37,9 +39,9 @@ PROBE_EVERY = 25
 """Steps between two measurements of R's gradient on the prompts."""
 TASK = "seg"
 VALIDATION_CASES = 40
+"""At most this many validation cases are looked at when training ends."""
 THRESHOLDS = (0.5, 0.4, 0.3)
 """Probabilities from which a voxel may count as target; soft Dice leaves thin structures below one half."""
-"""At most this many validation cases are looked at when training ends."""
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +145,7 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     method = build_method(config)
     run(engine, method, source.batches, rate, config.steps, first, [*callbacks, *worker.callbacks])
     if worker.rank == 0:
-        dice = validation_dice(network, config, data, worker.device)
+        dice = validation_dice(network, data, worker.device)
         threshold = max(dice, key=lambda value: dice[value]) if dice else THRESHOLDS[0]
         metrics = {"validation_dice": dice.get(threshold)}
         log.info("segmentation: validation Dice %s at threshold %s", metrics["validation_dice"], threshold)
@@ -154,31 +156,23 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
         )  # fmt: skip
 
 
-def validation_dice(
-    network: SegmentationNet, config: SegConfig, data: Dataset, device: torch.device, limit: int = VALIDATION_CASES
-) -> dict[float, float]:
-    """Mean Dice on the model grid for each of `THRESHOLDS`, over up to `limit` validation cases with a target.
+def validation_dice(network: SegmentationNet, data: Dataset, device: torch.device) -> dict[float, float]:
+    """Mean Dice for each of `THRESHOLDS` over up to `VALIDATION_CASES` validation cases with a target.
 
-    Evenly spread over the split, so that every centre has its part. A glance at training's end, not an evaluation; the
-    best threshold becomes the model's. Empty without such cases.
+    Measured where the model is used, on each CT's own grid. Evenly spread over the split, so that every centre has its
+    part. A glance at training's end, not an evaluation; the best threshold becomes the model's. Empty without cases.
     """
-    from rollama.segmentation.loss import hard_dice
-
     cases = [case for case in data.select(Split.VALIDATION) if case.plan is None or case.plan.has_target]
-    cases = cases[:: max(1, -(-len(cases) // limit))]
+    cases = cases[:: max(1, -(-len(cases) // VALIDATION_CASES))]
+    model = SegmentationModel(network, {}, device)
     sums = dict.fromkeys(THRESHOLDS if cases else (), 0.0)
-    network.eval()
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=config.amp == "bfloat16"):
-        for case in cases:
-            sample = centred(prepare(case, config), config, case.plan)
-            batch = stack([sample], device)
-            text = None
-            if network.text_encoder is not None:
-                tokens = network.text_encoder.tokenize([encoder_text(case.plan, case.plan_text, config.text_form)])
-                tokens.ids = tokens.ids.to(device)
-                text = network.text_encoder(tokens).used
-            probability = network.segment(batch["image"], batch["origin"], text).float().sigmoid()
-            for threshold in sums:
-                sums[threshold] += float(hard_dice(probability - threshold, batch["target"]))
-    network.train()
+    for case in cases:
+        volume = read_ct(case.image)
+        truth = read_mask(case.target, volume)
+        grid = to_model_grid(volume, network.config.spacing)
+        probability = model.probability(grid, case.plan_text)
+        for threshold in sums:
+            model.threshold = threshold
+            mask = model.decide(probability, grid, volume)
+            sums[threshold] += 2 * float((mask & truth).sum()) / max(1, int(mask.sum()) + int(truth.sum()))
     return {threshold: round(value / len(cases), 4) for threshold, value in sums.items()}
