@@ -17,7 +17,14 @@ pytestmark = pytest.mark.slow
 def start(workspace: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rollama", "train", "s", "--preset", "tiny", "--workspace", str(workspace),
                "--set", "s.steps=400", "--set", "s.scale.checkpoint_every=10"]  # fmt: skip
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ, preexec_fn=_hear_ctrl_c
+    )
+
+
+def _hear_ctrl_c() -> None:
+    """A shell starts background commands deaf to SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
