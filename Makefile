@@ -13,7 +13,7 @@ help: ## list the targets
 
 setup: .venv/.ready ## install everything into .venv
 
-demo: setup ## the main job: cohort, three models, evaluation, report.html (under 20 minutes)
+demo: setup ## the main job: cohort, three models, evaluation, report.html (about 20 minutes)
 	@$(BIN)/rollama demo
 
 test: setup ## the fast tests
