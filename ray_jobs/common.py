@@ -123,6 +123,19 @@ def launch(
         ) from error
 
 
+@contextlib.contextmanager
+def own_errors() -> Iterator[None]:
+    """Raise what a Ray task raised on purpose instead of Ray's wrapping of it."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, RollamaError):
+            raise error.cause from None
+        raise
+
+
 def _for_workers(dataset: Location) -> str:
     text = str(dataset)
     return str(parse_reference(text)) if is_reference(text) else str(resolve(dataset).resolve())

@@ -10,12 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.common import start_ray, worker_environment
-from rollama.core.errors import RollamaError
-from rollama.core.files import write_text
+from ray_jobs.common import own_errors, start_ray, worker_environment
 from rollama.evaluation import jobs
-from rollama.evaluation.report import headline_markdown
-from rollama.evaluation.tables import write_evaluation
 
 
 def evaluate(
@@ -36,7 +32,6 @@ def evaluate(
     Raises RollamaError: a model or the dataset cannot be used.
     """
     import ray
-    from ray.exceptions import RayTaskError
 
     start_ray(2)
     job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit)
@@ -51,24 +46,19 @@ def evaluate(
         parts.append(task(jobs.score_zero_shot).remote(job, zero_shot))
     waiting, furthest = list(parts), 0.0
     try:
-        while waiting:
-            done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
-            ray.get(done)  # raises at once what a task raised
-            if progress:
-                share, note = jobs.progress_of(job, len(parts), len(parts) - len(waiting))
-                furthest = max(furthest, share)  # a part with several passes starts anew with each
-                progress(furthest, note)
-        records = [record for part in ray.get(parts) for record in part]
-    except RayTaskError as error:
-        if isinstance(error.cause, RollamaError):
-            raise error.cause from None
-        raise
+        with own_errors():
+            while waiting:
+                done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+                ray.get(done)  # raises at once what a task raised
+                if progress:
+                    share, note = jobs.progress_of(job, len(parts), len(parts) - len(waiting))
+                    furthest = max(furthest, share)  # a part with several passes starts anew with each
+                    progress(furthest, note)
+            records = [record for part in ray.get(parts) for record in part]
     finally:
         for part in waiting:
             ray.cancel(part, force=True)
-    found = write_evaluation(out, records, job.info, jobs.model_hashes(job), limit=limit, zero_shot=zero_shot)
-    write_text(out / "evaluation.md", headline_markdown(found))
-    return found
+    return jobs.write_results(job, records, limit, zero_shot)
 
 
 def main() -> None:

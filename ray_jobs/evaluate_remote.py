@@ -15,15 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.common import start_ray, worker_environment
+from ray_jobs.common import own_errors, start_ray, worker_environment
+from ray_jobs.remote import read_pointer
 from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
 from rollama.core.errors import CheckpointError, RollamaError
 from rollama.core.storage import Storage, open_storage
-from rollama.data.store import parse_reference, pull, resolve
+from rollama.data.store import pull, resolve
 from rollama.evaluation import jobs
-from rollama.evaluation.report import headline_markdown
 from rollama.evaluation.run import Record
-from rollama.evaluation.tables import write_evaluation
 
 FOLDER, PROGRESS = "evaluation", "progress.json"
 PUBLISHED = ("evaluation.json", "evaluation.md", "cases.jsonl", "predictions.jsonl")
@@ -50,22 +49,17 @@ def evaluate_remote(
         RollamaError: a model or the data set cannot be used, or the bucket cannot be reached.
     """
     import ray
-    from ray.exceptions import RayTaskError
 
     start_ray(1)
     place = open_storage(workspace).child(FOLDER)
     place.delete(PROGRESS)
     remote = ray.remote(num_cpus=1, runtime_env={"env_vars": worker_environment(threads=1)})(_evaluate_here)
     task = remote.remote(workspace, dataset, limit, zero_shot)
-    try:
+    with own_errors():
         while not ray.wait([task], timeout=POLL_S)[0]:
             if progress and (text := place.read_text(PROGRESS)):
                 progress(*json.loads(text))
         found: dict[str, Any] = ray.get(task)
-    except RayTaskError as error:
-        if isinstance(error.cause, RollamaError):
-            raise error.cause from None
-        raise
     return found
 
 
@@ -91,9 +85,7 @@ def _evaluate_here(workspace: str, dataset: str, limit: int | None, zero_shot: i
                 text = text or found
                 records += found
                 finished()
-        hashes = jobs.model_hashes(job)
-        results = write_evaluation(job.out, records, job.info, hashes, limit=limit, zero_shot=zero_shot)
-        (job.out / "evaluation.md").write_text(headline_markdown(results), encoding="utf-8")
+        results = jobs.write_results(job, records, limit, zero_shot)
         for name in PUBLISHED:
             if (job.out / name).is_file():
                 place.child(FOLDER).upload(job.out / name, name)
@@ -104,9 +96,8 @@ def _evaluate_here(workspace: str, dataset: str, limit: int | None, zero_shot: i
 
 def _fetch_models(place: Storage, folder: Path) -> Path:
     for name in (*TEXT_FOLDERS.values(), SEGMENTATION_FOLDER, jobs.VISION):
-        text = place.read_text(f"models/{name}.json")
-        if text is not None:
-            pull(parse_reference(json.loads(text)["reference"]), folder / name)
+        if pointer := read_pointer(place, name):
+            pull(pointer[0], folder / name)
         elif name != jobs.VISION:
             raise CheckpointError(f"{place.uri}/models/{name}.json: no trained model there; submit train {name} first")
     return folder

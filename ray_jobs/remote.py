@@ -164,18 +164,32 @@ def finished(out: Location, key: str) -> Path | Reference | None:
     if isinstance(out, Path):
         return out if is_trained(out, key) else None
     workspace, name = _workspace(out)
+    pointer = read_pointer(workspace, name)
+    if pointer is None:
+        return None
+    reference, trained = pointer
+    if trained != key:
+        return None
+    read_stored(reference)
+    return reference
+
+
+def read_pointer(workspace: Storage, name: str) -> tuple[Reference, str] | None:
+    """Reference and configuration hash of the workspace's model `name`; None when it was never trained.
+
+    Raises:
+        DataError: the pointer is not one.
+        ClusterError: the bucket cannot be reached.
+    """
     text = workspace.read_text(f"models/{name}.json")
     if text is None:
         return None
     try:
         pointer = json.loads(text)
-        reference, trained = parse_reference(pointer["reference"]), pointer["config_hash"]
+        return parse_reference(pointer["reference"]), pointer["config_hash"]
     except (ConfigError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{out}.json: does not point to a model; delete it and train again") from error
-    if trained != key:
-        return None
-    read_stored(reference)
-    return reference
+        place = f"{workspace.uri}/models/{name}.json"
+        raise DataError(f"{place}: does not point to a model; delete it and train again") from error
 
 
 def _workspace(out: str) -> tuple[Storage, str]:

@@ -33,4 +33,4 @@ ETCD_URL = "http://127.0.0.1:23790"
 ETCD_PEER_URL = "http://127.0.0.1:23800"
 
 TOOLS_IMAGE = "rollama.test/tools"  # pause, CoreDNS, the operator and the S3 server: static programs from scratch
-S3_NAMESPACE, S3_SERVICE, S3_PORT = "s3", "s3", 7070
+S3_NAMESPACE = "s3"

@@ -104,8 +104,10 @@ def _namespaces() -> list[Path]:
 
 def _new_namespaces() -> list[Path]:
     path = STATE / REMEMBERED
-    before = set(json.loads(path.read_text())) if path.is_file() else set()
-    return [item for item in _namespaces() if item.name not in before] if path.is_file() else []
+    if not path.is_file():
+        return []
+    before = set(json.loads(path.read_text()))
+    return [item for item in _namespaces() if item.name not in before]
 
 
 def _log_links() -> list[Path]:

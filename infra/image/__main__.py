@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from infra.cluster.images import buildah
+from infra.cluster.images import build_archive, buildah
 from infra.cluster.layout import IMAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,15 +37,7 @@ def build(
         options = ["--build-arg", f"BASE={base or local_base()}", "--build-arg", f"LOCK={lock}"]
         options += ["--build-arg", f"REVISION={_revision()}", *_host_options(wheels)]
         say.print(f"building {name} from {lock}", highlight=False)
-        buildah(
-            "bud", "--isolation", "chroot", "--layers", *options, "-f", str(ROOT / "infra/image/Dockerfile"),
-            "-t", name, str(ROOT),
-        )  # fmt: skip
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(f".{out.name}.new")
-        temporary.unlink(missing_ok=True)
-        buildah("push", "-q", name, f"oci-archive:{temporary}:{name}")
-        temporary.replace(out)
+        build_archive(ROOT, name, out, *options, "-f", str(ROOT / "infra/image/Dockerfile"))
         for old in sorted(out.parent.glob("rollama-*.tar"), key=lambda path: path.stat().st_mtime)[:-2]:
             old.unlink()
     print(out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
 from rollama.core.errors import CheckpointError
@@ -18,6 +18,7 @@ from rollama.core.registry import Task
 from rollama.data.case import Case, Split
 from rollama.data.dataset import DatasetInfo, open_dataset
 from rollama.evaluation.cache import MaskCache, TextCache
+from rollama.evaluation.report import headline_markdown
 from rollama.evaluation.run import (
     GENERATED,
     Record,
@@ -27,6 +28,7 @@ from rollama.evaluation.run import (
     evaluate_text,
     generated_plans,
 )
+from rollama.evaluation.tables import write_evaluation
 
 if TYPE_CHECKING:
     from rollama.segmentation.predict import SegmentationModel
@@ -81,6 +83,13 @@ def model_hashes(job: Job) -> dict[str, str]:
 
     names = [name for name in (*TEXT_FOLDERS.values(), SEGMENTATION_FOLDER, VISION) if (job.models / name).is_dir()]
     return {name: artefact_hash(job.models / name) for name in names}
+
+
+def write_results(job: Job, records: Sequence[Record], limit: int | None, zero_shot: int) -> dict[str, Any]:
+    """Write the tables and the report as Markdown into the job's folder; what `evaluation.json` holds."""
+    found = write_evaluation(job.out, records, job.info, model_hashes(job), limit=limit, zero_shot=zero_shot)
+    write_text(job.out / "evaluation.md", headline_markdown(found))
+    return found
 
 
 def score_text(job: Job) -> list[Record]:

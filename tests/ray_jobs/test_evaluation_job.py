@@ -51,7 +51,7 @@ def test_models_behind_pointers_are_scored_alike_and_the_results_are_published(c
         evaluate_remote(str(work), str(cohort), limit=1, zero_shot=0)
     for name in ("s", "p", "seg"):
         reference = push(models / name, Kind.MODEL, str(work / "store"))
-        (work / "models" / f"{name}.json").write_text(json.dumps({"reference": str(reference)}))
+        (work / "models" / f"{name}.json").write_text(json.dumps({"reference": str(reference), "config_hash": name}))
     dataset = push(cohort, Kind.DATASET, str(work / "store"))
     found = evaluate_remote(str(work), str(dataset), limit=1, zero_shot=0)
     expected = evaluate(models, cohort, tmp_path / "here", limit=1, zero_shot=0)
