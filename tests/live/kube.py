@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 BIN = Path(sys.executable).parent
 
 
@@ -80,3 +82,11 @@ def until(condition: Callable[[], Any], patience_s: float, what: str) -> Any:
         assert time.monotonic() < deadline, f"not within {patience_s} s: {what}"
         time.sleep(1)
     return found
+
+
+def with_site(site: Kube, folder: Path, **changes: object) -> str:
+    """Path of a site file like the chart's, with other values."""
+    values = yaml.safe_load(site.get("configmap", "rollama-site")["data"]["site.yaml"])
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump({**values, "namespace": site.namespace, **changes}))
+    return str(path)

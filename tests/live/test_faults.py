@@ -12,7 +12,7 @@ import pytest
 
 from rollama.core.storage import open_storage
 from rollama.training.metrics_log import read_metrics
-from tests.live.kube import Kube, until
+from tests.live.kube import Kube, until, with_site
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 STEPS = 60
@@ -140,16 +140,6 @@ def test_the_object_store_is_down_for_a_minute(job: Run, s3: Kube, straight: lis
     code, output = disturbed(job, tmp_path, down)
     assert code == 0, output
     job.check(straight, tmp_path)
-
-
-def with_site(site: Kube, tmp_path: Path, **changes: object) -> str:
-    """A site file like the chart's, with other values."""
-    import yaml
-
-    values = yaml.safe_load(site.get("configmap", "rollama-site")["data"]["site.yaml"])
-    path = tmp_path / "site.yaml"
-    path.write_text(yaml.safe_dump({**values, "namespace": site.namespace, **changes}))
-    return str(path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""The chart's RayService: it becomes ready, wants its key, and answers what `rollama predict` answers here."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import nibabel
+import numpy as np
+import pytest
+
+from infra.cluster.layout import STATE
+from rollama.chain.inputs import make_request, read_input_ct
+from rollama.chain.run import Chain
+from rollama.data.store import Kind, push
+from tests.chain.tiny import make_models
+from tests.live.conftest import ROOT, Bucket
+from tests.live.kube import Kube, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+NOTE = "Left breast cancer, pT1 N1, breast-conserving surgery."
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address on this machine, the key, and what is behind it."""
+
+    url: str
+    key: str
+    models: Path
+    ct: Path
+
+
+@pytest.fixture(scope="module")
+def claim(site: Kube, image: str) -> Iterator[str]:
+    """A volume claim for CTs: of the cluster's default class, or on the test cluster a folder of its node."""
+    spec: dict[str, object] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volume = f"cts-{site.namespace}"
+    if STATE.is_dir():
+        folder = STATE / volume
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+        place = {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}, "storageClassName": "none"}
+        body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}}
+        site.apply({**body, "spec": {**place, "accessModes": ["ReadWriteOnce"]}})
+        spec |= {"storageClassName": "none", "volumeName": volume}
+    site.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "cts"}, "spec": spec})
+    yield "cts"
+    if STATE.is_dir():
+        site.run("delete", "persistentvolume", volume, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def ct(site: Kube, image: str, claim: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cylinder of tissue in air, here and in the claim."""
+    x, y, _ = np.meshgrid(np.linspace(-1, 1, 30), np.linspace(-1, 1, 24), np.arange(12), indexing="ij")
+    affine = np.diag([6.0, 6.0, 6.0, 1.0])
+    path = tmp_path_factory.mktemp("ct") / "ct.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.where(x**2 + y**2 < 0.8, 30, -1000).astype(np.int16), affine), path)
+    from rollama.cluster import pods
+
+    box = {
+        "name": "writer", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "300"],
+        "securityContext": pods.SECURITY, "volumeMounts": [{"name": "cts", "mountPath": "/data"}],
+    }  # fmt: skip
+    spec = {
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": pods.POD_SECURITY,
+        "containers": [box], "volumes": [{"name": "cts", "persistentVolumeClaim": {"claimName": claim}}],
+    }  # fmt: skip
+    site.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "writer"}, "spec": spec})
+    site.run("wait", "pod/writer", "--for=condition=Ready", "--timeout=120s")
+    text = base64.b64encode(path.read_bytes()).decode()
+    site.run("exec", "-i", "writer", "--", "sh", "-c", "base64 -d > /data/ct.nii.gz", text=text)
+    site.run("delete", "pod", "writer", "--grace-period=0", "--force")
+    return path
+
+
+@pytest.fixture(scope="module")
+def endpoint(
+    site: Kube, bucket: Bucket, outside: None, ct: Path, claim: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Endpoint]:
+    """The release upgraded to serve three tiny models, reached through a port-forward."""
+    models = make_models(tmp_path_factory.mktemp("models"))
+    values = [f"serve.data.existingClaim={claim}"]
+    values += ["serve.resources.requests.cpu=200m", "serve.textCpus=0.5", "serve.segmentationCpus=0.5"]
+    for name in ("s", "p", "seg"):
+        values.append(f"serve.models.{name}={push(models / name, Kind.MODEL, f'{bucket.uri}/store')}")
+    settings = [part for value in values for part in ("--set", value)]
+    begin = time.monotonic()
+    site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", *settings)
+    site.run("wait", "rayservice/rollama", "--for=condition=Ready", "--timeout=300s", timeout=320)
+    print(f"RayService ready {time.monotonic() - begin:.0f} s after helm upgrade")
+    key = base64.b64decode(site.get("secret", "rollama-api-key")["data"]["api-key"]).decode()
+    command = [site.kubectl_path, "-n", site.namespace, "port-forward", "service/rollama-serve-svc", ":8000"]
+    forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=site.environment())
+    try:
+        assert forward.stdout is not None
+        found = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+        assert found, "kubectl port-forward did not say its port"
+        yield Endpoint(f"http://127.0.0.1:{found[1]}", key, models, ct)
+    finally:
+        forward.terminate()
+        forward.wait(10)
+        site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", "--set", "serve.models=null")
+
+
+def test_the_endpoint_answers_as_predict_does(endpoint: Endpoint) -> None:
+    expected = Chain.load(endpoint.models).answer(make_request(note=NOTE), read_input_ct(endpoint.ct))
+    with httpx.Client(base_url=endpoint.url, timeout=120) as client:
+        until(lambda: client.get("/readyz").status_code == 200, 120, "the endpoint is ready")
+        body = {"note": NOTE, "ct_path": "ct.nii.gz"}
+        assert client.post("/v1/pipeline", json=body).status_code == 401
+        assert client.post("/v1/pipeline", json=body, headers={"Authorization": "Bearer wrong"}).status_code == 401
+        answer = client.post("/v1/pipeline", json=body, headers={"Authorization": f"Bearer {endpoint.key}"})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["summary"], found["plan_text"]) == (expected.summary, expected.plan_text)
+    assert found["warnings"] == list(expected.warnings)
+    assert "target.nii.gz" in found["files"]
+
+
+def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube) -> None:
+    found = site.get("pods", "-l", "ray.io/node-type=head,app.kubernetes.io/name=rollama")["items"]
+    boxes = [box for pod in found for box in pod["spec"]["containers"] + pod["spec"].get("initContainers", [])]
+    assert boxes
+    assert all(box["securityContext"]["readOnlyRootFilesystem"] for box in boxes)
+    assert not any(endpoint.key in str(pod) for pod in found)
