@@ -20,6 +20,7 @@ from rollama.core.config import hash_json
 from rollama.core.errors import ConfigError
 from rollama.core.files import hash_file, read_json, write_json
 from rollama.core.registry import BUNDLED_BASES
+from rollama.language.prepared import RECORD
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def base_info(name: str, allow_download: bool = False) -> BaseInfo:
     if not weights:
         raise ConfigError(f"base model {name!r}: {folder} holds no *.safetensors; other weight formats are not loaded")
     tokenizer = sorted(path for path in folder.glob("*token*.json"))
-    remark_file = folder / "rollama.json"
+    remark_file = folder / RECORD
     remark = read_json(remark_file)["remark"] if remark_file.is_file() else ""
     return BaseInfo(name, _hash_files([folder / "config.json", *weights]), _hash_files(tokenizer), remark)
 

