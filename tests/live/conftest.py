@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,8 @@ class Bucket:
     """The object store as the cluster sees it and, with `environment`, as this machine sees it."""
 
     uri: str
-    keys: dict[str, str]
-    environment: dict[str, str]
+    keys: dict[str, str] = field(repr=False)
+    environment: dict[str, str] = field(repr=False)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import httpx
 import nibabel
 import numpy as np
 import pytest
+import yaml
 
 from infra.cluster.layout import STATE
 from rollama.chain.inputs import make_request, read_input_ct
@@ -87,13 +88,15 @@ def endpoint(
 ) -> Iterator[Endpoint]:
     """The release upgraded to serve three tiny models, reached through a port-forward."""
     models = make_models(tmp_path_factory.mktemp("models"))
-    values = [f"serve.data.existingClaim={claim}"]
-    values += ["serve.resources.requests.cpu=200m", "serve.textCpus=0.5", "serve.segmentationCpus=0.5"]
-    for name in ("s", "p", "seg"):
-        values.append(f"serve.models.{name}={push(models / name, Kind.MODEL, f'{bucket.uri}/store')}")
-    settings = [part for value in values for part in ("--set", value)]
+    references = {name: str(push(models / name, Kind.MODEL, f"{bucket.uri}/store")) for name in ("s", "p", "seg")}
+    serve = {
+        "models": references, "data": {"existingClaim": claim}, "textCpus": 0.5, "segmentationCpus": 0.5,
+        "resources": {"requests": {"cpu": "200m"}},
+    }  # fmt: skip
+    values = tmp_path_factory.mktemp("values") / "values.yaml"
+    values.write_text(yaml.safe_dump({"serve": serve}))
     begin = time.monotonic()
-    site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", *settings)
+    site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", "-f", str(values))
     site.run("wait", "rayservice/rollama", "--for=condition=Ready", "--timeout=300s", timeout=320)
     print(f"RayService ready {time.monotonic() - begin:.0f} s after helm upgrade")
     key = base64.b64decode(site.get("secret", "rollama-api-key")["data"]["api-key"]).decode()
@@ -106,7 +109,7 @@ def endpoint(
         yield Endpoint(f"http://127.0.0.1:{found[1]}", key, models, ct)
     finally:
         forward.terminate()
-        forward.wait(10)
+        forward.communicate(timeout=10)
         site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", "--set", "serve.models=null")
 
 
