@@ -38,7 +38,10 @@ cluster-status: setup ## what of the test cluster runs
 	@$(BIN)/python -m infra.cluster status
 
 test-cluster: setup ## the marked tests on a real cluster (make cluster-up, or ROLLAMA_KUBECONFIG)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster --timeout 900
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "cluster and not matrix" --durations 0 --timeout 900
+
+test-faults: setup ## every fault on a real cluster, also those that test-cluster leaves out
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_faults.py --durations 0 --timeout 900
 
 check: setup ## style, lint, types, import layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -52,4 +55,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata test-cluster cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-realdata test-cluster test-faults cluster-install cluster-up cluster-down cluster-status check format lock clean

@@ -29,6 +29,7 @@ class Patience:
     """How long what is waited for, in seconds."""
 
     poll: float = 3.0
+    silent: float = 10.0
     general: float = 300.0
     impossible: float = 30.0
     refused: float = 45.0
@@ -164,8 +165,10 @@ class Follower:
             self._since.clear()
             return None
         self._since = {cause.kind: self._since.get(cause.kind, self.clock())}
-        self._note(f"waiting: {cause.sentence}")
-        return cause if self.clock() - self._since[cause.kind] >= self.patience.for_cause(cause.kind) else None
+        lasted = self.clock() - self._since[cause.kind]
+        if lasted >= self.patience.silent or cause.kind in LASTING:
+            self._note(f"waiting: {cause.sentence}")
+        return cause if lasted >= self.patience.for_cause(cause.kind) else None
 
     def _note(self, text: str) -> None:
         if text != self._said:

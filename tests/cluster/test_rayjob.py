@@ -173,7 +173,7 @@ def test_site_placement_reaches_every_pod(job, site):
         ({"preset": "mine.yaml"}, "not in the image"),
         ({"gpus_per_worker": 0.5}, "whole GPUs"),
         ({"run": "x" * 48}, "found 48 characters"),
-        ({"overrides": ["a=b\\c"]}, "backslash"),
+        ({"overrides": ["a=b\nc"]}, "control character"),
     ],
 )
 def test_bad_jobs_are_refused(job, site, changes, says):

@@ -95,6 +95,7 @@ def test_the_head_is_lost(job: Run, straight: list[float], tmp_path: Path) -> No
     job.check(straight, tmp_path)
 
 
+@pytest.mark.matrix
 def test_the_operator_restarts(job: Run, admin: Kube, straight: list[float], tmp_path: Path) -> None:
     operator = admin.of("kuberay")
     code, output = disturbed(job, tmp_path, lambda: operator.run("rollout", "restart", "deployment/kuberay-operator"))
@@ -102,6 +103,7 @@ def test_the_operator_restarts(job: Run, admin: Kube, straight: list[float], tmp
     job.check(straight, tmp_path)
 
 
+@pytest.mark.matrix
 def test_the_submitter_is_killed(job: Run, straight: list[float], tmp_path: Path) -> None:
     code, output = disturbed(
         job, tmp_path, lambda: job.site.run("delete", "pod", *job.pods("submitter"), "--wait=false")
@@ -110,6 +112,7 @@ def test_the_submitter_is_killed(job: Run, straight: list[float], tmp_path: Path
     job.check(straight, tmp_path)
 
 
+@pytest.mark.matrix
 def test_the_client_is_killed_and_attaches_again(job: Run, straight: list[float], tmp_path: Path) -> None:
     client = job.ci.start(*job.words)
     job.reached(7, tmp_path)
@@ -131,6 +134,7 @@ def s3(admin: Kube) -> Iterator[Kube]:
     kube.run("rollout", "status", "deployment/s3", "--timeout=120s")
 
 
+@pytest.mark.matrix
 def test_the_object_store_is_down_for_a_minute(job: Run, s3: Kube, straight: list[float], tmp_path: Path) -> None:
     def down() -> None:
         s3.run("scale", "deployment/s3", "--replicas=0")
