@@ -85,7 +85,7 @@ class SiteConfig(StrictModel):
     hub_token_secret: str | None = Field(None, description="Secret with key token; with it, hub downloads are allowed")
     workspace: str | None = Field(None, description="s3://bucket/prefix for checkpoints, metrics and models")
     ray_version: str = "2.60.0"
-    head: PodSize = PodSize(cpu="1", memory="2Gi")
+    head: PodSize = PodSize(cpu="1", memory="4Gi")
     worker: PodSize = PodSize(memory="4Gi")
     submitter: PodSize = PodSize(cpu="100m", memory="512Mi")
     autoscaler: PodSize = PodSize(cpu="250m", memory="512Mi")

@@ -186,7 +186,7 @@ def test_the_plan_counts_what_the_resource_says(job, site):
     rows = {row.role: row for row in plan.rows(body, "nvidia.com/gpu")}
     assert (rows["workers"].pods, rows["workers"].cpu, rows["workers"].gpus) == (8, 48, 8)
     assert plan.need(body, "nvidia.com/gpu") == pytest.approx(
-        {"pods": 10, "requests.cpu": 49.1, "requests.memory": 34.5 * 2**30, "limits.memory": 34.5 * 2**30,
+        {"pods": 10, "requests.cpu": 49.1, "requests.memory": 36.5 * 2**30, "limits.memory": 36.5 * 2**30,
          "requests.nvidia.com/gpu": 8}
     )  # fmt: skip
     scaled = build_rayjob(job, site.updated(autoscaling=True), "team")

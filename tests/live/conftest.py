@@ -115,7 +115,7 @@ def site(admin: Kube, image: str, bucket: Bucket) -> Iterator[Kube]:
         },
         # Two cores hold head, two workers and submitter only with small requests.
         "jobs": {
-            "head": {"cpu": "200m", "memory": "2Gi"},
+            "head": {"cpu": "200m", "memory": "3Gi"},
             "worker": {"cpu": "300m", "memory": "3Gi"},
             "site": {"ttl_s": 60},
         },

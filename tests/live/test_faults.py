@@ -91,8 +91,9 @@ def test_the_head_is_lost(job: Run, straight: list[float], tmp_path: Path) -> No
         "2",
     )
     assert code == 0, output
-    assert "submitting again under the same run name" in output
     job.check(straight, tmp_path)
+    # KubeRay makes a new head and a new submitter; should it give up, the client submits again. Either way it resumed.
+    assert max(row["attempt"] for row in job.rows(tmp_path)) >= 1
 
 
 @pytest.mark.matrix
