@@ -31,6 +31,8 @@ class Kind(StrEnum):
     IMPOSSIBLE = "impossible"
     UNSCHEDULABLE = "unschedulable"
     PREEMPTED = "preempted"
+    CRASH = "crash"
+    SILENT = "silent"
     OPERATOR = "operator"
     CODE = "code"
 
@@ -90,9 +92,15 @@ def diagnose(job: dict[str, Any] | None, evidence: Evidence, log_tail: Sequence[
     return None
 
 
-def waiting(evidence: Evidence) -> Cause | None:
-    """What keeps a job from starting at this moment and does not go away by itself."""
-    return next(_waiting(evidence), None)
+def waiting(evidence: Evidence, starting: bool = False) -> Cause | None:
+    """What keeps a job from starting at this moment and does not go away by itself.
+
+    Args:
+        evidence: what was seen.
+        starting: whether the job's cluster has never been whole, so that a pod that dies or stays unready is no
+            interruption that Ray gets over but the reason.
+    """
+    return next(_waiting(evidence), None) or (next(_never_ready(evidence), None) if starting else None)
 
 
 def _broken(evidence: Evidence) -> Iterator[Cause]:
@@ -150,6 +158,39 @@ def _waiting(evidence: Evidence) -> Iterator[Cause]:
         for condition in pod.get("status", {}).get("conditions", []):
             if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
                 yield _unschedulable(_where(pod), str(condition.get("message", "")))
+
+
+def _never_ready(evidence: Evidence) -> Iterator[Cause]:
+    """Pods whose containers die again and again before Ray is up in them, or run without getting that far."""
+    crashing: list[Cause] = []
+    silent: list[Cause] = []
+    for pod in evidence.current():
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            ended = _ended(status)
+            if status.get("ready") or (not ended and "running" not in status.get("state", {})):
+                continue
+            where, limit = _where(pod), _memory_limit(pod, status["name"])
+            if ended.get("reason") == "OOMKilled":
+                yield Cause(Kind.MEMORY, f"{where} runs out of memory before Ray is up in it (limit {limit}); raise it")
+            elif ended:
+                crashing.append(
+                    Cause(
+                        Kind.CRASH,
+                        f"{where} ends with exit code {ended.get('exitCode', '?')} before Ray is up in it (memory "
+                        f"limit {limit}); 'kubectl logs --previous' may say why",
+                    )
+                )
+            else:
+                silent.append(
+                    Cause(Kind.SILENT, f"{where} runs, but Ray does not come up in it; is its memory ({limit}) enough?")
+                )
+    yield from [*crashing, *silent]
+
+
+def _ended(status: dict[str, Any]) -> dict[str, Any]:
+    """How a container ended, now or before its last restart; empty if it never did."""
+    found = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
+    return dict(found)
 
 
 def _unschedulable(where: str, message: str) -> Cause:

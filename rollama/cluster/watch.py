@@ -30,6 +30,7 @@ class Patience:
 
     poll: float = 3.0
     silent: float = 10.0
+    start: float = 60.0
     general: float = 300.0
     impossible: float = 30.0
     refused: float = 45.0
@@ -45,6 +46,12 @@ class Patience:
         if kind is Kind.OPERATOR:
             return min(self.operator, self.general)
         return min(self.refused, self.general) if kind in LASTING else self.general
+
+    def before_a_word(self, kind: Kind) -> float:
+        """How long a condition may last before it is told."""
+        if kind in LASTING:
+            return 0.0
+        return self.start if kind is Kind.SILENT else self.silent
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,9 @@ class Follower:
     def _stuck(self, job: dict[str, Any]) -> Cause | None:
         """The condition that has lasted too long, if there is one."""
         status = outcome.deployment_status(job)
-        cause = waiting(self.evidence) if status not in ("Suspended", "Suspending", "Retrying") else None
+        cause = None
+        if status not in ("Suspended", "Suspending", "Retrying"):
+            cause = waiting(self.evidence, starting=status == "Initializing")
         if status == "" and not job.get("spec", {}).get("suspend"):
             cause = Cause(
                 Kind.OPERATOR, "no KubeRay operator takes up the job; is it running and watching the namespace?"
@@ -166,7 +175,7 @@ class Follower:
             return None
         self._since = {cause.kind: self._since.get(cause.kind, self.clock())}
         lasted = self.clock() - self._since[cause.kind]
-        if lasted >= self.patience.silent or cause.kind in LASTING:
+        if lasted >= self.patience.before_a_word(cause.kind):
             self._note(f"waiting: {cause.sentence}")
         return cause if lasted >= self.patience.for_cause(cause.kind) else None
 

@@ -132,3 +132,37 @@ def test_a_root_cause_goes_before_the_commands_words(make_pod):
 def test_nothing_is_invented():
     assert diagnose({"status": {"message": ""}}, seen()) is None
     assert waiting(seen()) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "says"),
+    [
+        ({**OOM_BEFORE, "ready": False}, Kind.MEMORY, "runs out of memory before Ray is up in it (limit 4Gi)"),
+        ({**KILLED, "ready": False}, Kind.CRASH, "exit code 137"),
+        ({"name": "ray-worker", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "ready": False,
+          "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}}, Kind.CRASH, "exit code 1 before"),
+        ({"name": "ray-worker", "state": {"running": {}}, "ready": False}, Kind.SILENT, "does not come up"),
+    ],
+)  # fmt: skip
+def test_a_pod_that_never_becomes_ready_keeps_a_job_from_starting(make_pod, status, kind, says):
+    evidence = seen([make_pod(containerStatuses=[status])])
+    cause = waiting(evidence, starting=True)
+    assert cause.kind is kind and says in cause.sentence
+    assert waiting(evidence) is None, "once the job runs, Ray gets over a lost worker by itself"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"name": "ray-worker", "state": {"running": {}}, "ready": True, "lastState": {"terminated": {"exitCode": 1}}},
+        {"name": "ray-worker", "state": {"waiting": {"reason": "PodInitializing"}}, "ready": False},
+    ],
+)
+def test_a_pod_on_its_way_is_not_held_against_the_job(make_pod, status):
+    assert waiting(seen([make_pod(containerStatuses=[status])]), starting=True) is None
+
+
+def test_memory_goes_before_other_deaths(make_pod):
+    crashed = make_pod(uid="1", containerStatuses=[{**KILLED, "ready": False}])
+    full = make_pod(uid="2", containerStatuses=[{**OOM_BEFORE, "ready": False}])
+    assert waiting(seen([crashed, full]), starting=True).kind is Kind.MEMORY

@@ -6,6 +6,8 @@ from rollama.cluster.exits import Exit, Unreachable
 from rollama.cluster.watch import Patience, Result, describe
 
 CUT = Unreachable("the connection was cut")
+QUIET = {"name": "ray-worker", "ready": False, "state": {"running": {}}}
+FULL = {**QUIET, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
 IMAGE = {"name": "x", "image": "i", "state": {"waiting": {"reason": "ErrImagePull"}}}
 
 
@@ -83,6 +85,8 @@ def test_words_of_the_command_do_not_explain_what_the_cluster_did(api, follow):
          300, 310),
         ({"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message":
           "0/1: 1 Insufficient nvidia.com/gpu. preemption: 1 Preemption is not helpful for scheduling."}]}, 30, 40),
+        ({"containerStatuses": [FULL]}, 45, 60),
+        ({"containerStatuses": [QUIET]}, 300, 310),
     ],
 )  # fmt: skip
 def test_what_never_resolves_is_given_up(api, follow, clock, make_pod, status, least, most):
@@ -92,6 +96,14 @@ def test_what_never_resolves_is_given_up(api, follow, clock, make_pod, status, l
     assert result.exit is Exit.INFRASTRUCTURE and result.stuck
     assert least <= clock.now <= most
     assert "delete job" not in api.calls, "following changes nothing"
+
+
+def test_a_slow_start_is_not_talked_about_at_once(api, follow, make_pod):
+    api.pod_list = [make_pod(containerStatuses=[QUIET])]
+    api.answers = [*[rayjob("Initializing", "")] * 15, DONE]
+    assert not [line for line in follow(rayjob())[1] if line.startswith("waiting")]
+    api.answers = [*[rayjob("Initializing", "")] * 25, DONE]
+    assert [line for line in follow(rayjob())[1] if line.startswith("waiting") and "Ray does not come up" in line]
 
 
 def test_what_resolves_in_time_does_not_count(api, follow, clock, make_pod):

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from rollama.core.storage import open_storage
 from rollama.training.metrics_log import read_metrics
 from tests.live.kube import Kube, until, with_site
+from tests.live.wire import wired
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 STEPS = 60
@@ -124,6 +126,22 @@ def test_the_client_is_killed_and_attaches_again(job: Run, straight: list[float]
     again = job.ci.rollama(*job.words)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "attached" in again.stderr
+    job.check(straight, tmp_path)
+
+
+@pytest.mark.matrix
+def test_the_connection_is_cut(job: Run, straight: list[float], tmp_path: Path) -> None:
+    with wired(job.ci.kubeconfig, tmp_path / "kubeconfig") as wire:
+        job.ci = replace(job.ci, kubeconfig=tmp_path / "kubeconfig")
+
+        def cut() -> None:
+            wire.cut()
+            time.sleep(30)
+            wire.mend()
+
+        code, output = disturbed(job, tmp_path, cut)
+    assert code == 0, output
+    assert "no answer from the cluster, trying again" in output
     job.check(straight, tmp_path)
 
 
