@@ -10,6 +10,9 @@ from rich.table import Table
 
 from rollama.cli.options import PRESET, SET
 
+FIRST_FIGURES = 7
+"""Two tables of about this many figures fit a terminal of 80 columns; one of all does not."""
+
 app = typer.Typer(help="Make and describe a synthetic multi-centre cohort.", no_args_is_help=True)
 
 
@@ -57,10 +60,13 @@ def describe(root: Path = typer.Argument(..., help="Folder of a data set.")) -> 
     console.print(
         f"{dataset.info.name} {dataset.info.version}: {len(dataset.cases)} {kind} cases, label {dataset.info.label}"
     )
-    table = Table()
     rows = describe_cohort(dataset)
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+    keys, figures = list(rows[0])[:2], list(rows[0])[2:]
+    for some in (figures[:FIRST_FIGURES], figures[FIRST_FIGURES:]):
+        table = Table(box=None, padding=(0, 1), pad_edge=False)
+        for name in (*keys, *some):
+            table.add_column(name, no_wrap=name in keys)
+        for row in rows:
+            table.add_row(*(row[name] for name in (*keys, *some)))
+        console.print(table)
+        console.print()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -83,16 +84,25 @@ def evaluate_models(
 
 
 def print_results(results: dict[str, Any], console: Console) -> None:
-    """Print the headline table of an evaluation."""
+    """Print the headline figures: a table for each task and metric, systems down, groups of cases across."""
+    from itertools import groupby
+
     from rollama.evaluation.report import headline_rows
 
-    table = Table(title="Held-out cases: mean [95 % CI]", title_justify="left")
     rows = headline_rows(results)
     if not rows:
         console.print("nothing was scored: the data set has no held-out case")
         return
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+    console.print("Held-out cases: mean [95 % CI], number of cases")
+    for (task, metric), found in groupby(rows, lambda row: (row["Task"], row["Metric"])):
+        mine = list(found)
+        groups = list(dict.fromkeys(row["Cases"] for row in mine))
+        table = Table("system", "input", *groups, title=f"{task}: {metric}", title_justify="left", box=SIMPLE_HEAD)
+        for system, source in dict.fromkeys((row["System"], row["Input"]) for row in mine):
+            cells = {
+                row["Cases"]: f"{row['Mean [95 % CI]']}, {row['n']}"
+                for row in mine
+                if (row["System"], row["Input"]) == (system, source)
+            }
+            table.add_row(system, source, *(cells.get(group, "") for group in groups))
+        console.print(table)

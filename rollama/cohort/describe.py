@@ -70,11 +70,11 @@ def _row(cases: Sequence[Case]) -> dict[str, str]:
     words = np.array([len(case.note.split()) for case in cases])
     volumes = target_volumes(cases)
     filled = volumes[volumes > 0]
-    quartiles = "-" if not filled.size else " / ".join(f"{q:.0f}" for q in np.percentile(filled, [25, 50, 75]))
+    quartiles = "-" if not filled.size else "/".join(f"{q:.0f}" for q in np.percentile(filled, [25, 50, 75]))
     return {
         "cases": str(len(cases)),
         "left %": share(sum(plan.side is Side.LEFT for plan in plans)),
-        "mastectomy %": share(sum(plan.surgery is Surgery.MASTECTOMY for plan in plans)),
+        "mast. %": share(sum(plan.surgery is Surgery.MASTECTOMY for plan in plans)),
         "nodes %": share(sum(bool(plan.levels) for plan in plans)),
         "IMN %": share(sum(Level.IMN in plan.levels for plan in plans)),
         "boost %": share(sum(plan.boost is not None for plan in plans)),
