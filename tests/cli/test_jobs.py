@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -208,6 +209,15 @@ def test_a_missing_site_says_where_it_was_looked_for(capsys, cluster, monkeypatc
     assert code == 2 and "ConfigMap rollama-site in namespace team" in err and "--site FILE" in err
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """A shell starts background commands deaf to SIGINT, and this process may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(("options", "code", "calls"), [([], 130, 0), (["--cancel-on-interrupt"], 13, 1)])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_leaves_the_job_alone_unless_asked(capsys, cluster, monkeypatch, options, code, calls, signum):
