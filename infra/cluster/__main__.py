@@ -26,11 +26,15 @@ def build() -> None:
     """Build the programs that are not in the cache yet (about 15 minutes the first time)."""
     _check_needs()
     begin = time.monotonic()
-    binaries.build_missing(
-        lambda program, index, count: say.print(
-            f"  [{index + 1}/{count}] building {program.name} ({time.monotonic() - begin:.0f} s so far)"
+    try:
+        binaries.build_missing(
+            lambda program, index, count: say.print(
+                f"  [{index + 1}/{count}] building {program.name} ({time.monotonic() - begin:.0f} s so far)"
+            )
         )
-    )
+    except binaries.BuildError as error:
+        say.print(str(error), markup=False)
+        raise typer.Exit(1) from error
 
 
 @app.command()

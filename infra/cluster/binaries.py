@@ -7,6 +7,7 @@ after the hash of all that went into it, so an older checkout finds its own prog
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -85,13 +86,13 @@ def build(program: Program) -> Path:
     """
     path = path_of(program.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if program.name == "kuberay-operator":
-        _copy_kuberay_config(path.parent / "config")
     temporary = path.with_name(f".{program.name}.new")
     _go(
         ["build", "-ldflags", f"-s -w {program.stamp}".strip(), "-o", str(temporary), program.package],
         MODULES / program.module,
     )
+    if program.name == "kuberay-operator":
+        _copy_kuberay_config(path.parent / "config")
     temporary.replace(path)
     return path
 
@@ -105,9 +106,9 @@ def build_missing(told: Callable[[Program, int, int], None]) -> None:
 
 
 def _copy_kuberay_config(target: Path) -> None:
-    folder = _go(
-        ["list", "-m", "-f", "{{.Dir}}", "github.com/ray-project/kuberay/ray-operator"], MODULES / "kuberay"
-    ).strip()
+    # Not `go list`: it names no folder for a module that is not on this machine yet.
+    module = _go(["mod", "download", "-json", "github.com/ray-project/kuberay/ray-operator"], MODULES / "kuberay")
+    folder = json.loads(module)["Dir"]
     temporary = target.with_name(".config.new")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(Path(folder) / "config", temporary, copy_function=shutil.copyfile)
