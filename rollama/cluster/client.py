@@ -187,9 +187,19 @@ class Cluster:
         try:
             return call(*arguments, _preload_content=False, _request_timeout=(CONNECT_S, read_s), **options)
         except ApiException as error:
-            raise explain(error.status or 0, error.body or "", verb, resource, self.namespace) from error
+            if not error.status:  # the client's way to pass on a failure of TLS, of which no HTTP ever came
+                raise self._without_tls(str(error.reason)) from error
+            raise explain(error.status, error.body or "", verb, resource, self.namespace) from error
         except (HTTPError, OSError) as error:
             raise Unreachable(f"{self.server} does not answer ({type(error).__name__})") from error
+
+    def _without_tls(self, reason: str) -> RollamaError:
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return Refused(
+                f"{self.server}: its certificate is not signed by the authority that the kubeconfig names, or is for "
+                "another host; correct certificate-authority-data or tls-server-name in the kubeconfig"
+            )
+        return Unreachable(f"the connection to {self.server} was cut before it was secure")
 
     def _chunks(self, response: Any) -> Iterator[bytes]:
         from urllib3.exceptions import HTTPError

@@ -17,7 +17,7 @@ from typing import Any
 from rollama.cluster import outcome
 from rollama.cluster.causes import LASTING, Cause, Evidence, Kind, diagnose, waiting
 from rollama.cluster.client import Api, Denied
-from rollama.cluster.exits import Exit, Unreachable
+from rollama.cluster.exits import Exit, Refused, Unreachable
 from rollama.cluster.names import LABEL_ROLE
 from rollama.core.errors import RollamaError
 
@@ -109,7 +109,7 @@ class Follower:
         while True:
             try:
                 job = self.api.get_job(self.name)
-            except (Unreachable, Denied) as error:
+            except (Unreachable, Refused) as error:  # the job exists: whatever is refused now may be allowed again
                 failing_since = failing_since if failures else self.clock()
                 failures += 1
                 if self.clock() - failing_since >= self.patience.unreachable:
@@ -138,11 +138,11 @@ class Follower:
         """Gather evidence; what the account may not see is done without."""
         try:
             pods = self.api.pods(self.name)
-        except (Unreachable, Denied):
+        except (Unreachable, Refused):
             return
         try:
             events = self.api.events()
-        except (Unreachable, Denied):
+        except (Unreachable, Refused):
             events = []
         self.evidence.add(pods, events)
 

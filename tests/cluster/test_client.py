@@ -1,12 +1,16 @@
 """The real Kubernetes client against a small HTTP server that answers as scripted and records what was asked."""
 
+import contextlib
 import json
+import socket
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from infra.cluster.credentials import write_credentials
 from rollama.cluster import client
 from rollama.cluster.client import Cluster, Conflict, Denied, explain
 from rollama.cluster.exits import Exit, Refused, Unreachable
@@ -166,6 +170,45 @@ def test_a_server_that_is_gone_is_unreachable(server):
     with pytest.raises(Unreachable, match="does not answer") as gone:
         api.get_job("x")
     assert gone.value.exit_code == Exit.UNREACHABLE
+
+
+@pytest.fixture
+def secured(server, tmp_path):
+    """A listening socket that the kubeconfig takes for a secured API server; the test says what it answers."""
+    config = json.loads((tmp_path / "kubeconfig").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{door.getsockname()[1]}"
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        yield door
+
+
+def answer_once(door, answer):
+    def serve():
+        with contextlib.suppress(OSError):
+            near, _ = door.accept()
+            with near:
+                answer(near)
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def test_a_connection_that_is_cut_while_it_is_secured_is_unreachable(secured):
+    answer_once(secured, lambda near: near.recv(65536))  # all of the greeting, so that closing is an orderly end
+    with pytest.raises(Unreachable, match="was cut before it was secure"):
+        Cluster().get_job("x")
+
+
+def test_a_certificate_of_a_stranger_is_refused_by_name(secured, tmp_path):
+    write_credentials(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "apiserver.crt", tmp_path / "apiserver.key")
+
+    def shake(near):
+        context.wrap_socket(near, server_side=True).recv(1)
+
+    answer_once(secured, shake)
+    with pytest.raises(Refused, match="is not signed by the authority that the kubeconfig names"):
+        Cluster().get_job("x")
 
 
 @pytest.mark.parametrize("text", ["", "not: [yaml", "a: 1", "[]"])

@@ -2,7 +2,7 @@ import pytest
 
 from rollama.cluster.causes import Kind
 from rollama.cluster.client import Denied
-from rollama.cluster.exits import Exit, Unreachable
+from rollama.cluster.exits import Exit, Refused, Unreachable
 from rollama.cluster.watch import Patience, Result, describe
 
 CUT = Unreachable("the connection was cut")
@@ -30,7 +30,7 @@ def test_a_job_is_followed_to_success(api, follow):
 
 
 def test_it_survives_cuts_restarts_and_a_renewed_token(api, follow, clock):
-    api.answers = [CUT, CUT, rayjob(), Denied("401"), CUT, DONE]
+    api.answers = [CUT, CUT, rayjob(), Denied("401"), CUT, Refused("the API server is being upgraded"), DONE]
     result, _ = follow(rayjob())
     assert result.exit is Exit.SUCCESS and api.reconnected == 1
     assert clock.now < 15

@@ -1,0 +1,88 @@
+"""What cannot work is said by the real cluster before anything is created."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.live.conftest import Bucket
+from tests.live.kube import Kube, with_site
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_created(site: Kube) -> Iterator[None]:
+    """No test here leaves a job."""
+
+    def jobs() -> set[str]:
+        return {item["metadata"]["name"] for item in site.get("rayjobs")["items"]}
+
+    before = jobs()
+    yield
+    assert jobs() <= before
+
+
+def submit(kube: Kube, dataset: str, *more: str, **env: str) -> tuple[int, str]:
+    done = kube.rollama("submit", "train", "p", "--preset", "tiny", "--dataset", dataset, *more, **env)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_a_kubeconfig_that_is_not_there(ci: Kube, dataset: str, tmp_path: Path) -> None:
+    code, said = submit(replace(ci, kubeconfig=tmp_path / "none"), dataset)
+    assert code == 2
+    assert str(tmp_path / "none") in said
+
+
+def test_a_server_that_does_not_answer(ci: Kube, dataset: str, tmp_path: Path) -> None:
+    config = yaml.safe_load(ci.kubeconfig.read_text())
+    for item in config["clusters"]:
+        item["cluster"]["server"] = "https://127.0.0.1:9"
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    code, said = submit(replace(ci, kubeconfig=tmp_path / "kubeconfig"), dataset)
+    assert code == 14
+    assert "127.0.0.1:9" in said or "does not answer" in said
+
+
+def test_an_account_without_rights(site: Kube, ci: Kube, dataset: str, tmp_path: Path) -> None:
+    site.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}})
+    config = yaml.safe_load(ci.kubeconfig.read_text())
+    config["users"][0]["user"]["token"] = site.run("create", "token", "nobody").strip()
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    nobody = replace(ci, kubeconfig=tmp_path / "kubeconfig")
+    code, said = submit(nobody, dataset, "--site", with_site(site, tmp_path))
+    assert code == 2
+    assert "rayjobs" in said
+
+
+def test_a_token_that_is_wrong(ci: Kube, dataset: str, tmp_path: Path) -> None:
+    config = yaml.safe_load(ci.kubeconfig.read_text())
+    config["users"][0]["user"]["token"] = "not-a-token"
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    code, said = submit(replace(ci, kubeconfig=tmp_path / "kubeconfig"), dataset)
+    assert code == 2
+    assert "not-a-token" not in said
+
+
+def test_a_digest_that_is_not_there(ci: Kube, dataset: str, bucket: Bucket) -> None:
+    missing = f"{dataset.partition('@')[0]}@sha256:{'0' * 64}"
+    code, said = submit(ci, missing, **bucket.environment)
+    assert code == 2
+    assert "0" * 64 in said or "0" * 12 in said
+
+
+def test_a_secret_that_is_not_there_for_who_may_look(site: Kube, dataset: str, tmp_path: Path) -> None:
+    code, said = submit(site, dataset, "--site", with_site(site, tmp_path, storage_secret="no-such-secret"))
+    assert code == 2
+    assert "no-such-secret" in said
+
+
+def test_a_name_that_is_too_long(ci: Kube, dataset: str) -> None:
+    code, said = submit(ci, dataset, "--name", "x" * 48)
+    assert code == 2
+    assert "48" in said
