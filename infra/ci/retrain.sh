@@ -9,7 +9,7 @@
 #
 #   TAG        name of this retraining; a new tag trains in a workspace of its own
 #   DATASET    reference of the data set, as `rollama push dataset` prints it
-#   WORKSPACE  s3://bucket/prefix; default: what the site says, with the tag behind it
+#   WORKSPACE  s3://bucket/prefix; runs and models lie below it under the tag
 #   PRESET     default cluster-7b for S and P, cluster-seg for SEG (TEXT_PRESET, SEG_PRESET)
 #   THRESHOLDS default infra/ci/thresholds.yaml
 #   REPORT     folder for logs and report; default retrain-report
@@ -36,6 +36,12 @@ submit p train p --preset "$text_preset"
 submit seg train seg --preset "$seg_preset"
 code=0
 submit evaluation evaluate --name "$TAG" --require "${THRESHOLDS:-$here/thresholds.yaml}" || code=$?
-# The job's log ends with the report as Markdown: from its notice to the last table row.
-sed -n '/^RESEARCH USE ONLY/,$p' "$report/evaluation.log" >"$report/evaluation.md"
+# The job's log ends with the report as Markdown: from its last notice to the last row of its table.
+awk '/^RESEARCH USE ONLY/ {n = 0; last = 0; on = 1}
+     on {line[++n] = $0; if (/^\|/) last = n}
+     END {for (i = 1; i <= last; i++) print line[i]}' "$report/evaluation.log" >"$report/evaluation.md"
+if [ ! -s "$report/evaluation.md" ]; then
+  echo "retrain: the log of the evaluation holds no report" >&2
+  [ "$code" != 0 ] || code=10
+fi
 exit "$code"

@@ -1,4 +1,4 @@
-"""`rollama push` and `rollama pull`: data sets and models to and from a content-addressed store."""
+"""`rollama push` and `rollama pull`: data sets, models and bases to and from a content-addressed store."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ class Kind(StrEnum):
 
     DATASET = "dataset"
     MODEL = "model"
+    BASE = "base"
 
 
 def push(
     kind: Kind = typer.Argument(..., help="What the folder is; it is checked before anything is sent."),
-    folder: Path = typer.Argument(..., help="Folder of a data set or of a trained model."),
+    folder: Path = typer.Argument(
+        ...,
+        help="Folder of a data set, a trained model, or a base model in the format of Transformers (for text.base).",
+    ),
     store: str = typer.Argument(..., metavar="STORE-URI", help="s3://bucket/prefix, or a folder all nodes see."),
 ) -> None:
-    """Put a data set or a model into a store and print its reference, which names exactly this content.
+    """Put a data set, a model or a base into a store and print its reference, which names exactly this content.
 
     S3 is found by AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION. Run again to resume.
     """

@@ -163,7 +163,9 @@ class _Submission:
         api: Cluster = _connected(cluster)
 
         def place() -> Placed:
-            placed = submission.place(api, build, lambda found: submission.preflight(api, found, chosen))
+            placed = submission.place(
+                api, build, lambda found: submission.preflight(api, found, chosen), reuse=job.task != "evaluate"
+            )
             say(f"{placed.name}: {_HOW[str(placed.how)]}")
             return placed
 

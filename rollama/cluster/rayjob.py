@@ -160,7 +160,7 @@ def _cluster(job: Job, site: SiteConfig, labels: dict[str, str]) -> dict[str, An
 
 def head(site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
     """The head's template: driver, control store and dashboard; under autoscaling it may talk to the API server."""
-    env = pods.environment({"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_S)})
+    env = with_hub(pods.environment({"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_S)}), site)
     box = pods.with_storage(pods.container("ray-head", site, pods.resources(site.head, site), env), site)
     box["ports"] = [{"name": name, "containerPort": port} for name, port in PORTS.items()]
     return pods.template(
@@ -191,13 +191,19 @@ def autoscaling(site: SiteConfig) -> dict[str, Any]:
 
 def _worker(job: Job, site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
     size = worker_size(job, site)
-    env = pods.environment({"OMP_NUM_THREADS": str(job.cpus_per_worker)})
-    if site.hub_token_secret:
-        env = [item for item in env if item["name"] != "HF_HUB_OFFLINE"]
-        env += [{"name": "HF_HUB_OFFLINE", "value": "0"}, pods.secret_value("HF_TOKEN", site.hub_token_secret, "token")]
+    env = with_hub(pods.environment({"OMP_NUM_THREADS": str(job.cpus_per_worker)}), site)
     needs = pods.resources(size, site, str(job.cpus_per_worker), int(job.gpus_per_worker))
     box = pods.with_storage(pods.container("ray-worker", site, needs, env), site)
     return pods.template(box, site, _pod_labels(labels, "worker"), restart="Never" if site.autoscaling else None)
+
+
+def with_hub(env: list[dict[str, Any]], site: SiteConfig) -> list[dict[str, Any]]:
+    """Lets a pod use the hub where the site has a token for it: the head, which looks first, and the workers."""
+    if not site.hub_token_secret:
+        return env
+    kept = [item for item in env if item["name"] != "HF_HUB_OFFLINE"]
+    token = pods.secret_value("HF_TOKEN", site.hub_token_secret, "token")
+    return [*kept, {"name": "HF_HUB_OFFLINE", "value": "0"}, token]
 
 
 def worker_size(job: Job, site: SiteConfig) -> PodSize:

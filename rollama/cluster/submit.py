@@ -2,7 +2,9 @@
 
 Names are deterministic, so the API server decides between two clients that submit at the same moment: one creates, the
 other gets a conflict and attaches. A finished job stays as a record; a failed one is followed by `-r2`, `-r3` ... under
-the same run name, so that training resumes from its checkpoint.
+the same run name, so that training resumes from its checkpoint. KubeRay leaves the pods of a failed job for a while, and
+after a deadline the command in them still runs: it would write into the same run. So a job that still has pods is
+deleted, and its pods are waited for, before the next attempt begins.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from rollama.cluster import names, outcome, plan, rules
-from rollama.cluster.client import Api, Conflict
+from rollama.cluster.client import Api, Conflict, Denied
 from rollama.cluster.config import SiteConfig
 from rollama.cluster.exits import Exit, Lost, Refused
 from rollama.cluster.watch import Result, Say
@@ -72,6 +74,7 @@ def place(
     build: Build,
     before: Callable[[dict[str, Any]], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
+    reuse: bool = True,
 ) -> Placed:
     """Create the job, or find the one that already stands for it.
 
@@ -80,6 +83,8 @@ def place(
         build: builds the resource of the n-th attempt.
         before: called with the resource before it is created; refuses by raising.
         pause: waits, for tests.
+        reuse: whether a job that succeeded answers the submission. Not for what depends on more than the resource says:
+            an evaluation judges the models that the workspace holds at that time.
 
     Raises:
         Refused: a live job of this name was asked for with other resources or limits, or an alien holds the name.
@@ -87,15 +92,27 @@ def place(
     """
     wanted = build(1)["metadata"]["labels"]
     base = wanted[names.LABEL_BASE]
+    ended: set[str] = set()
     for _ in range(ROUNDS):
         there = sorted(api.list_jobs(f"{names.LABEL_BASE}={base}"), key=_attempt)
-        if any("deletionTimestamp" in job["metadata"] for job in there):
-            pause(PAUSE_S)  # a new job beside one that is still ending would write into the same run
-            continue
-        if live := [job for job in there if not outcome.is_terminal(job)]:
+        if live := [
+            job for job in there if not outcome.is_terminal(job) and "deletionTimestamp" not in job["metadata"]
+        ]:
             return _attach(live[-1], wanted[names.LABEL_HASH])
-        if done := [job for job in there if outcome.ending(job).exit is Exit.SUCCESS]:
+        done = [job for job in there if outcome.ending(job).exit is Exit.SUCCESS]
+        if done and reuse and not _replaced(api, done[-1]):
             return Placed(How.FINISHED, done[-1])
+        ended |= {job["metadata"]["name"] for job in there}
+        if holding := [name for name in ended if _holds(api, name)]:
+            for job in there:
+                if job["metadata"]["name"] in holding and "deletionTimestamp" not in job["metadata"]:
+                    api.delete_job(job["metadata"]["name"])
+            pause(PAUSE_S)
+            continue
+        if any("deletionTimestamp" in job["metadata"] for job in there):
+            pause(PAUSE_S)
+            continue
+        # From what is listed alone, so that every client that looks now comes to the same name.
         body = build(_attempt(there[-1]) + 1 if there else 1)
         before(body)
         try:
@@ -103,7 +120,7 @@ def place(
         except Conflict:
             _check_alien(api, body["metadata"]["name"], base)
             pause(PAUSE_S / 10)
-    raise Lost(f"RayJob {base}: an earlier job of this name is being deleted and does not go; is KubeRay running?")
+    raise Lost(f"RayJob {base}: an earlier job of this name does not go, or its pods do not; is KubeRay running?")
 
 
 def _attach(job: dict[str, Any], wanted: str) -> Placed:
@@ -114,6 +131,30 @@ def _attach(job: dict[str, Any], wanted: str) -> Placed:
             f"'rollama logs {name} --follow', end it with 'rollama cancel {name}', or give another --name"
         )
     return Placed(How.ATTACHED, job)
+
+
+def _holds(api: Api, name: str) -> bool:
+    """Whether pods of a job's Ray cluster are there; the submitter's pod alone only keeps the log."""
+    try:
+        pods = api.pods(name)
+    except Denied:
+        return False
+    return any(
+        pod["metadata"].get("labels", {}).get(names.LABEL_ROLE) in ("head", "worker")
+        and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+        for pod in pods
+    )
+
+
+def _replaced(api: Api, done: dict[str, Any]) -> bool:
+    """Whether a later job of the same run name, of other content, may have put its own model in this one's place."""
+    labels = done["metadata"]["labels"]
+    made = str(done["metadata"].get("creationTimestamp", ""))
+    return any(
+        job["metadata"]["labels"].get(names.LABEL_BASE) != labels[names.LABEL_BASE]
+        and str(job["metadata"].get("creationTimestamp", "")) > made
+        for job in api.list_jobs(f"{names.LABEL_RUN}={labels[names.LABEL_RUN]}")
+    )
 
 
 def _check_alien(api: Api, name: str, base: str) -> None:
@@ -134,15 +175,13 @@ def run(
     retries: int = 0,
     keep_stuck: bool = False,
 ) -> Result:
-    """Submit and follow; repeat what the infrastructure lost, at most `retries` times.
+    """Submit and follow, also what has succeeded before; repeat what the infrastructure lost, at most `retries` times.
 
     A job that will never start is deleted, as it would hold quota and nodes for nothing, unless `keep_stuck`.
     """
     for repetition in range(retries + 1):
         placed = submit()
-        if placed.how is How.FINISHED:
-            return Result(Exit.SUCCESS, f"{placed.name} has succeeded before with the same content")
-        result = follow(placed)
+        result = follow(placed)  # also one that succeeded before: its log ends with what a caller reads
         if result.stuck and not keep_stuck:
             api.delete_job(placed.name)
             say(f"{placed.name}: cancelled, as it would not have started")

@@ -52,6 +52,7 @@ class Kind(StrEnum):
 
     DATASET = "dataset"
     MODEL = "model"
+    BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,15 @@ def push(folder: Path, kind: Kind, store: str | Path, progress: Progress | None 
 
     Raises:
         DataError: not a valid data set, a symbolic link, a file outside, or one that changed meanwhile.
-        CheckpointError: not a model, or a damaged one.
+        CheckpointError: not a model, or a damaged one; not a base language model.
         ConfigError, ClusterError: the store cannot be used.
     """
     storage = open_storage(store)
     paths = _files_of(folder)
     if kind is Kind.DATASET:
         _check_self_contained(folder)
+    elif kind is Kind.BASE:
+        paths = _check_base(folder, paths)
     elif MODEL_MANIFEST not in paths:
         raise CheckpointError(f"{folder}: no {MODEL_MANIFEST}; give the folder of a trained model")
     with _threads() as pool:
@@ -287,6 +290,23 @@ def _check_self_contained(folder: Path) -> None:
                 raise DataError(f"case {case.case_id}: {path} lies outside of the data set {folder}; move it inside")
 
 
+def _check_base(folder: Path, paths: list[str]) -> list[str]:
+    """The files of a base that are loaded: configuration, safetensors, tokenizer; no pickles, no pictures."""
+    kept = [path for path in paths if "/" not in path and path.endswith((".json", ".jinja", ".safetensors", ".model"))]
+    lacking = [
+        what
+        for what, there in {
+            "config.json": "config.json" in kept,
+            "*.safetensors": any(path.endswith(".safetensors") for path in kept),
+            "tokenizer*": any(path.startswith("tokenizer") for path in kept),
+        }.items()
+        if not there
+    ]
+    if lacking:
+        raise CheckpointError(f"{folder}: no {', '.join(lacking)}; give a model saved by Transformers as safetensors")
+    return kept
+
+
 def _facts(folder: Path, kind: Kind, hashes: dict[str, str]) -> dict[str, Any]:
     """What the manifest says about the content, after comparing the files with what the folder claims about them."""
     if kind is Kind.DATASET:
@@ -295,6 +315,8 @@ def _facts(folder: Path, kind: Kind, hashes: dict[str, str]) -> dict[str, Any]:
         if hash_json(inside) != info.content_hash:
             raise DataError(f"{folder}: its files differ from the content hash in dataset.json; it was changed")
         return info.model_dump(mode="json", include={"name", "version", "synthetic", "label", "content_hash"})
+    if kind is Kind.BASE:
+        return {"model_type": str(read_json(folder / "config.json").get("model_type"))}
     manifest = read_json(folder / MODEL_MANIFEST)
     listed = manifest.get("files") if isinstance(manifest, dict) else None
     found = {path: value for path, value in hashes.items() if path != MODEL_MANIFEST}

@@ -4,7 +4,8 @@ S, P and the text encoder of SEG all stand on a LLaMA-type base. An adapter trai
 another, so every loaded base carries the hash of its weights and of its tokenizer, and artefacts record both.
 
 Nothing is downloaded unless `allow_download` is set: `smollm2` comes from an installed package (see `bundled`),
-`tiny` is built from configuration, any other name is a local folder or an already cached hub id.
+`tiny` is built from configuration, any other name is a local folder, a reference into a store that this machine reaches
+(`rollama push base`), or an already cached hub id.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rollama.core.config import hash_json
 from rollama.core.errors import ConfigError
 from rollama.core.files import hash_file, read_json, write_json
 from rollama.core.registry import BUNDLED_BASES
+from rollama.data.store import is_reference, resolve
 from rollama.language.prepared import RECORD
 
 
@@ -47,6 +49,7 @@ def base_folder(name: str, allow_download: bool = False) -> Path:
 
     Raises:
         ConfigError: no such base here, and downloading was not asked for.
+        DataError, ClusterError: a reference that cannot be pulled.
     """
     from rollama.language import bundled, tiny
 
@@ -54,7 +57,7 @@ def base_folder(name: str, allow_download: bool = False) -> Path:
         return bundled.prepare_smollm2()
     if name == "tiny":
         return tiny.prepare_tiny()
-    folder = Path(name).expanduser()
+    folder = resolve(name) if is_reference(name) else Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ConfigError(f"base model {name!r}: the folder has no config.json; give a saved Transformers model")
@@ -63,13 +66,13 @@ def base_folder(name: str, allow_download: bool = False) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-        patterns = ["*.json", "*.safetensors", "tokenizer*"]
+        patterns = ["*.json", "*.jinja", "*.safetensors", "tokenizer*"]
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=not allow_download))
     except (LocalEntryNotFoundError, HFValidationError) as error:
         bundled_names = ", ".join(BUNDLED_BASES)
         raise ConfigError(
-            f"base model {name!r}: neither one of {bundled_names}, nor a folder, nor in the local hub cache; "
-            "downloading happens only with allow_download=true"
+            f"base model {name!r}: neither one of {bundled_names}, nor a folder, nor a reference as 'rollama push "
+            "base' prints it, nor in the local hub cache; downloading happens only with allow_download=true"
         ) from error
 
 

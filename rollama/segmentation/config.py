@@ -51,7 +51,7 @@ class SegConfig(StrictModel):
     method: SegMethod = SegMethod.CESEG
     seed: int = Field(0, ge=0)
 
-    encoder: str = Field("smollm2", description="frozen text encoder: smollm2, tiny, a folder or a hub id")
+    encoder: str = Field("smollm2", description="frozen text encoder: smollm2, tiny, a folder, a reference or a hub id")
     allow_download: bool = False
     encoder_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     text_form: TextForm = TextForm.TARGET

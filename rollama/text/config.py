@@ -37,7 +37,7 @@ class ZeroSection(StrictModel):
 class TextConfig(StrictModel):
     """One S or P training run. The default is the recipe for SmolLM2 on two CPU cores."""
 
-    base: str = Field("smollm2", min_length=1, description="smollm2, tiny, a folder, or a hub id")
+    base: str = Field("smollm2", min_length=1, description="smollm2, tiny, a folder, a reference, or a hub id")
     allow_download: bool = False
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     method: TextMethod = TextMethod.CEFTUNE

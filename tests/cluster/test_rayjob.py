@@ -82,7 +82,7 @@ def test_secrets_appear_by_reference_only_and_where_they_are_needed(body):
         sources = [item["secretRef"]["name"] for item in box.get("envFrom", [])]
         assert sources == (["s3-keys"] if role in ("head", "worker") else []), role
         by_key = {item["name"]: item["valueFrom"]["secretKeyRef"] for item in box["env"] if "valueFrom" in item}
-        assert by_key == ({"HF_TOKEN": {"name": "hub", "key": "token"}} if role == "worker" else {}), role
+        assert by_key == ({"HF_TOKEN": {"name": "hub", "key": "token"}} if role in ("head", "worker") else {}), role
         assert not any("SECRET" in item["name"] or "TOKEN" in item["name"] for item in box["env"] if "value" in item
                        and item["name"] != "TOKENIZERS_PARALLELISM"), role  # fmt: skip
     assert "runtimeEnvYAML" not in body["spec"] and "metadata" not in body["spec"]
@@ -97,11 +97,12 @@ def test_a_password_in_the_command_is_refused_and_not_repeated(job, site, where)
 
 
 def test_hub_downloads_are_allowed_only_with_a_hub_token(job, site):
-    def offline(the_site):
-        env = dict(containers(build_rayjob(job, the_site, "team")))["worker"]["env"]
+    def offline(the_site, role):
+        env = dict(containers(build_rayjob(job, the_site, "team")))[role]["env"]
         return [item["value"] for item in env if item["name"] == "HF_HUB_OFFLINE"]
 
-    assert offline(site) == ["0"] and offline(site.updated(hub_token_secret=None)) == ["1"]
+    for role in ("head", "worker"):  # the head looks for the base before it asks for workers
+        assert offline(site, role) == ["0"] and offline(site.updated(hub_token_secret=None), role) == ["1"]
 
 
 def test_token_authentication_and_the_ray_version_are_always_there(body):

@@ -183,9 +183,56 @@ def test_a_stuck_job_is_cancelled_unless_kept(api):
     assert runs(api, [stuck], keep_stuck=True, retries=3)[1] == ["job-1"] and api.calls == []
 
 
-def test_a_finished_job_is_success_without_following(api):
-    done = Placed(How.FINISHED, {"metadata": {"name": "x"}})
-    assert submit.run(api, lambda: done, lambda _: LOST, print).exit is Exit.SUCCESS
+def test_a_finished_job_is_followed_for_its_log(api):
+    done, followed = Placed(How.FINISHED, {"metadata": {"name": "x"}}), []
+
+    def follow(placed):
+        followed.append(placed)
+        return FINE
+
+    assert submit.run(api, lambda: done, follow, print).exit is Exit.SUCCESS and followed == [done]
+
+
+def test_a_failed_job_that_still_has_pods_goes_before_the_next_attempt(api, build, make_pod):
+    """After a deadline KubeRay leaves the cluster running: its workers would write into the same run."""
+    name = place(api, build, pause=no_pause).name
+    end(api, name, "Failed", "RUNNING")
+    api.pod_list = [make_pod("head", phase="Running"), make_pod("submitter", phase="Succeeded")]
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        assert f"create {name}-r2" not in api.calls, "not beside the old pods"
+        if len(pauses) == 2:
+            api.pod_list = []
+
+    again = place(api, build, pause=pause)
+    assert again.how is How.CREATED and len(pauses) == 2
+    assert api.calls[-2:] == [f"delete {name}", f"create {again.name}"]
+
+
+def test_a_failed_job_whose_pods_are_gone_stays_as_a_record(api, build, make_pod):
+    name = place(api, build, pause=no_pause).name
+    end(api, name, "Failed", "FAILED")
+    api.pod_list = [make_pod("submitter", phase="Running"), make_pod("worker", phase="Failed")]
+    assert place(api, build, pause=no_pause).name == f"{name}-r2" and set(api.jobs) == {name, f"{name}-r2"}
+
+
+def test_an_evaluation_is_not_answered_by_an_older_one(api, build):
+    name = place(api, build, pause=no_pause, reuse=False).name
+    assert place(api, build, pause=no_pause, reuse=False).how is How.ATTACHED
+    end(api, name, "Complete", "SUCCEEDED")
+    assert place(api, build, pause=no_pause, reuse=False).name == f"{name}-r2"
+
+
+def test_a_training_whose_model_another_may_have_replaced_is_repeated(api, build, job, site):
+    name = place(api, build, pause=no_pause).name
+    end(api, name, "Complete", "SUCCEEDED")
+    other = job.updated(config_digest="d" * 64)
+    later = place(api, lambda attempt: build_rayjob(other, site, "team", attempt), pause=no_pause).name
+    end(api, later, "Complete", "SUCCEEDED")
+    api.jobs[later]["metadata"]["creationTimestamp"] = "2026-11-24T11:00:00Z"
+    assert place(api, build, pause=no_pause).name == f"{name}-r2"
 
 
 def test_jobs_are_found_by_name_and_by_run(api, build):

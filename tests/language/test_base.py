@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from rollama.core.errors import ConfigError
+from rollama.core.errors import CheckpointError, ConfigError
+from rollama.data.store import Kind, push
 from rollama.language.architectures import KNOWN, meta_base
 from rollama.language.base import base_folder, base_info, load_base, seg_token_id
 
@@ -48,6 +49,26 @@ def test_folders_that_hold_no_usable_model(tmp_path):
         load_base(str(tmp_path))
     with pytest.raises(ConfigError, match=r"holds no \*\.safetensors"):
         base_info(str(tmp_path))
+
+
+def test_a_base_by_reference_is_the_base_that_was_pushed(tmp_path, monkeypatch):
+    model, tokenizer, _ = load_base("tiny")
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "pytorch_model.bin").write_bytes(b"a pickle that nobody loads")
+    reference = str(push(tmp_path / "base", Kind.BASE, str(tmp_path / "store")))
+    monkeypatch.setenv("ROLLAMA_CACHE", str(tmp_path / "cache"))
+    loaded, _, info = load_base(reference)
+    here = base_info(str(tmp_path / "base"))
+    assert (info.weights_hash, info.tokenizer_hash) == (here.weights_hash, here.tokenizer_hash)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+    assert not list(base_folder(reference).glob("*.bin"))
+
+
+def test_a_folder_that_is_no_base_is_not_pushed(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"no \*\.safetensors, tokenizer\*"):
+        push(tmp_path, Kind.BASE, str(tmp_path / "store"))
 
 
 def test_llama_2_7b_on_the_meta_device_has_its_parameters():
