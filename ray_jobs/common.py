@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 OnStep = Callable[[dict[str, Any]], None]
 WORKING = "ray"
+_LOW_MEMORY = re.compile(r"running low on memory\. Memory on the node .*? was ([\d.]+GB used / [\d.]+GB limit)")
 FOLLOW_EVERY_S, FOLLOW_BUCKET_EVERY_S = 1.0, 5.0
 
 
@@ -119,7 +121,7 @@ def launch(
     except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
         _raise_recorded(storage, error)
         raise ClusterError(
-            f"{storage.uri}: training failed after {scale.max_failures} restarts: {_first_line(error)}"
+            f"{storage.uri}: training failed after {scale.max_failures} restarts: {_cause(error)}"
         ) from error
 
 
@@ -247,6 +249,12 @@ def read_arguments(doc: str | None, task: bool = False) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _first_line(error: BaseException) -> str:
+def _cause(error: BaseException) -> str:
+    """The last line of an error; for a worker that Ray ended for its memory, Ray says how much it was among fifty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if found := _LOW_MEMORY.search(str(error)):
+        return (
+            f"a worker ran out of memory ({found[1]}); give workers more (scale.memory_gib_per_worker, on a cluster "
+            "also worker.memory of the site), or lower micro_batch"
+        )
     return lines[-1] if lines else type(error).__name__

@@ -33,8 +33,8 @@ def evaluate(
     """
     import ray
 
-    start_ray(2)
     job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit)
+    start_ray(2)
     environment = {"env_vars": worker_environment(threads=1)}
 
     def task(function: Callable[..., Any]) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 from rich.console import Console
@@ -19,6 +22,7 @@ from infra.cluster.processes import recorded
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 say = Console(stderr=True)
 PARTS = 7
+READY, LOCK = STATE / "ready", STATE.with_name("lock")
 
 
 @app.command()
@@ -41,7 +45,12 @@ def build() -> None:
 def up() -> None:
     """Bring the cluster up; does nothing when it is up. Prints the path of its kubeconfig."""
     _check_needs()
-    if len(recorded()) == PARTS and api_ready():
+    with alone():
+        _up()
+
+
+def _up() -> None:
+    if READY.is_file() and len(recorded()) == PARTS and api_ready():
         say.print("the test cluster is up")
         print(KUBECONFIG)
         return
@@ -70,6 +79,7 @@ def up() -> None:
         start_control_plane()
         start_node()
         addons.install()
+        READY.touch()
     except BaseException:
         say.print(f"bringing the cluster up failed after {time.monotonic() - begin:.0f} s; logs are in {LOGS}")
         if not os.environ.get("ROLLAMA_CLUSTER_KEEP"):
@@ -82,8 +92,9 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Remove the cluster: processes, mounts, interfaces, firewall chains, state. Built programs stay."""
-    teardown.run()
-    left = teardown.leftovers()
+    with alone():
+        teardown.run()
+        left = teardown.leftovers()
     for line in left:
         say.print(f"left over: {line}")
     raise typer.Exit(1 if left else 0)
@@ -102,6 +113,19 @@ def status() -> None:
         say.print("the API server does not answer")
         raise typer.Exit(1)
     print(addons.kubectl("get", "pods", "-A"))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One `up` or `down` at a time: a second one waits instead of tearing down what the first is making."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say.print("waiting for another 'up' or 'down' of the test cluster")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _check_needs() -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 
 from infra.cluster.layout import BRIDGE, NODE_IP, POD_CIDR, STATE
 
 # chains that Kubernetes and the CNI plugins make; `up` refuses a machine that has them already
 OURS = re.compile(r"(KUBE-|CNI-)")
+
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARDED_BEFORE = STATE / "ip_forward"
 
 
 def make_bridge() -> None:
@@ -18,7 +22,9 @@ def make_bridge() -> None:
         _run("ip", "link", "add", BRIDGE, "type", "bridge")
     _run("ip", "address", "replace", f"{NODE_IP}/{POD_CIDR.rpartition('/')[2]}", "dev", BRIDGE)
     _run("ip", "link", "set", BRIDGE, "up")
-    _run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+    if not FORWARDED_BEFORE.is_file():
+        FORWARDED_BEFORE.write_text(FORWARDING.read_text())
+    FORWARDING.write_text("1\n")
     folder = STATE / "cni"
     folder.mkdir(parents=True, exist_ok=True)
     plugins = [
@@ -54,6 +60,8 @@ def foreign_chains() -> bool:
 
 def remove() -> None:
     """Remove the bridge (pods' interfaces go with their namespaces) and every chain of ours."""
+    if FORWARDED_BEFORE.is_file():
+        FORWARDING.write_text(FORWARDED_BEFORE.read_text())
     if bridge_exists():
         _run("ip", "link", "delete", BRIDGE)
     for tool in ("iptables", "ip6tables"):

@@ -47,7 +47,7 @@ def recorded() -> dict[str, int]:
     running = {}
     for path in sorted(RECORDS.glob("*.json")) if RECORDS.is_dir() else ():
         record = json.loads(path.read_text())
-        if start_time(record["pid"]) == record["started"]:
+        if record["started"] is not None and start_time(record["pid"]) == record["started"]:
             running[path.stem] = record["pid"]
     return running
 

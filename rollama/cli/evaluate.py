@@ -32,11 +32,12 @@ def evaluate(
     from rollama.core.storage import locate
     from rollama.data.store import resolve
     from rollama.evaluation.thresholds import check, parse_thresholds, read_thresholds
+    from rollama.presets import load_preset
 
     rules = None
     if require is not None:
         rules = parse_thresholds(require) if require.lstrip().startswith("{") else read_thresholds(Path(require))
-    place = locate(workspace or Path("runs") / preset)
+    place = locate(workspace or Path("runs") / load_preset(preset).name)
     console = Console(stderr=True)
     if isinstance(place, Path):
         data = resolve(dataset) if dataset else place / "cohort"

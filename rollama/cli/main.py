@@ -79,7 +79,7 @@ def _run(arguments: list[str] | None) -> int:
     except SystemExit as finished:
         code = finished.code if isinstance(finished.code, int) else 1
         if code == INTERRUPTED:  # Typer turns Ctrl-C into this code without a word
-            console.print("[bold]Stopped.[/] Finished work is kept; run the same command again to go on from there.")
+            console.print("[bold]Stopped.[/] What was finished is kept; run the same command again.")
         return code
     except RollamaError as error:
         _fail(console, str(error))

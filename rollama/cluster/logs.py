@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from rollama.cluster.causes import OUR_ERROR
 from rollama.cluster.client import Api, Denied
 from rollama.cluster.names import LABEL_ROLE
 from rollama.core.cache import cache_folder
@@ -79,6 +80,7 @@ class JobLog:
         self.name = str(job["metadata"]["name"])
         self.path = kept_path(api.namespace, self.name, str(job["metadata"].get("uid", "")))
         self.last_lines: list[str] = []
+        self.last_error = ""
         self.note = ""
         self._pod, self._stamp, self._read_at = "", "", 0.0
         self._stop, self._thread = threading.Event(), None  # type: tuple[threading.Event, threading.Thread | None]
@@ -107,8 +109,12 @@ class JobLog:
             self._file.close()
 
     def tail(self) -> list[str]:
-        """The last lines shown, without those Ray's submitter adds."""
-        return [line for line in self.last_lines if not _from_submitter(line)]
+        """The last error of ours and the last lines, without those Ray's submitter adds.
+
+        What other processes of the cluster say may follow the error by more lines than are kept.
+        """
+        first = [self.last_error] if self.last_error else []
+        return first + [line for line in self.last_lines if not _from_submitter(line)]
 
     def read(self, follow: bool) -> None:
         """Read the newest submitter pod's log from where it was left.
@@ -144,6 +150,8 @@ class JobLog:
 
     def _show(self, line: str) -> None:
         self.last_lines = [*self.last_lines[-49:], line]
+        if line.startswith(OUR_ERROR):
+            self.last_error = line
         self.emit(line)
 
     def _keep(self, line: str) -> None:

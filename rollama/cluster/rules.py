@@ -14,10 +14,12 @@ from typing import Any
 from rollama.cluster import names
 from rollama.cluster.config import SiteConfig
 from rollama.cluster.exits import Refused
+from rollama.cluster.quantity import gib, parse
 from rollama.core.errors import ConfigError
 
 MIN_RAY = (2, 52)
 """The first Ray with token authentication."""
+MIN_MEMORY = 512 * 2**20
 
 _MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -48,8 +50,12 @@ def check_site(site: SiteConfig) -> None:
     """Combinations of site settings.
 
     Raises:
-        ConfigError: Kueue and autoscaling together, or a Ray without token authentication.
+        ConfigError: Kueue and autoscaling together, a Ray without token authentication, or a pod in which Ray cannot
+            start: its object store takes three tenths of the memory, and at least 75 MiB of it.
     """
+    for key, size in (("head", site.head), ("worker", site.worker)):
+        if parse(size.memory, f"{key}.memory") < MIN_MEMORY:
+            raise refuse(f"{key}.memory", size.memory, f"at least {gib(MIN_MEMORY)}; with less Ray does not start")
     if site.queue and site.autoscaling:
         raise refuse("queue with autoscaling", site.queue, "one of the two; Kueue does not admit autoscaled RayJobs")
     check_ray_version(site.ray_version, "ray_version")
@@ -215,8 +221,6 @@ def check_quotas(need: dict[str, float], quotas: Sequence[dict[str, Any]] | None
     Raises:
         Refused: a hard limit is below the job's need.
     """
-    from rollama.cluster.quantity import parse
-
     for quota in quotas or ():
         if quota.get("spec", {}).get("scopes") or quota.get("spec", {}).get("scopeSelector"):
             continue

@@ -2,8 +2,8 @@
 
 Names are deterministic, so the API server decides between two clients that submit at the same moment: one creates, the
 other gets a conflict and attaches. A finished job stays as a record; a failed one is followed by `-r2`, `-r3` ... under
-the same run name, so that training resumes from its checkpoint. KubeRay leaves the pods of a failed job for a while, and
-after a deadline the command in them still runs: it would write into the same run. So a job that still has pods is
+the same run name, so that training resumes from its checkpoint. KubeRay leaves the pods of a failed job for a while,
+and after a deadline the command in them still runs: it would write into the same run. So a job that still has pods is
 deleted, and its pods are waited for, before the next attempt begins.
 """
 

@@ -34,6 +34,7 @@ class Patience:
     general: float = 300.0
     impossible: float = 30.0
     refused: float = 45.0
+    crashing: float = 90.0
     operator: float = 120.0
     unreachable: float = 300.0
     overdue: float = 300.0
@@ -45,6 +46,8 @@ class Patience:
             return min(self.impossible, self.general)
         if kind is Kind.OPERATOR:
             return min(self.operator, self.general)
+        if kind is Kind.CRASH:
+            return min(self.crashing, self.general)
         return min(self.refused, self.general) if kind in LASTING else self.general
 
     def before_a_word(self, kind: Kind) -> float:

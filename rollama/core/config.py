@@ -41,6 +41,8 @@ class StrictModel(BaseModel):
 
 
 Model = TypeVar("Model", bound=StrictModel)
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What the parser raises: its own errors, that of an impossible date, and the end of the stack for a deep nesting."""
 
 
 def hash_json(value: Any) -> str:
@@ -60,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot read it ({error.strerror}); give a readable YAML file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise ConfigError(f"{path}: not valid YAML{line}") from error
@@ -89,7 +91,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             node = child
         try:
             node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except _NOT_YAML as error:
             raise ConfigError(f"--set {override}: the value is not valid YAML") from error
     return result
 

@@ -67,16 +67,24 @@ def new_folder(path: Path) -> Iterator[Path]:
             old = temporary.with_name(temporary.name + "-old")
             path.rename(old)
         temporary.rename(path)
-    except OSError as error:
+    except Exception as error:
         if old is not None and old.exists() and not path.exists():
             old.rename(path)
+        if not _is_write_failure(error):
+            raise
         raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); free space or choose another "
+            "folder"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if old is not None and path.exists():
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_write_failure(error: Exception) -> bool:
+    """A full disk, as the system or as safetensors says it, which has a class of its own (and is not imported here)."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
 
 
 def write_text(path: Path, text: str) -> None:

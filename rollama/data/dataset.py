@@ -80,8 +80,8 @@ def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
         check_volumes: also read every volume's header and label values (about 10 ms a small case).
 
     Raises:
-        DataError: lists every case with a missing file, a wrong affine, a label that is not binary, a plan that
-            contradicts its form, and every centre that is missing or not declared.
+        DataError: lists every case with a missing file, a wrong affine, a CT with values that are no numbers, a label
+            that is not binary, and every centre that is missing or not declared.
     """
     info_path = root / "dataset.json"
     if not root.is_dir():
@@ -115,9 +115,13 @@ def _read_centre(folder: Path, centre: str, check_volumes: bool, problems: list[
     except DataError as error:
         problems.append(str(error))
         return []
+    lists = {split: datalist.get(key, []) if isinstance(datalist, dict) else None for split, key in KEYS.items()}
+    if not all(isinstance(items, list) and all(isinstance(item, dict) for item in items) for items in lists.values()):
+        problems.append(f"{folder / 'dataset.json'}: expected {', '.join(KEYS.values())}, each a list of objects")
+        return []
     cases = []
-    for split, key in KEYS.items():
-        for item in datalist.get(key, []):
+    for split, items in lists.items():
+        for item in items or ():
             name = str(item.get("case_id"))
             record = texts.pop(name, None)
             if record is None:
@@ -190,7 +194,8 @@ def check_pair(image: Path, label: Path) -> tuple[float, float, float]:
     """Check that a CT and its label share one grid and that the label is binary; return the spacing in mm.
 
     Raises:
-        DataError: unreadable file, other shape or affine, or label values other than 0 and 1.
+        DataError: unreadable file, other shape or affine, a CT with values that are no numbers, or label values other
+            than 0 and 1.
     """
     import nibabel
 
@@ -208,6 +213,10 @@ def check_pair(image: Path, label: Path) -> tuple[float, float, float]:
         raise DataError(f"{label}: affine differs from the CT's; resample it onto the CT's grid")
     if not set(values.tolist()) <= {0, 1}:
         raise DataError(f"{label}: label values must be 0 and 1, found {values[:5].tolist()}")
+    if volume.get_data_dtype().kind == "f" and not np.isfinite(np.asarray(volume.dataobj)).all():
+        raise DataError(
+            f"{image}: holds values that are no numbers (NaN or infinite); write it again from the scanner's"
+        )
     x, y, z = (float(value) for value in volume.header.get_zooms()[:3])
     return (x, y, z)
 

@@ -67,7 +67,10 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> Preset:
     if not isinstance(shared, Mapping):
         raise ConfigError(f"{source}: 'text' must hold keys and values")
     for task in ("s", "p"):
-        values[task] = _merged(shared, values.get(task) or {})
+        own = values.get(task) or {}
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"{source}: {task!r} must hold keys and values, found {own!r}")
+        values[task] = _merged(shared, own)
     if overrides:
         source += " with --set"
     return build(Preset, values, source)

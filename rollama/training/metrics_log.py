@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rollama.core.errors import DataError
 from rollama.training.loop import Metrics
 
 
@@ -20,9 +21,16 @@ class MetricsLog:
         self.path, self.attempt = path, attempt
 
     def after_step(self, step: int, metrics: Metrics) -> None:
-        """Append and flush."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **metrics, "attempt": self.attempt}) + "\n")
+        """Append and flush.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": step, **metrics, "attempt": self.attempt}) + "\n")
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({error.strerror}); free space and resume") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

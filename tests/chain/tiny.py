@@ -1,4 +1,4 @@
-"""Tiny artefacts of all three models, made in a second: real files and real code, weights that know nothing."""
+"""Artefacts of all three models, made in a second: real files and real code, weights that know nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rollama.text.config import TextConfig
 from rollama.text.model import build_module, portable_names, trained_parameters
 
 
-def make_models(folder: Path) -> Path:
-    """Write `s/`, `p/` and `seg/` on the base `tiny`; adapters and network carry random weights."""
-    text = TextConfig(base="tiny", dtype="float32", max_new_tokens=12, max_tokens=256)
+def make_models(folder: Path, base: str = "tiny") -> Path:
+    """Write `s/`, `p/` and `seg/` on a base; adapters and network carry random weights."""
+    text = TextConfig(base=base, dtype="float32", max_new_tokens=12, max_tokens=256)
     for seed, (task, name) in enumerate(((Task.SUMMARY, "s"), (Task.PLAN, "p"))):
         module, _, info = build_module(text.updated(seed=seed))
         generator = torch.Generator().manual_seed(seed)
@@ -26,7 +26,7 @@ def make_models(folder: Path) -> Path:
         }
         save_text_model(folder / name, portable_names(tensors), task, text, info, text.digest())
     seg = SegConfig(
-        encoder="tiny", encoder_dtype="float32", amp="none", channels=(8, 16), strides=(2, 2), patch=(32, 24, 16)
+        encoder=base, encoder_dtype="float32", amp="none", channels=(8, 16), strides=(2, 2), patch=(32, 24, 16)
     )
     network, info_seg = build_network(seg, torch.device("cpu"))
     save_model(folder / "seg", network, info_seg, seg.digest())

@@ -116,7 +116,10 @@ def test_the_tail_leaves_out_what_the_submitter_adds(api, make_pod):
     lines = ["error: no data", "2026-11-24 10:00:00,1\tERR cli.py:99 -- ----", "Job 'x' failed", "-----", ""]
     log, _ = reader(api, make_pod, {"a": [stamped(*lines)]})
     log.read(follow=False)
-    assert log.tail() == ["error: no data"]
+    assert log.tail() == ["error: no data", "error: no data"]
+    for number in range(60):
+        log._show(f"(TrainController) {number}")
+    assert log.tail()[0] == "error: no data", "whatever other processes say after it"
 
 
 def test_without_a_pod_nothing_happens(api):

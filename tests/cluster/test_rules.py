@@ -28,6 +28,11 @@ def test_what_we_build_passes(job, site):
     rules.check_rayjob(build_rayjob(job, site, "team"))
 
 
+def test_a_pod_in_which_ray_cannot_start_is_refused(job, site):
+    with pytest.raises(ConfigError, match=r"worker\.memory: found '300Mi'; accepted: at least 512Mi"):
+        build_rayjob(job, site.updated(worker={"memory": "300Mi"}), "team")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [

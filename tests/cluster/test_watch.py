@@ -87,6 +87,7 @@ def test_words_of_the_command_do_not_explain_what_the_cluster_did(api, follow):
           "0/1: 1 Insufficient nvidia.com/gpu. preemption: 1 Preemption is not helpful for scheduling."}]}, 30, 40),
         ({"containerStatuses": [FULL]}, 45, 60),
         ({"containerStatuses": [QUIET]}, 300, 310),
+        ({"containerStatuses": [{**QUIET, "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}}]}, 90, 100),
     ],
 )  # fmt: skip
 def test_what_never_resolves_is_given_up(api, follow, clock, make_pod, status, least, most):

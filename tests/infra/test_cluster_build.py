@@ -48,7 +48,7 @@ def test_an_old_go_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("this is 1.19" in line for line in needs.lacking())
 
 
-def test_only_kubernetes_chains_leave_the_firewall(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_kubernetes_chains_leave_the_firewall(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rules = (
         "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n:CNI-abc - [0:0]\n:MINE - [0:0]\n"
         "-A PREROUTING -j KUBE-SERVICES\n-A PREROUTING -j MINE\n-A CNI-abc -j ACCEPT\nCOMMIT\n"
@@ -61,9 +61,13 @@ def test_only_kubernetes_chains_leave_the_firewall(monkeypatch: pytest.MonkeyPat
         return subprocess.CompletedProcess(command, 1 if command[0] == "ip" else 0, stdout=rules, stderr="")
 
     monkeypatch.setattr(network.subprocess, "run", run)
+    for name, value in (("FORWARDING", "1\n"), ("FORWARDED_BEFORE", "0\n")):
+        (tmp_path / name).write_text(value)
+        monkeypatch.setattr(network, name, tmp_path / name)
     assert network.foreign_chains()
     network.remove()
     assert restored == ["*nat\n:PREROUTING ACCEPT [0:0]\n:MINE - [0:0]\n-A PREROUTING -j MINE\nCOMMIT\n"] * 2
+    assert (tmp_path / "FORWARDING").read_text() == "0\n", "as it was before the cluster"
 
 
 def test_credentials_are_private_and_signed_by_one_authority(tmp_path: Path) -> None:

@@ -86,3 +86,38 @@ def test_a_name_that_is_too_long(ci: Kube, dataset: str) -> None:
     code, said = submit(ci, dataset, "--name", "x" * 48)
     assert code == 2
     assert "48" in said
+
+
+def test_gpus_beyond_what_the_site_declares(ci: Kube, site: Kube, dataset: str, tmp_path: Path) -> None:
+    more = ("--set", "p.scale.gpus_per_worker=1", "--site", with_site(site, tmp_path, max_gpus=0))
+    code, said = submit(ci, dataset, *more)
+    assert code == 2
+    assert "max_gpus" in said
+
+
+def test_a_preset_with_gpus_on_nodes_without_for_who_may_look(site: Kube, dataset: str) -> None:
+    code, said = submit(site, dataset, "--set", "p.scale.gpus_per_worker=1")
+    assert code == 2
+    assert "nvidia.com/gpu" in said
+
+
+def test_a_pod_in_which_ray_cannot_start(ci: Kube, site: Kube, dataset: str, tmp_path: Path) -> None:
+    code, said = submit(ci, dataset, "--site", with_site(site, tmp_path, worker={"cpu": "300m", "memory": "300Mi"}))
+    assert code == 2
+    assert "worker.memory" in said
+
+
+def test_a_quota_that_is_too_small_even_when_empty(ci: Kube, site: Kube, dataset: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small"},
+        "spec": {"hard": {"pods": "1"}},
+    }
+    site.apply(quota)
+    try:
+        code, said = submit(ci, dataset)
+        assert code == 2
+        assert "ResourceQuota small" in said
+    finally:
+        site.run("delete", "resourcequota", "small")

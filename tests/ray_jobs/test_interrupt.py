@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from rollama.training.metrics_log import read_metrics
+
 pytestmark = pytest.mark.slow
+STEPS = 60
 
 
 def start(workspace: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rollama", "train", "s", "--preset", "tiny", "--workspace", str(workspace),
-               "--set", "s.steps=400", "--set", "s.scale.checkpoint_every=10"]  # fmt: skip
+               "--set", f"s.steps={STEPS}", "--set", "s.scale.checkpoint_every=10"]  # fmt: skip
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ, preexec_fn=_hear_ctrl_c
     )
@@ -43,3 +46,11 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
     assert "Traceback" not in message
     assert not (tmp_path / "models" / "s").exists()
     assert list(tmp_path.glob("models/.part*")) == []
+    again = start(tmp_path)
+    _, message = again.communicate(timeout=240)
+    assert again.returncode == 0, message
+    (log,) = tmp_path.glob("train/*/metrics.jsonl")
+    rows = read_metrics(log)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert {row["attempt"] for row in rows} == {0, 1}, "some steps are of the first run, some of the second"
+    assert (tmp_path / "models" / "s" / "manifest.json").is_file()

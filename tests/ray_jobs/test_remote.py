@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs import remote
-from ray_jobs.common import _followed, _for_workers, _prepare, _raise_recorded
+from ray_jobs.common import _cause, _followed, _for_workers, _prepare, _raise_recorded
 from rollama.core.errors import ClusterError, ConfigError, DataError
 from rollama.core.files import hash_file, write_json
 from rollama.core.storage import Storage, open_storage
@@ -46,6 +46,18 @@ def model(tmp_path) -> Path:
 
 def stored(run: Storage) -> list[int]:
     return [row["step"] for row in parse_metrics(run.read_text(remote.METRICS) or "")]
+
+
+LOW = """ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the \
+node (IP: 10.89.1.10, ID: e26) was 0.84GB used / 0.88GB limit (0.952635)
+OOM kill reason: Memory usage exceeded threshold
+Consider provisioning more memory on this node."""
+
+
+def test_a_worker_that_ray_ended_for_its_memory_is_told_in_one_sentence():
+    assert _cause(RuntimeError(LOW)).startswith("a worker ran out of memory (0.84GB used / 0.88GB limit); give workers")
+    assert _cause(RuntimeError("first\nlast")) == "last"
+    assert _cause(RuntimeError()) == "RuntimeError"
 
 
 def test_the_stored_curve_follows_at_most_every_two_seconds(run, tmp_path):

@@ -22,6 +22,7 @@ from rollama.core.cache import cache_folder
 from rollama.data.volumes import mask_to_native, read_ct, to_model_grid, write_mask
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
+from tests.chain.tiny import make_models
 from tests.realdata.fetch import MEMBERS, realdata_folder
 
 pytestmark = pytest.mark.realdata
@@ -42,6 +43,15 @@ ct, model, out, plan = sys.argv[1:]
 volume = read_input_ct(Path(ct))
 write_outputs(Chain(None, SegmentationModel.load(Path(model))).run(volume, plan_text=plan), volume, Path(out))
 print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+_COMMAND = """
+import json, resource, sys
+from rollama.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """
 
 
@@ -98,6 +108,30 @@ def test_prediction_has_the_scans_geometry_and_stays_under_4_gb(scan: Path, mode
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["ct"]["shape"] == list(read_ct(scan).shape)
     assert manifest["plan_parsed"] is True
+
+
+@pytest.fixture(scope="module")
+def chain_on_smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_models(tmp_path_factory.mktemp("models"), base="smollm2")
+
+
+def test_a_note_and_a_real_scan_go_through_all_three_models(scan: Path, chain_on_smollm2: Path, tmp_path: Path) -> None:
+    """As a user runs it, on the base that the demo uses. Untrained S and P write nonsense: this is about the way."""
+    (tmp_path / "note.txt").write_text(
+        "54-year-old woman. Invasive carcinoma of the left breast, pT1c pN0, lumpectomy."
+    )
+    arguments = ["predict", "--note", str(tmp_path / "note.txt"), "--ct", str(scan), "--models", str(chain_on_smollm2),
+                 "--out", str(tmp_path / "out")]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", _COMMAND, *arguments], capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["peak"] < MAX_BYTES
+    same_geometry(tmp_path / "out" / "target.nii.gz", scan)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written >= {"summary.txt", "plan.txt", "target.nii.gz", "overlay.png", "manifest.json"}
+    models = json.loads((tmp_path / "out" / "manifest.json").read_text())["models"]
+    assert set(models) == {"s", "p", "seg"}
 
 
 def test_both_sides_of_a_real_scan_keep_their_side(scan: Path, tmp_path: Path) -> None:
