@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray_jobs.remote import FAILURE, METRICS
+from ray_jobs.remote import FAILURE, METRICS, recorded_failure
 from rollama.core.errors import ClusterError, RollamaError
 from rollama.core.registry import Task
 from rollama.core.storage import Location, Storage, open_storage
@@ -119,7 +118,8 @@ def launch(
         with _followed(storage, on_step):
             _fit(trainer)
     except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
-        _raise_recorded(storage, error)
+        if said := recorded_failure(storage):
+            raise said from error
         raise ClusterError(
             f"{storage.uri}: training failed after {scale.max_failures} restarts: {_cause(error)}"
         ) from error
@@ -150,18 +150,6 @@ def _prepare(storage: Storage) -> None:
     elif not storage.exists(METRICS):
         storage.write_bytes(METRICS, b"")
     storage.delete(FAILURE)
-
-
-def _raise_recorded(storage: Storage, error: Exception) -> None:
-    """Raise what a worker said, if one said something."""
-    text = None
-    with contextlib.suppress(RollamaError):
-        text = storage.read_text(FAILURE)
-    if text is None:
-        return
-    failure = json.loads(text)
-    kind = next((leaf for leaf in RollamaError.__subclasses__() if leaf.__name__ == failure["kind"]), RollamaError)
-    raise kind(failure["message"]) from error
 
 
 def _fit(trainer: Any) -> None:

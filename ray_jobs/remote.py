@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rollama.core.errors import ConfigError, DataError, RollamaError
+from rollama.core.errors import ClusterError, ConfigError, DataError, RollamaError
 from rollama.core.storage import Location, Storage, open_storage
 from rollama.data.store import Kind, Reference, parse_reference, push, read_stored, resolve
 from rollama.training.artefact import read_manifest
@@ -128,7 +128,15 @@ def report(step: int, metrics: Metrics, folder: Path | None, mirror: MetricsMirr
 
 @contextmanager
 def failures_recorded(run: Storage) -> Iterator[None]:
-    """Keep the words of an error raised on purpose where the driver finds them."""
+    """Keep the words of an error raised on purpose where the driver finds them.
+
+    Ray Train starts the workers again after any error, also one that no repetition mends: wrong data stays wrong. So
+    what an earlier worker of this run said is raised at once instead of being found again; only what a cluster did
+    (`ClusterError`) may have passed.
+    """
+    said = recorded_failure(run)
+    if said is not None and not isinstance(said, ClusterError):
+        raise said
     try:
         yield
     except RollamaError as error:
@@ -136,6 +144,18 @@ def failures_recorded(run: Storage) -> Iterator[None]:
         with suppress(RollamaError):  # the error itself may be that the storage is gone
             run.write_text(FAILURE, json.dumps(words, indent=2, ensure_ascii=False) + "\n")
         raise
+
+
+def recorded_failure(run: Storage) -> RollamaError | None:
+    """What a worker of this run said, as the error it was; None when nobody said anything or it cannot be read."""
+    text = None
+    with suppress(RollamaError):
+        text = run.read_text(FAILURE)
+    if text is None:
+        return None
+    failure = json.loads(text)
+    kind = next((leaf for leaf in RollamaError.__subclasses__() if leaf.__name__ == failure["kind"]), RollamaError)
+    return kind(failure["message"])
 
 
 def publish(folder: Path, out: Storage) -> Reference:

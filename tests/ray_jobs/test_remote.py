@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs import remote
-from ray_jobs.common import _cause, _followed, _for_workers, _prepare, _raise_recorded
+from ray_jobs.common import _cause, _followed, _for_workers, _prepare
 from rollama.core.errors import ClusterError, ConfigError, DataError
 from rollama.core.files import hash_file, write_json
 from rollama.core.storage import Storage, open_storage
@@ -119,11 +119,20 @@ def test_a_new_first_worker_goes_on_with_the_stored_curve(run, tmp_path):
 def test_words_of_an_error_reach_the_driver(run):
     with pytest.raises(DataError), remote.failures_recorded(run):
         raise DataError("max_tokens")
-    with pytest.raises(DataError, match="max_tokens"):
-        _raise_recorded(run, RuntimeError("ray"))
+    said = remote.recorded_failure(run)
+    assert isinstance(said, DataError) and str(said) == "max_tokens"
+    with pytest.raises(DataError, match="max_tokens"), remote.failures_recorded(run):
+        pytest.fail("a second worker group must not look for the same error again")
     _prepare(run)
-    _raise_recorded(run, RuntimeError("ray"))  # forgotten: raises nothing
+    assert remote.recorded_failure(run) is None
     assert run.size(remote.METRICS) == 0
+
+
+def test_what_a_cluster_did_may_have_passed(run):
+    with pytest.raises(ClusterError), remote.failures_recorded(run):
+        raise ClusterError("the bucket does not answer")
+    with remote.failures_recorded(run):
+        pass
 
 
 def test_an_error_is_not_hidden_by_a_bucket_that_is_gone(server, run):

@@ -69,7 +69,7 @@ def test_the_same_run_goes_on_and_another_configuration_is_refused(cohort, tmp_p
 
 
 def test_errors_of_workers_reach_the_driver_in_their_own_words(cohort, tmp_path):
-    short = load_preset("tiny", ["s.max_tokens=40", "s.scale.max_failures=0"]).s
+    short = load_preset("tiny", ["s.max_tokens=40"]).s
     with pytest.raises(DataError, match="max_tokens"):
         train_text(short, Task.SUMMARY, cohort, tmp_path / "run", tmp_path / "model")
     assert not (tmp_path / "model").exists()
