@@ -21,6 +21,7 @@ def evaluate(
     limit: int | None = None,
     progress: Callable[[float, str], None] | None = None,
     zero_shot: int = jobs.ZERO_SHOT_CASES,
+    only: jobs.Part | None = None,
 ) -> dict[str, Any]:
     """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
 
@@ -28,21 +29,27 @@ def evaluate(
         limit: at most this many cases a centre and split.
         progress: called with (share done in [0, 1], what is running).
         zero_shot: also measure the untrained base, on at most this many external cases (0: not at all).
+        only: score only the text models, or only the segmentation on reference plans.
 
     Raises RollamaError: a model or the dataset cannot be used.
     """
     import ray
 
-    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit)
+    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit, only)
     start_ray(2)
     environment = {"env_vars": worker_environment(threads=1)}
 
     def task(function: Callable[..., Any]) -> Any:
         return ray.remote(num_cpus=1, runtime_env=environment)(function)
 
-    text = task(jobs.score_text).remote(job)
-    parts = [text, task(jobs.score_segmentation).remote(job), task(jobs.score_chain).remote(job, text)]
-    if zero_shot:
+    parts: list[Any] = []
+    if only is not jobs.Part.SEG:
+        parts.append(task(jobs.score_text).remote(job))
+    if only is not jobs.Part.TEXT:
+        parts.append(task(jobs.score_segmentation).remote(job))
+    if only is None:
+        parts.append(task(jobs.score_chain).remote(job, parts[0]))
+    if zero_shot and only is not jobs.Part.SEG:
         parts.append(task(jobs.score_zero_shot).remote(job, zero_shot))
     waiting, furthest = list(parts), 0.0
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from rich.table import Table
 from rollama.cli.options import PRESET
 
 
+class Only(StrEnum):
+    """A part of the evaluation (the values of `rollama.evaluation.jobs.Part`, which `--help` need not load)."""
+
+    TEXT = "text"
+    SEG = "seg"
+
+
 def evaluate(
     preset: str = PRESET,
     workspace: str | None = typer.Option(
@@ -22,6 +30,9 @@ def evaluate(
     out: Path | None = typer.Option(None, help="Folder for the results. Default: <workspace>/evaluation."),
     limit: int | None = typer.Option(None, min=1, help="At most this many cases a centre and split."),
     zero_shot: int = typer.Option(60, min=0, help="Compare with the untrained base on so many external cases."),
+    only: Only | None = typer.Option(
+        None, help="text: only S and P. seg: only SEG, on reference plans; S and P need not be trained."
+    ),
     require: str | None = typer.Option(
         None, help="File with required values (see 'rollama check'), or its rules as JSON; exit code 3 if not reached."
     ),
@@ -41,9 +52,11 @@ def evaluate(
     console = Console(stderr=True)
     if isinstance(place, Path):
         data = resolve(dataset) if dataset else place / "cohort"
-        results = evaluate_models(place, data, out or place / "evaluation", limit, zero_shot, console)
-    elif dataset is None or out is not None:
-        raise ConfigError("a workspace in a bucket needs --dataset REFERENCE and takes no --out; see 'rollama push'")
+        results = evaluate_models(place, data, out or place / "evaluation", limit, zero_shot, console, only)
+    elif dataset is None or out is not None or only is not None:
+        raise ConfigError(
+            "a workspace in a bucket needs --dataset REFERENCE and takes neither --out nor --only; see 'rollama push'"
+        )
     else:
         results = evaluate_bucket(place, dataset, limit, zero_shot, console)
     print_results(results, Console())
@@ -70,18 +83,28 @@ def evaluate_bucket(
 
 
 def evaluate_models(
-    workspace: Path, dataset: Path, out: Path, limit: int | None, zero_shot: int, console: Console
+    workspace: Path,
+    dataset: Path,
+    out: Path,
+    limit: int | None,
+    zero_shot: int,
+    console: Console,
+    only: str | None = None,
 ) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation
     from rollama.cli.progress import bar
+    from rollama.evaluation.jobs import Part
 
     with bar("evaluating (%)", 100, console) as update:
 
         def share_done(share: float, note: str) -> None:
             update(round(100 * share), note=note)
 
-        return run_evaluation(workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done)
+        return run_evaluation(
+            workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done,
+            only=Part(only) if only else None,
+        )  # fmt: skip
 
 
 def print_results(results: dict[str, Any], console: Console) -> None:

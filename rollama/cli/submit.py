@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rollama.cluster.rayjob import Job
     from rollama.cluster.submit import Placed
 
-DATASET = typer.Option(..., help="Data set in the store: <uri>@sha256:<hex>.")
+DATASET = typer.Option(None, help="Data set in the store: <uri>@sha256:<hex>. Default: the site's.")
 BUCKET = typer.Option(None, "--workspace", help="s3://bucket/prefix. Default: the site's.")
 SITE = typer.Option(
     None, "--site", envvar="ROLLAMA_SITE", help="Site file. Default: ConfigMap rollama-site in the namespace."
@@ -51,7 +51,7 @@ def submit_train(
     what: What = typer.Argument(..., help="s: note -> summary. p: summary -> plan. seg: CT + plan -> target."),
     preset: str = PRESET,
     overrides: list[str] = SET,
-    dataset: str = DATASET,
+    dataset: str | None = DATASET,
     name: str | None = typer.Option(None, help="Name of the run and the model. Default: s, p or seg."),
     workspace: str | None = BUCKET,
     site: Path | None = SITE,
@@ -83,7 +83,7 @@ def submit_train(
 
 @submit.command("evaluate", epilog=CODES)
 def submit_evaluate(
-    dataset: str = DATASET,
+    dataset: str | None = DATASET,
     name: str = typer.Option(
         ..., help="Name of this evaluation, such as the data's tag; another name evaluates anew after a training."
     ),
@@ -132,7 +132,7 @@ class _Submission:
     keep_stuck: bool
     cancel_on_interrupt: bool
 
-    def run(self, values: dict[str, Any], dataset: str, workspace: str | None, timeout: int | None) -> None:
+    def run(self, values: dict[str, Any], dataset: str | None, workspace: str | None, timeout: int | None) -> None:
         """Build the job, have everything checked, and create it or attach to it."""
         from rollama.cluster import rayjob
         from rollama.cluster import submit as submission
@@ -143,6 +143,11 @@ class _Submission:
         where = workspace or chosen.workspace
         if where is None:
             raise ConfigError("--workspace: missing; give s3://bucket/prefix, or set workspace in the site")
+        dataset = dataset or chosen.dataset
+        if dataset is None:
+            raise ConfigError(
+                "--dataset: missing; give the reference that 'rollama push dataset' printed, or set dataset in the site"
+            )
         places = {"dataset": dataset, "workspace": where, "deadline_s": timeout}
         job = build_config(rayjob.Job, {**values, **places}, "submit")
         space = cluster.namespace if cluster else self.namespace or chosen.namespace or "default"
@@ -232,6 +237,7 @@ def _check_dataset(reference: str) -> None:
     from rollama.data.store import parse_reference, read_stored
 
     if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        say("the data set was not looked for from here (no AWS_ACCESS_KEY_ID); the job does it first")
         return
     try:
         read_stored(parse_reference(reference))

@@ -84,6 +84,7 @@ class SiteConfig(StrictModel):
     )
     hub_token_secret: str | None = Field(None, description="Secret with key token; with it, hub downloads are allowed")
     workspace: str | None = Field(None, description="s3://bucket/prefix for checkpoints, metrics and models")
+    dataset: str | None = Field(None, description="reference of the data set that is meant when none is given")
     ray_version: str = "2.60.0"
     head: PodSize = PodSize(cpu="1", memory="4Gi")
     worker: PodSize = PodSize(memory="4Gi")

@@ -13,15 +13,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from rollama.cluster import names, outcome, plan, rules
 from rollama.cluster.client import Api, Conflict, Denied
 from rollama.cluster.config import SiteConfig
-from rollama.cluster.exits import Exit, Lost, Refused
+from rollama.cluster.exits import Exit, Lost, Refused, Unreachable
 from rollama.cluster.watch import Result, Say
 
 ROUNDS, PAUSE_S = 40, 3.0
+PATIENCE_S = (2.0, 5.0, 10.0, 20.0, 30.0)
+Answer = TypeVar("Answer")
 
 Build = Callable[[int], dict[str, Any]]
 """Builds the resource of the n-th attempt."""
@@ -174,22 +177,34 @@ def run(
     say: Say,
     retries: int = 0,
     keep_stuck: bool = False,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Result:
     """Submit and follow, also what has succeeded before; repeat what the infrastructure lost, at most `retries` times.
 
     A job that will never start is deleted, as it would hold quota and nodes for nothing, unless `keep_stuck`.
     """
     for repetition in range(retries + 1):
-        placed = submit()
+        # The first submission fails at once, as whoever waits for it sits there; later ones outlast a restart.
+        placed = _patiently(submit, say, pause) if repetition else submit()
         result = follow(placed)  # also one that succeeded before: its log ends with what a caller reads
         if result.stuck and not keep_stuck:
-            api.delete_job(placed.name)
+            _patiently(partial(api.delete_job, placed.name), say, pause)
             say(f"{placed.name}: cancelled, as it would not have started")
         last = repetition == retries or not result.repeatable() or (result.stuck and keep_stuck)
         if last:
             break
         say(f"{result.sentence}; submitting again under the same run name ({repetition + 1} of {retries})")
     return result
+
+
+def _patiently(call: Callable[[], Answer], say: Say, pause: Callable[[float], None]) -> Answer:
+    for wait in PATIENCE_S:
+        try:
+            return call()
+        except Unreachable as error:
+            say(f"no answer from the cluster, trying again ({error})")
+            pause(wait)
+    return call()
 
 
 def find(api: Api, name: str) -> dict[str, Any]:

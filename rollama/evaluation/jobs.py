@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,13 @@ ZERO_SHOT_TOKENS = 128
 """Longer than any reference answer of the cohort (90 tokens)."""
 
 
+class Part(StrEnum):
+    """A part of an evaluation that stands alone."""
+
+    TEXT = "text"
+    SEG = "seg"
+
+
 @dataclass(frozen=True)
 class Job:
     """What to evaluate; `cases` are held out, `train` feeds the baselines. Small enough to be sent to a worker."""
@@ -57,14 +65,17 @@ class Job:
         return self.out / "cache"
 
 
-def open_job(models: Path, dataset: Path, out: Path, limit: int | None) -> Job:
+def open_job(models: Path, dataset: Path, out: Path, limit: int | None, only: Part | None = None) -> Job:
     """Open and check the dataset and take at most `limit` held-out cases a centre and split.
+
+    With `only`, the other part's models need not be there.
 
     Raises:
         DataError: the dataset is damaged.
         CheckpointError: a model is missing.
     """
-    for name in (*TEXT_FOLDERS.values(), SEGMENTATION_FOLDER):
+    needed = {Part.TEXT: tuple(TEXT_FOLDERS.values()), Part.SEG: (SEGMENTATION_FOLDER,)}
+    for name in needed[only] if only else (*needed[Part.TEXT], *needed[Part.SEG]):
         if not (models / name / "manifest.json").is_file():
             raise CheckpointError(f"{models / name}: no trained model there; run 'rollama train {name}' first")
     opened = open_dataset(dataset)

@@ -122,6 +122,14 @@ def test_the_plan_needs_no_cluster(capsys, cluster, write, monkeypatch):
     assert [word for line in out.splitlines() if "workers" in line for word in line.split("│")[2:3]] == [" 2     "]
 
 
+def test_the_site_may_name_the_data_set(capsys, cluster):
+    code, _, err = run(capsys, "submit", "train", "p", "--preset", "tiny", "--plan")
+    assert code == 2 and "--dataset: missing" in err
+    cluster.site = SITE + f"\ndataset: {DATASET}\n"
+    code, out, _ = run(capsys, "submit", "train", "p", "--preset", "tiny", "--plan")
+    assert code == 0 and f"--dataset {DATASET}" in out.replace("\n", " ")
+
+
 def test_an_evaluation_carries_its_required_values(capsys, cluster, write):
     rules = write("rules.yaml", "rules: [{task: seg, metric: dice, at_least: 0.8}]")
     words = ["submit", "evaluate", "--dataset", DATASET, "--name", "tag-1", "--require", str(rules)]

@@ -5,7 +5,7 @@ import pytest
 from rollama.cluster import submit
 from rollama.cluster.causes import LASTING
 from rollama.cluster.client import Conflict
-from rollama.cluster.exits import Exit, Lost, Refused
+from rollama.cluster.exits import Exit, Lost, Refused, Unreachable
 from rollama.cluster.rayjob import build_rayjob
 from rollama.cluster.submit import How, Placed, place, preflight
 from rollama.cluster.watch import Result
@@ -181,6 +181,24 @@ def test_a_stuck_job_is_cancelled_unless_kept(api):
     assert api.calls == ["delete job-1"]
     api.calls.clear()
     assert runs(api, [stuck], keep_stuck=True, retries=3)[1] == ["job-1"] and api.calls == []
+
+
+def test_a_repetition_outlasts_a_server_that_is_away(api):
+    answers = [Placed(How.CREATED, {"metadata": {"name": "a"}}), Unreachable("x"), Unreachable("x"),
+               Placed(How.CREATED, {"metadata": {"name": "b"}})]  # fmt: skip
+    waits, results = [], [LOST, FINE]
+
+    def place_one():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert submit.run(api, place_one, lambda _: results.pop(0), lambda _: None, retries=1, pause=waits.append) == FINE
+    assert waits == [2.0, 5.0]
+    with pytest.raises(Unreachable):  # the first submission does not wait
+        answers[:] = [Unreachable("x")]
+        submit.run(api, place_one, lambda _: FINE, lambda _: None, pause=waits.append)
 
 
 def test_a_finished_job_is_followed_for_its_log(api):

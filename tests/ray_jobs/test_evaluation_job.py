@@ -11,6 +11,7 @@ from ray_jobs.evaluate import evaluate
 from ray_jobs.evaluate_remote import evaluate_remote
 from rollama.core.errors import CheckpointError
 from rollama.data.store import Kind, push
+from rollama.evaluation.jobs import Part
 from tests.chain.tiny import make_models
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -33,6 +34,15 @@ def test_every_link_is_scored_and_a_second_run_reuses_the_predictions(cohort, mo
     before = (tmp_path / "cases.jsonl").read_text()
     evaluate(models, cohort, tmp_path, limit=1)
     assert (tmp_path / "cases.jsonl").read_text() == before
+
+
+def test_segmentation_alone_needs_no_text_model(cohort, models, tmp_path):
+    shutil.copytree(models / "seg", tmp_path / "models" / "seg")
+    found = evaluate(tmp_path / "models", cohort, tmp_path / "out", limit=1, only=Part.SEG)
+    kinds = {(row["task"], row["source"]) for row in found["tables"]}
+    assert kinds == {("seg", "reference"), ("side-swap", "mirrored")}
+    with pytest.raises(CheckpointError, match="no trained model there"):
+        evaluate(tmp_path / "models", cohort, tmp_path / "out", limit=1)
 
 
 def test_a_damaged_model_is_named(cohort, models, tmp_path):
