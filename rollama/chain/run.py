@@ -21,9 +21,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from rollama.chain.inputs import PlanSource, Request, make_request
+from rollama.chain.plausibility import doubts, side_of
 from rollama.core.errors import CheckpointError, DataError
 from rollama.core.registry import Task
-from rollama.data.plan import Plan, Side, parse_plan
+from rollama.data.plan import Plan, parse_plan
 from rollama.data.volumes import Mask, Volume
 
 TEXT_FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
@@ -93,7 +94,7 @@ def chain_steps(
         DataError: a mask of another shape than the CT's is sent in.
     """
     timings: dict[str, float] = {}
-    warnings: list[str] = []
+    warnings = doubts(volume)
     summary = request.text if request.source is PlanSource.SUMMARY else None
     plan_text, plan = request.text, request.plan
     for task in NEEDED[request.source]:
@@ -128,19 +129,6 @@ def chain_steps(
         elif plan is not None and side_of(mask, volume) is not plan.side:
             warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
     return ChainResult(summary, plan_text, plan, request.source, mask, timings, tuple(warnings), dict(models))
-
-
-def side_of(mask: Mask, volume: Volume) -> Side:
-    """The patient's side on which a mask lies: its centre against the middle of the body (voxels above -400 HU).
-
-    A rough check that shares nothing with the models; bilateral masks get the side of their larger part.
-    """
-    steps = [max(1, size // 64) for size in volume.shape]  # a few thousand samples say where the middle is
-    body = np.argwhere(volume.array[:: steps[0], :: steps[1], :: steps[2]] > -400) * steps
-    middle = body.mean(axis=0) if body.size else (np.asarray(volume.shape) - 1) / 2
-    counts = [mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in range(3)]
-    centre = np.array([(count * np.arange(count.size)).sum() / max(1, count.sum()) for count in counts])
-    return Side.LEFT if float(volume.affine[0, :3] @ (centre - middle)) < 0 else Side.RIGHT  # RAS+: right is positive
 
 
 class Chain:

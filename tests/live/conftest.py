@@ -1,7 +1,9 @@
 """A real cluster for the tests marked `cluster`: image, S3, the chart in a namespace with Pod Security `restricted`.
 
 `make cluster-up` makes the cluster; with ROLLAMA_KUBECONFIG (and ROLLAMA_IMAGE, which that cluster can pull) the same
-tests run elsewhere. Nothing here skips: without a cluster these tests fail and say what to do.
+tests run elsewhere, with an S3 server that both sides reach: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL
+as this machine sees it and ROLLAMA_S3_INSIDE as pods do. Nothing here skips: without a cluster these tests fail and say
+what to do.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from tests.live.kube import Kube
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "rollama.test/rollama:local"
 S3 = "http://s3.s3.svc.cluster.local:7070"
+OWN = os.environ.get("ROLLAMA_KUBECONFIG")
+KUBERAY = os.environ.get("ROLLAMA_KUBERAY_NAMESPACE", "kuberay")
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -37,6 +41,7 @@ class Bucket:
     """The object store as the cluster sees it and, with `environment`, as this machine sees it."""
 
     uri: str
+    inside: str
     keys: dict[str, str] = field(repr=False)
     environment: dict[str, str] = field(repr=False)
 
@@ -44,10 +49,9 @@ class Bucket:
 @pytest.fixture(scope="session")
 def admin() -> Kube:
     """The cluster's administrator."""
-    own = os.environ.get("ROLLAMA_KUBECONFIG")
-    kubeconfig = Path(own) if own else KUBECONFIG
+    kubeconfig = Path(OWN) if OWN else KUBECONFIG
     assert kubeconfig.is_file(), f"{kubeconfig}: no cluster; run 'make cluster-up', or set ROLLAMA_KUBECONFIG"
-    programs = [shutil.which(name) if own else str(path_of(name)) for name in ("kubectl", "helm")]
+    programs = [shutil.which(name) if OWN else str(path_of(name)) for name in ("kubectl", "helm")]
     assert all(programs), "kubectl and helm have to be on PATH"
     return Kube(kubeconfig, str(programs[0]), str(programs[1]))
 
@@ -71,11 +75,9 @@ def image(admin: Kube) -> str:
 @pytest.fixture(scope="session")
 def bucket(admin: Kube) -> Bucket:
     """A new bucket on the cluster's S3 server."""
-    data = admin.of("s3").get("secret", "s3-root")["data"]
-    access, secret = (base64.b64decode(data[key]).decode() for key in ("ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"))
+    inside, endpoint, access, secret = s3_access(admin)
     keys = {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
-    address = admin.of("s3").get("service", "s3")["spec"]["clusterIP"]
-    environment = {**keys, "AWS_ENDPOINT_URL": f"http://{address}:7070", "AWS_REGION": "us-east-1"}
+    environment = {**keys, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1"}
     name = f"rollama-{secrets.token_hex(4)}"
     from pyarrow import fs
 
@@ -84,7 +86,20 @@ def bucket(admin: Kube) -> Bucket:
         allow_bucket_creation=True,
     )  # fmt: skip
     client.create_dir(name)
-    return Bucket(f"s3://{name}", keys, environment)
+    return Bucket(f"s3://{name}", inside, keys, environment)
+
+
+def s3_access(admin: Kube) -> tuple[str, str, str, str]:
+    """The S3 server as pods see it and as this machine does, and its two keys."""
+    if OWN:
+        names = ("ROLLAMA_S3_INSIDE", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        found = [os.environ.get(name, "") for name in names]
+        assert all(found), f"a cluster of your own needs an S3 server: set {', '.join(names)}"
+        return found[0], found[1], found[2], found[3]
+    data = admin.of("s3").get("secret", "s3-root")["data"]
+    access, secret = (base64.b64decode(data[key]).decode() for key in ("ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"))
+    address = admin.of("s3").get("service", "s3")["spec"]["clusterIP"]
+    return S3, f"http://{address}:7070", access, secret
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +126,7 @@ def site(admin: Kube, image: str, bucket: Bucket) -> Iterator[Kube]:
         "storage": {
             "workspace": f"{bucket.uri}/work",
             "existingSecret": "s3-keys",
-            "env": {"AWS_ENDPOINT_URL": S3, "AWS_REGION": "us-east-1"},
+            "env": {"AWS_ENDPOINT_URL": bucket.inside, "AWS_REGION": "us-east-1"},
         },
         # Two cores hold head, two workers and submitter only with small requests.
         "jobs": {

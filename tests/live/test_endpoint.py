@@ -21,7 +21,7 @@ from rollama.chain.inputs import make_request, read_input_ct
 from rollama.chain.run import Chain
 from rollama.data.store import Kind, push
 from tests.chain.tiny import make_models
-from tests.live.conftest import ROOT, Bucket
+from tests.live.conftest import OWN, ROOT, Bucket
 from tests.live.kube import Kube, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -43,7 +43,7 @@ def claim(site: Kube, image: str) -> Iterator[str]:
     """A volume claim for CTs: of the cluster's default class, or on the test cluster a folder of its node."""
     spec: dict[str, object] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     volume = f"cts-{site.namespace}"
-    if STATE.is_dir():
+    if not OWN:
         folder = STATE / volume
         folder.mkdir(exist_ok=True)
         folder.chmod(0o777)
@@ -53,7 +53,7 @@ def claim(site: Kube, image: str) -> Iterator[str]:
         spec |= {"storageClassName": "none", "volumeName": volume}
     site.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "cts"}, "spec": spec})
     yield "cts"
-    if STATE.is_dir():
+    if not OWN:
         site.run("delete", "persistentvolume", volume, "--wait=false")
 
 

@@ -13,6 +13,7 @@ import pytest
 from rollama.cluster import pods
 from rollama.core.storage import open_storage
 from rollama.training.metrics_log import read_metrics
+from tests.live.conftest import KUBERAY, OWN
 from tests.live.kube import Kube, until, with_site
 from tests.live.wire import wired
 
@@ -100,7 +101,7 @@ def test_the_head_is_lost(job: Run, straight: list[float], tmp_path: Path) -> No
 
 @pytest.mark.matrix
 def test_the_operator_restarts(job: Run, admin: Kube, straight: list[float], tmp_path: Path) -> None:
-    operator = admin.of("kuberay")
+    operator = admin.of(KUBERAY)
     code, output = disturbed(job, tmp_path, lambda: operator.run("rollout", "restart", "deployment/kuberay-operator"))
     assert code == 0, output
     job.check(straight, tmp_path)
@@ -147,6 +148,7 @@ def test_the_connection_is_cut(job: Run, straight: list[float], tmp_path: Path) 
 
 @pytest.fixture
 def s3(admin: Kube) -> Iterator[Kube]:
+    assert not OWN, "only the test cluster's own S3 server may be taken down"
     kube = admin.of("s3")
     yield kube
     kube.run("scale", "deployment/s3", "--replicas=1")

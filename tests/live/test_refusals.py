@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from tests.live.conftest import Bucket
-from tests.live.kube import Kube, with_site
+from tests.live.kube import Kube, until, with_site
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -121,3 +122,49 @@ def test_a_quota_that_is_too_small_even_when_empty(ci: Kube, site: Kube, dataset
         assert "ResourceQuota small" in said
     finally:
         site.run("delete", "resourcequota", "small")
+
+
+def test_what_the_ci_account_may_not_do(ci: Kube) -> None:
+    """Jobs in its namespace, and nothing that leads further."""
+    may = {"create rayjobs", "get rayjobs", "delete rayjobs", "list pods", "get pods/log", "list events"}
+    may_not = {
+        "get secrets", "list secrets", "create pods", "create pods/exec", "delete pods", "update rayjobs",
+        "patch rayjobs", "create rayclusters", "patch rayclusters", "create roles", "create rolebindings",
+        "create serviceaccounts/token", "list nodes", "get configmaps", "impersonate users",
+    }  # fmt: skip
+    for right in sorted(may | may_not):
+        answer = ci.run("auth", "can-i", *right.split(), check=False).split()[0]
+        assert answer == ("yes" if right in may else "no"), right
+    for space in ("default", "kube-system"):
+        assert ci.of(space).run("auth", "can-i", "create", "rayjobs", check=False).split()[0] == "no", space
+
+
+def test_dry_run_and_plan_create_nothing(ci: Kube, dataset: str) -> None:
+    done = ci.rollama("submit", "train", "p", "--preset", "tiny", "--dataset", dataset, "--plan", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "the cluster would accept it; nothing was created" in done.stdout
+    assert "workers" in done.stdout
+    assert "head" in done.stdout
+
+
+def test_an_older_kuberay(ci: Kube, site: Kube, dataset: str) -> None:
+    """Its CRD lacks `authOptions`: the field is taken out of the real one for a moment, and put back."""
+    crd = site.get("crd", "rayjobs.ray.io")
+    versions = [item["name"] for item in crd["spec"]["versions"]]
+    where = f"/spec/versions/{versions.index('v1')}/schema/openAPIV3Schema/properties/spec/properties"
+    where += "/rayClusterSpec/properties/authOptions"
+    node = crd["spec"]["versions"][versions.index("v1")]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    kept = node["properties"]["rayClusterSpec"]["properties"]["authOptions"]
+
+    def patch(*operations: dict[str, object]) -> None:
+        site.run("patch", "crd", "rayjobs.ray.io", "--type=json", "-p", json.dumps(operations))
+
+    patch({"op": "remove", "path": where})
+    try:
+        until(lambda: "too old" in submit(ci, dataset, "--dry-run")[1], 60, "the API server uses the changed CRD")
+        code, said = submit(ci, dataset)
+        assert code == 2
+        assert "KubeRay >= 1.6" in said
+    finally:
+        patch({"op": "add", "path": where, "value": kept})
+        until(lambda: submit(ci, dataset, "--dry-run")[0] == 0, 60, "the API server uses the whole CRD again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -14,6 +15,26 @@ from rollama.training.metrics_log import read_metrics
 from tests.live.kube import Kube, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+RAY_LOGS = "cat /tmp/ray/session_latest/logs/*.* 2>/dev/null"
+WITHOUT = ("list jobs", "submit a job", "list nodes", "version", "a wrong token")
+ASK = """
+import json, os, urllib.error, urllib.request
+def ask(path, data=None, token=None):
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = "Bearer " + token
+    try:
+        request = urllib.request.Request("http://localhost:8265" + path, data=data, headers=headers)
+        return urllib.request.urlopen(request).status
+    except urllib.error.HTTPError as error:
+        return error.code
+job = json.dumps({"entrypoint": "true"}).encode()
+print(json.dumps({
+    "list jobs": ask("/api/jobs/"), "submit a job": ask("/api/jobs/", job), "list nodes": ask("/nodes?view=summary"),
+    "version": ask("/api/version"), "a wrong token": ask("/api/jobs/", token="0" * 48),
+    "with the token": ask("/api/jobs/", token=os.environ["RAY_AUTH_TOKEN"]),
+}))
+"""
 TOLERANCE = 1e-5
 """Between a run in pods and one on this machine: fp32, the same processor, other processes."""
 
@@ -72,25 +93,24 @@ def test_the_dashboard_wants_the_token_and_no_secret_shows(
         180,
         "the head is ready",
     )[0]["metadata"]["name"]
-    code = (
-        "import urllib.request, urllib.error, os\n"
-        "def ask(headers):\n"
-        "    try:\n"
-        "        return urllib.request.urlopen(urllib.request.Request('http://localhost:8265/api/jobs/',"
-        " headers=headers)).status\n"
-        "    except urllib.error.HTTPError as error:\n"
-        "        return error.code\n"
-        "print(ask({}), ask({'Authorization': 'Bearer ' + os.environ['RAY_AUTH_TOKEN']}))\n"
-    )
-    assert site.run("exec", head, "-c", "ray-head", "--", "python", "-c", code).split() == ["401", "200"]
+    answers = json.loads(site.run("exec", head, "-c", "ray-head", "--", "python", "-c", ASK).splitlines()[-1])
+    assert answers["with the token"] == 200
+    assert {key: value for key, value in answers.items() if key != "with the token"} == dict.fromkeys(WITHOUT, 401)
     followed = ci.rollama("logs", name, "--follow")
     assert followed.returncode == 0, followed.stdout + followed.stderr
-    secrets = [*bucket.keys.values(), token(site)]  # type: ignore[attr-defined]
-    shown = json.dumps(site.get("pods,rayjobs,rayclusters,jobs,configmaps,events")) + followed.stdout
-    assert not [value for value in secrets if value in shown]
+    pods = [pod["metadata"]["name"] for pod in site.get("pods", "-l", f"rollama.io/job={name}")["items"]]
+    assert len(pods) == 4, "head, two workers and the submitter are still there"
+    places = {
+        "objects": json.dumps(site.get("pods,rayjobs,rayclusters,jobs,configmaps,events")),
+        "the job's log": followed.stdout,
+        "Ray's own logs": site.run("exec", head, "-c", "ray-head", "--", "sh", "-c", RAY_LOGS, timeout=60),
+        **{pod: site.run("logs", pod, "--all-containers", "--prefix") for pod in pods},
+    }  # fmt: skip
+    plain = [*bucket.keys.values(), token(site)]  # type: ignore[attr-defined]
+    secrets = [*plain, *(base64.b64encode(value.encode()).decode() for value in plain)]
+    shown = [where for where, text in places.items() if any(value in text for value in secrets)]
+    assert shown == []
 
 
 def token(site: Kube) -> str:
-    import base64
-
     return base64.b64decode(site.get("secret", "rollama-ray-token")["data"]["auth_token"]).decode()
