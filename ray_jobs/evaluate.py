@@ -13,6 +13,9 @@ from typing import Any
 from ray_jobs.common import own_errors, start_ray, worker_environment
 from rollama.evaluation import jobs
 
+PARTS = 4
+"""Parts that run side by side at most."""
+
 
 def evaluate(
     models: Path,
@@ -22,6 +25,7 @@ def evaluate(
     progress: Callable[[float, str], None] | None = None,
     zero_shot: int = jobs.ZERO_SHOT_CASES,
     only: jobs.Part | None = None,
+    gpus: int = 0,
 ) -> dict[str, Any]:
     """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
 
@@ -30,6 +34,7 @@ def evaluate(
         progress: called with (share done in [0, 1], what is running).
         zero_shot: also measure the untrained base, on at most this many external cases (0: not at all).
         only: score only the text models, or only the segmentation on reference plans.
+        gpus: the parts share so many; without one they run on the CPU.
 
     Raises RollamaError: a model or the dataset cannot be used.
     """
@@ -37,10 +42,11 @@ def evaluate(
 
     job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit, only)
     start_ray(2)
-    environment = {"env_vars": worker_environment(threads=1)}
+    environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
+    share = gpus / PARTS
 
     def task(function: Callable[..., Any]) -> Any:
-        return ray.remote(num_cpus=1, runtime_env=environment)(function)
+        return ray.remote(num_cpus=1, num_gpus=share, runtime_env=environment)(function)
 
     parts: list[Any] = []
     if only is not jobs.Part.SEG:

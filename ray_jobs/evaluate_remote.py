@@ -35,6 +35,7 @@ def evaluate_remote(
     limit: int | None = None,
     progress: Callable[[float, str], None] | None = None,
     zero_shot: int = jobs.ZERO_SHOT_CASES,
+    gpus: int = 0,
 ) -> dict[str, Any]:
     """Measure the models that `<workspace>/models/<name>.json` point to; return what `evaluation.json` holds.
 
@@ -44,6 +45,7 @@ def evaluate_remote(
         limit: at most this many cases a centre and split.
         progress: called with (share done in [0, 1], what is running).
         zero_shot: also measure the untrained base, on at most this many external cases.
+        gpus: of the worker that runs the models; without one they run on its CPU.
 
     Raises:
         RollamaError: a model or the data set cannot be used, or the bucket cannot be reached.
@@ -53,7 +55,8 @@ def evaluate_remote(
     start_ray(1)
     place = open_storage(workspace).child(FOLDER)
     place.delete(PROGRESS)
-    remote = ray.remote(num_cpus=1, runtime_env={"env_vars": worker_environment(threads=1)})(_evaluate_here)
+    environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, runtime_env=environment)(_evaluate_here)
     task = remote.remote(workspace, dataset, limit, zero_shot)
     with own_errors():
         while not ray.wait([task], timeout=POLL_S)[0]:

@@ -11,6 +11,7 @@
 #   DATASET    reference of the data set, as `rollama push dataset` prints it
 #   WORKSPACE  s3://bucket/prefix; runs and models lie below it under the tag
 #   PRESET     default cluster-7b for S and P, cluster-seg for SEG (TEXT_PRESET, SEG_PRESET)
+#   GPUS       of the evaluation; default 1 with the default presets, else 0
 #   THRESHOLDS default infra/ci/thresholds.yaml
 #   REPORT     folder for logs and report; default retrain-report
 #
@@ -22,6 +23,7 @@ report=${REPORT:-retrain-report}
 text_preset=${TEXT_PRESET:-${PRESET:-cluster-7b}}
 seg_preset=${SEG_PRESET:-${PRESET:-cluster-seg}}
 workspace=$WORKSPACE/$TAG
+gpus=${GPUS:-$([ -n "${PRESET:-}${TEXT_PRESET:-}" ] && echo 0 || echo 1)}
 mkdir -p "$report"
 
 submit() { # name of the log, then the arguments of `rollama submit`
@@ -35,7 +37,7 @@ submit s train s --preset "$text_preset"
 submit p train p --preset "$text_preset"
 submit seg train seg --preset "$seg_preset"
 code=0
-submit evaluation evaluate --name "$TAG" --require "${THRESHOLDS:-$here/thresholds.yaml}" || code=$?
+submit evaluation evaluate --name "$TAG" --gpus "$gpus" --require "${THRESHOLDS:-$here/thresholds.yaml}" || code=$?
 # The job's log ends with the report as Markdown: from its last notice to the last row of its table.
 awk '/^RESEARCH USE ONLY/ {n = 0; last = 0; on = 1}
      on {line[++n] = $0; if (/^\|/) last = n}

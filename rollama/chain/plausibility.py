@@ -53,4 +53,7 @@ def doubts(volume: Volume) -> list[str]:
 def _points(volume: Volume, threshold: float) -> Points:
     """Indices of a few thousand samples above a threshold in HU: enough to say where the middle is."""
     steps = [max(1, size // 64) for size in volume.shape]
-    return np.argwhere(volume.array[:: steps[0], :: steps[1], :: steps[2]] > threshold) * np.asarray(steps, float)
+    found: Points = np.argwhere(volume.array[:: steps[0], :: steps[1], :: steps[2]] > threshold) * np.asarray(
+        steps, float
+    )
+    return found

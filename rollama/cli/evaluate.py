@@ -33,6 +33,7 @@ def evaluate(
     only: Only | None = typer.Option(
         None, help="text: only S and P. seg: only SEG, on reference plans; S and P need not be trained."
     ),
+    gpus: int = typer.Option(0, min=0, max=1, help="Run the models on a GPU instead of the CPU."),
     require: str | None = typer.Option(
         None, help="File with required values (see 'rollama check'), or its rules as JSON; exit code 3 if not reached."
     ),
@@ -52,20 +53,20 @@ def evaluate(
     console = Console(stderr=True)
     if isinstance(place, Path):
         data = resolve(dataset) if dataset else place / "cohort"
-        results = evaluate_models(place, data, out or place / "evaluation", limit, zero_shot, console, only)
+        results = evaluate_models(place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus)
     elif dataset is None or out is not None or only is not None:
         raise ConfigError(
             "a workspace in a bucket needs --dataset REFERENCE and takes neither --out nor --only; see 'rollama push'"
         )
     else:
-        results = evaluate_bucket(place, dataset, limit, zero_shot, console)
+        results = evaluate_bucket(place, dataset, limit, zero_shot, console, gpus)
     print_results(results, Console())
     if rules is not None:
         show(check(results, rules))
 
 
 def evaluate_bucket(
-    workspace: str, dataset: str, limit: int | None, zero_shot: int, console: Console
+    workspace: str, dataset: str, limit: int | None, zero_shot: int, console: Console, gpus: int = 0
 ) -> dict[str, Any]:
     """Run the evaluation on a worker of the cluster with a progress bar, and print the report as Markdown."""
     from ray_jobs.evaluate_remote import evaluate_remote
@@ -77,7 +78,7 @@ def evaluate_bucket(
         def share_done(share: float, note: str) -> None:
             update(round(100 * share), note=note)
 
-        results = evaluate_remote(workspace, dataset, limit, share_done, zero_shot)
+        results = evaluate_remote(workspace, dataset, limit, share_done, zero_shot, gpus)
     typer.echo(headline_markdown(results))
     return results
 
@@ -90,6 +91,7 @@ def evaluate_models(
     zero_shot: int,
     console: Console,
     only: str | None = None,
+    gpus: int = 0,
 ) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation
@@ -103,7 +105,7 @@ def evaluate_models(
 
         return run_evaluation(
             workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done,
-            only=Part(only) if only else None,
+            only=Part(only) if only else None, gpus=gpus,
         )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ def submit_evaluate(
     ),
     limit: int | None = typer.Option(None, min=1, help="At most this many cases a centre and split."),
     zero_shot: int = typer.Option(0, min=0, help="Compare with the untrained base on so many external cases."),
+    gpus: int = typer.Option(0, min=0, max=1, help="GPUs of the worker; a base of 7B parameters wants one."),
     workspace: str | None = BUCKET,
     site: Path | None = SITE,
     namespace: str | None = NAMESPACE,
@@ -112,7 +113,11 @@ def submit_evaluate(
     options = ["--zero-shot", str(zero_shot)]
     options += ["--limit", str(limit)] if limit else []
     options += ["--require", json.dumps(rules, separators=(",", ":"))] if rules else []
-    values = {"task": "evaluate", "run": name, "options": options, "config_digest": hash_json(options), "workers": 1}
+    options += ["--gpus", str(gpus)] if gpus else []
+    values = {
+        "task": "evaluate", "run": name, "options": options, "config_digest": hash_json(options), "workers": 1,
+        "gpus_per_worker": gpus,
+    }  # fmt: skip
     _Submission(site, namespace, wait, dry_run, plan, retries, patience, keep_stuck, cancel_on_interrupt).run(
         values, dataset, workspace, timeout
     )

@@ -26,6 +26,7 @@ from rollama.data.volumes import Volume, mask_to_native, to_model_grid
 from rollama.segmentation.checkpoint import load_model
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.text_encoder import encoder_text
+from rollama.training.worker import inference_device
 
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
@@ -49,7 +50,7 @@ class SegmentationModel:
         Raises:
             CheckpointError: missing, damaged, or trained with another text encoder than the one here.
         """
-        device = device or torch.device("cpu")
+        device = device or inference_device()
         return cls(*load_model(folder, device), device)
 
     def encode(self, plan_text: str) -> torch.Tensor | None:

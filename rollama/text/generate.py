@@ -25,6 +25,7 @@ from rollama.data.tokenization import prompt_ids
 from rollama.language.base import BaseInfo, load_base
 from rollama.text.checkpoint import TextArtefact, check_base, load_text_model
 from rollama.text.model import DTYPES, lora_config
+from rollama.training.worker import inference_device
 
 Progress = Callable[[int, int], None]
 """Called with (finished texts, all texts)."""
@@ -69,7 +70,7 @@ class TextModel:
         Args:
             folders: artefact folder of each task that is needed.
             dtype: `float32` (reproducible text) or `bfloat16`.
-            device: where to generate; the CPU when None.
+            device: where to generate; default: see `inference_device`.
             base: name or folder of the base where it differs from the name in the artefact; its hash must not.
 
         Raises:
@@ -97,7 +98,7 @@ class TextModel:
                 models[task] = whole
         models |= {task: shared for task, artefact in artefacts.items() if artefact.config.lora.enabled}
         for model in models.values():
-            model.eval().to(device or torch.device("cpu"))
+            model.eval().to(device or inference_device())
         first = next(iter(artefacts.values())).config
         limits = {task: artefact.config.max_new_tokens for task, artefact in artefacts.items()}
         return cls(models, tokenizer, info, artefacts, first.generate_batch, limits)
@@ -114,7 +115,7 @@ class TextModel:
     ) -> TextModel:
         """The untrained base, asked through its chat template."""
         lm, tokenizer, info = load_base(base, _dtype(dtype), allow_download)
-        lm.to(device or torch.device("cpu"))
+        lm.to(device or inference_device())
         return cls(
             dict.fromkeys(Task, lm), tokenizer, info, {}, batch, dict.fromkeys(Task, max_new_tokens), instruct=True
         )

@@ -14,7 +14,15 @@ from rollama.training.checkpoint import Report
 from rollama.training.config import ScaleConfig
 from rollama.training.loop import Callback
 
-__all__ = ["ScaleConfig", "Worker"]
+__all__ = ["ScaleConfig", "Worker", "inference_device"]
+
+
+def inference_device() -> torch.device:
+    """Where a trained model runs unless told otherwise: the GPU that this process was given, else the CPU.
+
+    Ray hides every GPU from a task or replica that asked for none.
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)

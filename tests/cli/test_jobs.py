@@ -146,6 +146,14 @@ def test_an_evaluation_carries_its_required_values(capsys, cluster, write):
     assert code == 2 and "did you mean 'at_least'" in err
 
 
+def test_an_evaluation_may_have_a_gpu(capsys, cluster):
+    code, _, _ = run(capsys, "submit", "evaluate", "--dataset", DATASET, "--name", "tag-1", "--gpus", "1")
+    (job,) = cluster.jobs.values()
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert code == 0 and "--gpus 1" in job["metadata"]["annotations"]["rollama.io/command"]
+    assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
 def test_submitting_creates_after_a_dry_run_and_a_repetition_attaches(capsys, cluster):
     code, _, err = submit(capsys)
     assert code == 0 and "created" in err and cluster.calls == ["dry-run", "create"]
