@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Make a cohort, train S, P and SEG++ on local Ray, evaluate them, and write one report.html.
 
-    About 15 minutes on two cores. A second run reuses what is valid; an interrupted one goes on where it was.
+    About 20 minutes on two cores. A second run reuses what is valid; an interrupted one goes on where it was.
     """
     from rollama.presets import load_preset
 
@@ -37,12 +37,12 @@ def demo(
 
 def run_demo(preset: Any, root: Path, console: Console) -> Path:
     """The demo's phases in order; returns the report's path."""
-    from ray_jobs.demo import Folders, build_report, predict_examples
     from rollama.cli.cohort import make_once
     from rollama.cli.evaluate import evaluate_models, print_results
     from rollama.cli.progress import Itinerary, bar
     from rollama.cli.train import What, run_folder, train_model
     from rollama.data.dataset import open_dataset
+    from rollama.evaluation.examples import Folders, build_report, predict_examples
     from rollama.language.base import base_folder
 
     folders = Folders(root)

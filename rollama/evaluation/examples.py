@@ -1,7 +1,7 @@
-"""The main job from nothing to a report: cohort, S, P, SEG++, evaluation, chain, report.html.
+"""Held-out patients through the whole chain, and the report that shows them beside the figures.
 
-Every phase first looks whether its result is already there and made from the same configuration and data; so a second
-run reuses what is valid and an interrupted one goes on where it was.
+A table does not show what a clinician would see. A few patients are therefore written out as `rollama predict` does;
+folders made by the same models are used again, so a second run of the demo costs seconds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollama.chain.inputs import LABEL, read_text_input
-from rollama.core.config import hash_json
+from rollama.core.config import StrictModel, hash_json
 from rollama.core.errors import DataError
 from rollama.core.files import hash_file, read_json
 from rollama.core.manifest import run_manifest
 from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, open_dataset
-from rollama.presets import Preset
 
 if TYPE_CHECKING:
     from rollama.data.volumes import Mask, Volume
@@ -125,9 +124,9 @@ def predict_examples(folders: Folders, tick: Tick, warn: Callable[[str], None]) 
 
 
 def build_report(
-    folders: Folders, preset: Preset, runs: dict[str, Path], examples: list[Example], seconds: dict[str, float]
+    folders: Folders, preset: StrictModel, runs: dict[str, Path], examples: list[Example], seconds: dict[str, float]
 ) -> Path:
-    """Write report.html from the evaluation, the learning curves and the example patients."""
+    """Write report.html from the evaluation, the learning curves (run folder by name) and the example patients."""
     from rollama.evaluation.report import write_report
 
     provenance: dict[str, Any] = run_manifest(
