@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from tests.signals import hear_ctrl_c
+
 BIN = Path(sys.executable).parent
 
 
@@ -71,7 +73,7 @@ class Kube:
         """The command line in the background."""
         return subprocess.Popen(
             [str(BIN / "rollama"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self.environment(**env),
+            env=self.environment(**env), preexec_fn=hear_ctrl_c,
         )  # fmt: skip
 
 

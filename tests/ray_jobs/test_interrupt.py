@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rollama.training.metrics_log import read_metrics
+from tests.signals import hear_ctrl_c
 
 pytestmark = pytest.mark.slow
 STEPS = 60
@@ -21,13 +22,8 @@ def start(workspace: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rollama", "train", "s", "--preset", "tiny", "--workspace", str(workspace),
                "--set", f"s.steps={STEPS}", "--set", "s.scale.checkpoint_every=10"]  # fmt: skip
     return subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ, preexec_fn=_hear_ctrl_c
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ, preexec_fn=hear_ctrl_c
     )
-
-
-def _hear_ctrl_c() -> None:
-    """A shell starts background commands deaf to SIGINT, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
