@@ -224,6 +224,14 @@ def _followed(storage: Storage, on_step: OnStep | None) -> Iterator[None]:
         thread.join(timeout=10)
 
 
+def entry(main: Callable[[], object]) -> None:
+    """Run an entry point; an error raised on purpose is one message and exit code 1, as on the command line."""
+    try:
+        main()
+    except RollamaError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
 def read_arguments(doc: str | None, task: bool = False) -> argparse.Namespace:
     """The command line of a training entry point: preset, set, dataset, run, out and, if asked for, task."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.common import own_errors, start_ray, worker_environment
+from ray_jobs.common import entry, own_errors, start_ray, worker_environment
 from rollama.evaluation import jobs
 
 PARTS = 4
@@ -85,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

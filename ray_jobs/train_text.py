@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ray_jobs.common import OnStep, launch, read_arguments
+from ray_jobs.common import OnStep, entry, launch, read_arguments
 from ray_jobs.remote import on_worker
 from rollama.core.config import build
 from rollama.core.registry import Task
@@ -54,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

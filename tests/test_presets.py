@@ -79,6 +79,16 @@ def test_a_typo_is_refused_with_a_hint():
         load_preset("tiny", ["s.stepz=3"])
 
 
+def test_a_misspelt_preset_is_refused_with_a_hint():
+    with pytest.raises(ConfigError, match="did you mean 'local'"):
+        load_preset("lokal")
+
+
+def test_a_section_that_is_a_value_is_refused():
+    with pytest.raises(ConfigError, match="'s' must hold keys and values, found 3"):
+        load_preset("tiny", ["s=3"])
+
+
 def test_overrides_for_both_text_models(tmp_path):
     preset = load_preset("tiny", ["text.steps=9", "p.steps=11"])
     assert (preset.s.steps, preset.p.steps) == (9, 11)

@@ -60,6 +60,8 @@ def describe(root: Path = typer.Argument(..., help="Folder of a data set.")) -> 
     console.print(
         f"{dataset.info.name} {dataset.info.version}: {len(dataset.cases)} {kind} cases, label {dataset.info.label}"
     )
+    if free := sum(case.plan is None for case in dataset.cases):
+        console.print(f"{free} plan(s) do not parse: kept as free text, their fields are not known")
     rows = describe_cohort(dataset)
     keys, figures = list(rows[0])[:2], list(rows[0])[2:]
     for some in (figures[:FIRST_FIGURES], figures[FIRST_FIGURES:]):

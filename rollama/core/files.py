@@ -70,6 +70,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     except Exception as error:
         if old is not None and old.exists() and not path.exists():
             old.rename(path)
+        if isinstance(error, DataError) and str(temporary) in str(error):  # the name that the caller knows
+            raise DataError(str(error).replace(str(temporary), str(path))) from error
         if not _is_write_failure(error):
             raise
         raise DataError(

@@ -6,6 +6,7 @@ what differs. `load_preset` applies `key.subkey=value` overrides and refuses unk
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -61,7 +62,9 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> Preset:
         with resources.as_file(resources.files(__name__) / f"{name}.yaml") as bundled:
             values, source = read_yaml(bundled), f"preset {name}"
     else:
-        raise ConfigError(f"preset {name!r}: not one of {', '.join(preset_names())}, and not a .yaml file")
+        near = difflib.get_close_matches(name, preset_names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"preset {name!r}: {hint}not one of {', '.join(preset_names())}, and not a .yaml file")
     values = apply_overrides(values, overrides)
     shared = values.pop("text", {})
     if not isinstance(shared, Mapping):

@@ -64,11 +64,23 @@ def test_digest_depends_on_values_not_on_order():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("[1]", "found list"), ("a: [", "not valid YAML at line"), (": :\n- x", "not valid YAML")]
+    ("text", "message"),
+    [
+        ("[1]", "found list"),
+        ("a: [", "not valid YAML at line"),
+        (": :\n- x", "not valid YAML"),
+        ("a: 2024-99-99", "not valid YAML"),
+        ("a: " + "[" * 3000, "not valid YAML"),
+    ],
 )
 def test_yaml_that_is_no_mapping_is_refused(write, text, message):
     with pytest.raises(ConfigError, match=message):
         read_yaml(write("x.yaml", text))
+
+
+def test_an_override_that_is_an_impossible_date_is_refused():
+    with pytest.raises(ConfigError, match="--set a=2024-99-99: the value is not valid YAML"):
+        apply_overrides({}, ["a=2024-99-99"])
 
 
 def test_yaml_that_cannot_be_read(tmp_path):

@@ -11,6 +11,19 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_a_full_disk_inside_a_new_folder_names_the_folder_that_was_asked_for(tmp_path):
+    class SafetensorError(Exception):
+        """As safetensors says it."""
+
+    for raised in (SafetensorError("No space left on device"), OSError(28, "No space left on device")):
+        with pytest.raises(DataError, match="out: cannot be written .*No space left"), new_folder(tmp_path / "out"):
+            raise raised
+    with pytest.raises(DataError) as told, new_folder(tmp_path / "out") as temporary:
+        raise DataError(f"{temporary}/target.nii.gz: cannot be written")
+    assert str(told.value) == f"{tmp_path}/out/target.nii.gz: cannot be written"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_appears_only_when_the_block_ends_well(tmp_path):
     target = tmp_path / "sub" / "mask.nii.gz"
     with new_file(target) as temporary:

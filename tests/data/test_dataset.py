@@ -90,6 +90,19 @@ def test_other_shapes_and_damaged_files_are_named(root):
     assert "south-0.nii.gz or its label is not a readable NIfTI file" in str(caught.value)
 
 
+def test_a_ct_of_no_numbers_is_named(root):
+    save(root / "north" / "images" / "north-0.nii.gz", np.full((4, 5, 6), np.nan, np.float32), np.diag([2, 2, 3, 1.0]))
+    with pytest.raises(DataError, match=r"north/north-0: .*no numbers"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("content", [[], {"training": "x"}, {"training": ["north-0"]}])
+def test_a_datalist_of_another_form_is_named(root, content):
+    write_json(root / "north" / "dataset.json", content)
+    with pytest.raises(DataError, match=r"north/dataset\.json: expected .* each a list of objects"):
+        open_dataset(root)
+
+
 def test_unknown_and_missing_centres_are_named(root):
     (root / "south").rename(root / "east")
     with pytest.raises(DataError) as caught:

@@ -1,3 +1,6 @@
+import pytest
+
+from rollama.core.errors import DataError
 from rollama.training.metrics_log import MetricsLog, read_metrics
 
 
@@ -20,3 +23,10 @@ def test_the_last_line_of_a_step_wins_and_cut_lines_are_passed_over(tmp_path):
         (4, 40.0, 1),
     ]
     assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_ours(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.path.mkdir()
+    with pytest.raises(DataError, match=r"metrics\.jsonl: cannot be written"):
+        log.after_step(1, {"loss": 1.0})
