@@ -96,8 +96,9 @@ def test_gpus_beyond_what_the_site_declares(ci: Kube, site: Kube, dataset: str, 
     assert "max_gpus" in said
 
 
-def test_a_preset_with_gpus_on_nodes_without_for_who_may_look(site: Kube, dataset: str) -> None:
-    code, said = submit(site, dataset, "--set", "p.scale.gpus_per_worker=1")
+def test_a_preset_with_gpus_on_nodes_without_for_who_may_look(site: Kube, dataset: str, tmp_path: Path) -> None:
+    more = ("--set", "p.scale.gpus_per_worker=1", "--site", with_site(site, tmp_path))
+    code, said = submit(site, dataset, *more)
     assert code == 2
     assert "nvidia.com/gpu" in said
 
