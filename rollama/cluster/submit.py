@@ -98,21 +98,18 @@ def place(
     ended: set[str] = set()
     for _ in range(ROUNDS):
         there = sorted(api.list_jobs(f"{names.LABEL_BASE}={base}"), key=_attempt)
-        if live := [
-            job for job in there if not outcome.is_terminal(job) and "deletionTimestamp" not in job["metadata"]
-        ]:
+        staying = [job for job in there if "deletionTimestamp" not in job["metadata"]]
+        if live := [job for job in staying if not outcome.is_terminal(job)]:
             return _attach(live[-1], wanted[names.LABEL_HASH])
-        done = [job for job in there if outcome.ending(job).exit is Exit.SUCCESS]
+        done = [job for job in staying if outcome.ending(job).exit is Exit.SUCCESS]
         if done and reuse and not _replaced(api, done[-1]):
             return Placed(How.FINISHED, done[-1])
         ended |= {job["metadata"]["name"] for job in there}
-        if holding := [name for name in ended if _holds(api, name)]:
-            for job in there:
-                if job["metadata"]["name"] in holding and "deletionTimestamp" not in job["metadata"]:
-                    api.delete_job(job["metadata"]["name"])
-            pause(PAUSE_S)
-            continue
-        if any("deletionTimestamp" in job["metadata"] for job in there):
+        holding = {name for name in ended if _holds(api, name)}
+        for job in staying:
+            if job["metadata"]["name"] in holding:
+                api.delete_job(job["metadata"]["name"])
+        if holding or len(staying) < len(there):
             pause(PAUSE_S)
             continue
         # From what is listed alone, so that every client that looks now comes to the same name.
