@@ -110,7 +110,14 @@ def endpoint(
     finally:
         forward.terminate()
         forward.communicate(timeout=10)
-        site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", "--set", "serve.models=null")
+        # Not serve.models=null: with --reuse-values helm takes what was set before for the chart's own default.
+        nothing = "serve.models.s=,serve.models.p=,serve.models.seg="
+        site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", "--set", nothing)
+        until(
+            lambda: not site.get("pods", "-l", "app.kubernetes.io/instance=rollama")["items"],
+            120,
+            "the endpoint is gone",
+        )
 
 
 def test_the_endpoint_answers_as_predict_does(endpoint: Endpoint) -> None:
