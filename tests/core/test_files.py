@@ -16,7 +16,7 @@ def test_a_full_disk_inside_a_new_folder_names_the_folder_that_was_asked_for(tmp
         """As safetensors says it."""
 
     for raised in (SafetensorError("No space left on device"), OSError(28, "No space left on device")):
-        with pytest.raises(DataError, match="out: cannot be written .*No space left"), new_folder(tmp_path / "out"):
+        with pytest.raises(DataError, match=r"out: cannot be written .*No space left"), new_folder(tmp_path / "out"):
             raise raised
     with pytest.raises(DataError) as told, new_folder(tmp_path / "out") as temporary:
         raise DataError(f"{temporary}/target.nii.gz: cannot be written")
