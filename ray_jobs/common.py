@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 OnStep = Callable[[dict[str, Any]], None]
 WORKING = "ray"
 _LOW_MEMORY = re.compile(r"running low on memory\. Memory on the node .*? was ([\d.]+GB used / [\d.]+GB limit)")
+_KILLED = re.compile(r"OOM killer|SIGKILL")
 FOLLOW_EVERY_S, FOLLOW_BUCKET_EVERY_S = 1.0, 5.0
 
 
@@ -246,11 +247,20 @@ def read_arguments(doc: str | None, task: bool = False) -> argparse.Namespace:
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of an error; for a worker that Ray ended for its memory, Ray says how much it was among fifty."""
+    """The last line of an error; what Ray says of a worker without memory is fifty lines, and the cause not the last.
+
+    Ray's guard ends a worker shortly below the limit; where memory grows faster than it looks, the kernel is first.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if found := _LOW_MEMORY.search(str(error)):
+    found = _LOW_MEMORY.search(str(error))
+    if found or _KILLED.search(str(error)):
+        what = (
+            f"ran out of memory ({found[1]})"
+            if found
+            else "died without a word, most often killed for running out of memory"
+        )
         return (
-            f"a worker ran out of memory ({found[1]}); give workers more (scale.memory_gib_per_worker, on a cluster "
-            "also worker.memory of the site), or lower micro_batch"
+            f"a worker {what}; give workers more (scale.memory_gib_per_worker, on a cluster also worker.memory of the "
+            "site), or lower micro_batch"
         )
     return lines[-1] if lines else type(error).__name__

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch.distributed
 from filelock import FileLock
 
-from rollama.core.errors import CheckpointError
+from rollama.core.errors import CheckpointError, ClusterError
 from rollama.core.files import new_folder
 
 RECORD = "rollama.json"
+_CODE = "import sys; from rollama.language.base import base_folder; base_folder(sys.argv[1])"
 PARTS = ("config.json", "model.safetensors", "tokenizer.json", RECORD)
 
 
@@ -27,6 +28,7 @@ def prepared(name: str, folder: Path, make: Callable[[Path], None]) -> Path:
 
     Raises:
         CheckpointError: what `make` wrote is not a whole base, or the process that makes it failed.
+        ClusterError: that process was ended by a signal.
         DataError: the folder cannot be written or the disk is full.
     """
     if (folder / RECORD).is_file():
@@ -45,8 +47,12 @@ def prepared(name: str, folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _elsewhere(name: str) -> None:
-    code = "import sys; from rollama.language.base import base_folder; base_folder(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", _CODE, name], capture_output=True, text=True, check=False)
+    if done.returncode < 0:  # by a signal: nothing is wrong with the base, and another try may have room
+        raise ClusterError(
+            f"base model {name!r}: preparing it was ended by signal {-done.returncode}, most often for running out of "
+            "memory"
+        )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise CheckpointError(f"base model {name!r}: preparing it failed: {last}")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch.distributed
 
-from rollama.core.errors import CheckpointError
+from rollama.core.errors import CheckpointError, ClusterError
+from rollama.language import prepared as module
 from rollama.language.prepared import PARTS, prepared
 from rollama.language.tiny import prepare_tiny
 
@@ -54,5 +55,13 @@ def test_a_later_rank_on_another_node_gets_a_whole_base(tmp_path: Path) -> None:
         target=second_rank, args=(str(tmp_path / "store"), str(tmp_path / "cache"))
     )
     process.start()
-    process.join(120)
+    process.join(240)
     assert process.exitcode == 0
+
+
+def test_a_preparation_that_was_killed_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(module.sys, "executable", "/bin/sh")
+    monkeypatch.setattr(module, "_CODE", "kill -9 $$")
+    with pytest.raises(ClusterError, match=r"ended by signal 9, most often for running out of memory"):
+        prepared("any", tmp_path / "any", lambda folder: None)

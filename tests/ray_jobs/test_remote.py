@@ -56,6 +56,10 @@ Consider provisioning more memory on this node."""
 
 def test_a_worker_that_ray_ended_for_its_memory_is_told_in_one_sentence():
     assert _cause(RuntimeError(LOW)).startswith("a worker ran out of memory (0.84GB used / 0.88GB limit); give workers")
+    by_the_kernel = (
+        "Worker exit type: SYSTEM_ERROR. Some common causes include: (1) the process was killed by the OOM killer"
+    )
+    assert _cause(RuntimeError(by_the_kernel)).startswith("a worker died without a word, most often killed for")
     assert _cause(RuntimeError("first\nlast")) == "last"
     assert _cause(RuntimeError()) == "RuntimeError"
 
