@@ -25,6 +25,12 @@ test-slow: setup ## real Ray, several processes, killed workers, the endpoint
 test-realdata: setup ## real chest CTs, fetched by package name on first use
 	@$(BIN)/uv run -q --no-project --with pip==25.3 python tests/realdata/fetch.py && $(BIN)/pytest -m realdata --timeout 900
 
+dicom-install: ## Debian packages that read DICOM independently of us (as root)
+	@sh infra/dicom/install
+
+test-dicom: setup ## the DICOM export as dcmtk and dicom3tools see it
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m dicom --timeout 600
+
 cluster-install: ## Debian packages for the test cluster and the image build (as root)
 	@sh infra/cluster/install
 
@@ -55,4 +61,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata test-cluster test-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install test-cluster test-faults cluster-install cluster-up cluster-down cluster-status check format lock clean

@@ -1,39 +1,75 @@
-"""`rollama cohort make|describe`: the synthetic multi-centre cohort."""
+"""`rollama cohort make|describe|gallery|proof|export|score`: the synthetic multi-centre cohort."""
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
 from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from rollama.cli.options import PRESET, SET
+from rollama.cli import cohort_export, cohort_proof, cohort_score
+from rollama.cli.options import SET
 
 FIRST_FIGURES = 7
 """Two tables of about this many figures fit a terminal of 80 columns; one of all does not."""
+MANY_VOXELS = 5e7
+"""From so many voxels on, all cores pay for starting Ray."""
 
-app = typer.Typer(help="Make and describe a synthetic multi-centre cohort.", no_args_is_help=True)
+app = typer.Typer(help="Make, look at, check, export and score a synthetic multi-centre cohort.", no_args_is_help=True)
+
+
+class Size(StrEnum):
+    """Named sizes (see `rollama.cohort.config.SIZES`)."""
+
+    XS = "xs"
+    S = "s"
+    M = "m"
+    FULL = "full"
+
+
+class Site(StrEnum):
+    """What is treated."""
+
+    BREAST = "breast"
+    PROSTATE = "prostate"
 
 
 @app.command("make")
 def make(
-    out: Path = typer.Argument(..., help="Folder of the new data set; must not exist or hold the same cohort."),
-    preset: str = PRESET,
+    out: Path = typer.Argument(..., help="Folder of the new data set; must not exist or hold a data set."),
+    preset: str = typer.Option("local", help="Preset whose cohort is made; --size replaces its size."),
+    size: Size | None = typer.Option(
+        None, help="xs: tests. s: the demo's. m: a study's. full: the study at 512x512 with slices of 2 to 5 mm."
+    ),
+    site: Site = typer.Option(Site.BREAST, help="prostate is a small second site with free-text plans."),
+    workers: int = typer.Option(0, min=0, help="Processes; 0: one a core, 1: no Ray."),
     overrides: list[str] = SET,
 ) -> None:
-    """Generate a cohort: notes, summaries, plans, CT phantoms and targets. Deterministic by seed."""
+    """Generate a cohort: notes, summaries, plans, CT phantoms and targets. Deterministic by seed.
+
+    An interrupted run keeps what is finished; the same command goes on with the rest.
+    """
     from rollama.presets import load_preset
 
-    config = load_preset(preset, overrides).cohort
-    make_once(out, config)
+    if size is not None or site is not Site.BREAST:
+        from rollama.cohort.config import CohortConfig
+        from rollama.core.config import apply_overrides, build
+
+        given = {"cohort": {"site": str(site)} | ({"size": str(size)} if size else {"size": "xs"})}
+        config = build(CohortConfig, apply_overrides(given, overrides)["cohort"], "cohort")
+    else:
+        config = load_preset(preset, overrides).cohort
+    make_once(out, config, workers)
 
 
-def make_once(out: Path, config: object) -> None:
+def make_once(out: Path, config: object, workers: int = 0) -> None:
     """Generate the cohort unless `out` already holds the one that `config` describes."""
     from rollama.cli.progress import bar
     from rollama.cohort.config import CohortConfig
-    from rollama.cohort.make import is_made, make_cohort
+    from rollama.cohort.make import is_made, make_cohort, run_here, unfinished
     from rollama.core.errors import DataError
 
     assert isinstance(config, CohortConfig)
@@ -41,10 +77,17 @@ def make_once(out: Path, config: object) -> None:
     if is_made(out, config):
         console.print(f"{out}: already holds this cohort", highlight=False)
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(out.iterdir()) and not (out / "dataset.json").is_file():
         raise DataError(f"{out}: holds something else; choose an empty folder")
+    x, y, z = config.grid
+    run = run_here
+    if workers != 1 and (workers or os.cpu_count() or 1) > 1 and config.cases * x * y * z > MANY_VOXELS:
+        from ray_jobs.make_cohort import run_on_ray as run
+    staging = unfinished(out, config)
+    if staging.exists():
+        console.print(f"{out}: going on with what an earlier run finished", highlight=False)
     with bar("making the cohort", config.cases, console) as update:
-        made = make_cohort(out, config, update)
+        made = make_cohort(out, config, update, run)
     console.print(f"{out}: {config.cases} synthetic cases, content hash {made.content_hash[:16]}", highlight=False)
 
 
@@ -72,3 +115,20 @@ def describe(root: Path = typer.Argument(..., help="Folder of a data set.")) -> 
             table.add_row(*(row[name] for name in (*keys, *some)))
         console.print(table)
         console.print()
+
+
+@app.command("gallery")
+def gallery(out: Path = typer.Argument(..., help="New folder for the pictures and their index.html.")) -> None:
+    """Draw the cohort: every target on three planes, every centre's look, twins, readers. About a minute."""
+    from rollama.cli.progress import bar
+    from rollama.cohort.gallery import write_gallery
+
+    console = Console(stderr=True)
+    with bar("drawing", 6, console) as update:
+        page = write_gallery(out, update)
+    console.print(f"open [bold]{page}[/]", highlight=False)
+
+
+app.command("proof")(cohort_proof.proof)
+app.command("export")(cohort_export.export)
+app.command("score")(cohort_score.score)

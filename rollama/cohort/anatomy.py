@@ -1,11 +1,11 @@
-"""A chest CT phantom: every patient another size and shape, every border a target needs visible.
+"""A chest CT phantom by signed distances: every patient another size and shape, every border a target needs.
 
-Real breast CTs with contours cannot be shipped. This phantom is built from signed distances to ellipsoids and tubes
-on a millimetre grid, in patient coordinates: RAS+, so +x points to the patient's RIGHT, +y to the front, +z to the
-head. The patient's left breast, and most of the heart, have negative x.
+Real breast CTs with contours cannot be shipped. This phantom is built on a millimetre scale in patient coordinates:
+RAS+, so +x points to the patient's RIGHT, +y to the front, +z to the head. The patient's left breast, and most of the
+heart, have negative x. `landmarks` here are what targets are drawn by; `organs` paints the rest.
 
-The CT must not tell which side is treated: both breasts bulge unless a mastectomy, of the treated side or an old one
-of the other side, took one away; there are no clips and no scars, and the two breasts differ a little at random.
+The CT must not tell which side is treated. What surgery leaves (a missing breast, an implant, clips, a seroma) is
+shown for both sides alike, and in most patients nothing is left to be seen.
 Synthetic anatomy tests software and method, not clinical accuracy.
 """
 
@@ -13,319 +13,222 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from rollama.cohort.shifts import Scanner
+from rollama.cohort.body import SIGN, Breast, Shape
+from rollama.cohort.facts import Mound
+from rollama.cohort.sdf import Grid, capsule, ellipse, ellipsoid, smooth_union, smoothstep
 from rollama.data.plan import Side
 
-AIR, FAT, GLAND, MUSCLE, BLOOD, LUNG, BONE, MARROW, SKIN = -1000, -105, 25, 55, 45, -790, 520, 220, 20
-"""Mean HU of tissues (bone lowered for voxels of several mm)."""
-
-WALL_MM = 10.0
+WALL_MM = 11.0
 """Thickness of the rib cage: ribs and intercostal muscle between its outer surface and the lung."""
-
-SIGN = {Side.RIGHT: 1.0, Side.LEFT: -1.0}
-"""Sign of x of a side in RAS+."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Voxel grid centred on the origin of patient coordinates; index 0 of x is the patient's leftmost voxel."""
-
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-
-    @property
-    def affine(self) -> np.ndarray:
-        """4x4 voxel -> mm (RAS+), float64."""
-        affine: np.ndarray = np.eye(4)
-        np.fill_diagonal(affine[:3, :3], self.spacing)
-        affine[:3, 3] = [-(n - 1) / 2 * step for n, step in zip(self.shape, self.spacing, strict=True)]
-        return affine
-
-    def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Open mesh of coordinates in mm, float32, shapes (X,1,1), (1,Y,1), (1,1,Z)."""
-        x, y, z = (
-            ((np.arange(n) - (n - 1) / 2) * step).astype(np.float32)
-            for n, step in zip(self.shape, self.spacing, strict=True)
-        )
-        return x[:, None, None], y[None, :, None], z[None, None, :]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A patient's body, all lengths in mm. `breasts` maps a side to (u, z, width, depth, height) of its ellipsoid."""
-
-    origin: tuple[float, float, float]
-    height: float
-    cage: tuple[float, float, float]
-    fat: float
-    pectoral: float
-    sternum: float
-    clavicle: float
-    breasts: Mapping[Side, tuple[float, float, float, float, float]]
-    mounds: Mapping[Side, bool]
-    density: float
-    heart: float
-    dome: float
+MINOR_MM = 7.0
+"""Thickness of the pectoralis minor."""
+RIB_PITCH, RIB_SLOPE, RIB_TOP = 20.4, 0.3, 75.2
+"""Ribs lie on planes z + slope * y = top - k * pitch (mm); rib 1 has k = 0."""
+NECK_Y = -38.0
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The phantom and the fields that targets are defined by, each (x, y, z) or broadcastable to it.
+    """The fields that targets and organs are defined by, on one slab of a grid.
 
-    `u` is |distance from the midline|; `cage` and `skin` are signed distances in mm to the rib cage's outer surface
-    (positive outside) and to the skin (positive inside: depth); `breast` holds each side's breast ellipsoid
-    (negative inside), also where the mound is gone, because the chest wall's borders follow it.
+    Everything is in the reference woman's mm. `x`, `y`, `z` are open; `u` is the distance from the midline. `cage` is
+    the signed distance to the rib cage's outer surface (positive outside), `skin` the depth under the skin (positive
+    inside). `breast` holds each side's breast (negative inside), also where it was removed, because the chest wall's
+    borders follow it; `implant` each side's implant.
     """
 
-    grid: Grid
     shape: Shape
-    hu: np.ndarray
+    grid: Grid
     x: np.ndarray
     y: np.ndarray
     z: np.ndarray
     cage: np.ndarray
     skin: np.ndarray
-    pectoral: np.ndarray
     breast: Mapping[Side, np.ndarray]
 
-    @property
+    @cached_property
     def u(self) -> np.ndarray:
         """Distance from the midline in mm."""
         distance: np.ndarray = np.abs(self.x)
         return distance
 
+    @property
+    def voxel_mm(self) -> float:
+        """Voxel size in reference mm."""
+        return self.grid.voxel_mm / self.shape.mm
 
-def draw_shape(rng: np.random.Generator, mounds: Mapping[Side, bool], size: float = 1.0) -> Shape:
-    """Draw a patient's body.
+    @cached_property
+    def pectoral(self) -> np.ndarray:
+        """Signed distance to the pectoralis major of both sides."""
+        return pectoralis_major(self)
 
-    Args:
-        rng: the case's generator for the body.
-        mounds: which breasts bulge.
-        size: mean size of the centre's patients (1 = average).
-    """
-    build = size * rng.normal(1.0, 0.035)
-    width, depth, tall = rng.normal(62, 5), np.clip(rng.normal(54, 10), 36, 76), rng.normal(62, 5)
-    u, z = rng.normal(76, 4), rng.normal(-38, 7)
-    breasts = {}
-    for side in Side:
-        natural = rng.normal(1.0, 0.04, 3)  # no two breasts are alike
-        breasts[side] = (
-            float(u + rng.normal(0, 2)),
-            float(z + rng.normal(0, 2.5)),
-            float(width * natural[0]),
-            float(depth * natural[1]),
-            float(tall * natural[2]),
-        )
-    return Shape(
-        origin=(float(rng.normal(0, 5)), float(rng.normal(-12, 5)), float(rng.normal(0, 6))),
-        height=float(np.clip(rng.normal(1.0, 0.035), 0.92, 1.08)),
-        cage=(float(126 * build), float(88 * build * rng.normal(1, 0.03)), float(125 + rng.normal(0, 3))),
-        fat=float(np.clip(rng.normal(15, 4), 8, 26)),
-        pectoral=float(np.clip(rng.normal(10, 1.5), 7, 14)),
-        sternum=float(rng.normal(17, 1.5)),
-        clavicle=float(rng.normal(84, 2.5)),
-        breasts=breasts,
-        mounds=dict(mounds),
-        density=float(np.clip(rng.normal(0.55, 0.15), 0.3, 0.9)),
-        heart=float(rng.normal(1.0, 0.06)),
-        dome=float(rng.normal(-88, 8)),
+    @cached_property
+    def minor(self) -> np.ndarray:
+        """Signed distance to the pectoralis minor of both sides."""
+        return pectoralis_minor(self)
+
+    @cached_property
+    def implant(self) -> Mapping[Side, np.ndarray]:
+        """Signed distance to each side's implant or expander; only sides that have one."""
+        shown = self.shape.visible.mounds
+        return {side: implant(self, side) for side in Side if shown[side] in (Mound.IMPLANT, Mound.EXPANDER)}
+
+
+def landmarks(shape: Shape, grid: Grid, start: int = 0, stop: int | None = None) -> Anatomy:
+    """The fields of slices `start:stop` of a grid, each float32 (X, Y, stop - start) or broadcastable to it."""
+    gx, gy, gz = grid.axes(start, stop)
+    x, y, z = (
+        ((axis - np.float32(middle)) / np.float32(scale)).astype(np.float32)
+        for axis, middle, scale in zip((gx, gy, gz), shape.origin, shape.scale, strict=True)
     )
+    cage = rib_cage(x, y, z)
+    breast = {side: breast_of(shape.breasts[side], SIGN[side], x, y, z) for side in Side}
+    outside = trunk(shape, x, y, z)
+    for side in Side:
+        kind = shape.visible.mounds[side]
+        if kind is Mound.NATURAL:
+            outside = smooth_union(outside, breast[side], 12.0)
+        elif kind is not Mound.FLAT:
+            outside = smooth_union(outside, _implant(shape, side, x, y, z) - 9.0, 12.0)
+    return Anatomy(shape, grid, x, y, z, cage, -outside, breast)
 
 
-def build_anatomy(shape: Shape, grid: Grid, scanner: Scanner, rng: np.random.Generator) -> Anatomy:
-    """Build the noise-free CT and the fields for the targets.
-
-    Args:
-        shape: the patient's body.
-        grid: voxel grid.
-        scanner: gives contrast agent and couch.
-        rng: the case's generator for tissue texture.
-    """
-    ax, ay, az = grid.axes()
-    x, y, z = ax - shape.origin[0], ay - shape.origin[1], (az - shape.origin[2]) / shape.height
-    u = np.abs(x)
-    cage_x, cage_y, cage_z = shape.cage
-    cage = ellipsoid(x, y, np.maximum(z + 20, 0), (cage_x, cage_y, cage_z))
-    breast = {side: _breast(shape, side, x, y, z) for side in Side}
-    outside = _body(shape, x, y, z)
-    for side, mound in breast.items():
-        if shape.mounds[side]:
-            outside = smooth_union(outside, mound, 14.0)
-    skin = -outside
-    pectoral = pectoral_major(shape, u, y, z, cage) & (skin > 4)
-
-    hu = np.full(grid.shape, AIR, np.float32)
-    _add_couch(hu, y + 0 * x + 0 * z, x, shape, scanner)
-    hu[skin > 0] = FAT
-    texture = _texture(rng, grid)
-    for side, mound in breast.items():
-        if shape.mounds[side]:
-            gland = (mound < -2) & (skin > 5) & (cage > 8)
-            share = np.clip(shape.density + 0.35 * texture, 0.15, 1.0)
-            hu[gland] = (FAT + (GLAND - FAT) * share)[gland]
-    _add_muscles(hu, u, y, z, cage, skin, pectoral)
-    _add_cage(hu, shape, x, u, y, z, cage, texture, scanner.contrast_hu)
-    _add_neck(hu, shape, u, y, z, cage, skin, scanner.contrast_hu)
-    hu[(skin > 0) & (skin < 3)] = SKIN
-    return Anatomy(grid, shape, hu, x, y, z, cage, skin, pectoral, breast)
+def taper(z: np.ndarray) -> np.ndarray:
+    """Width of the rib cage at height `z` as a share of its full width."""
+    t = np.clip((z + 40) / 150, 0.0, 0.985)
+    square = t * t
+    share: np.ndarray = 0.5 * (np.sqrt(1 - square) + (1 - square))
+    return share
 
 
-def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, radii: tuple[float, float, float]) -> np.ndarray:
-    """First-order signed distance to an ellipsoid at the origin, negative inside (after I. Quilez)."""
-    a, b, c = radii
-    k0 = np.sqrt((x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2)
-    k1 = np.sqrt((x / a**2) ** 2 + (y / b**2) ** 2 + (z / c**2) ** 2)
-    distance: np.ndarray = np.where(k1 < 1e-6, -min(radii), k0 * (k0 - 1) / np.maximum(k1, 1e-6))
+def rib_cage(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Signed distance to the rib cage: one flat oval in front, two lobes beside the spine behind, an inlet above."""
+    s = taper(z)
+    px, py = x / s, (y + 30) / s - 30
+    middle = ellipse(px, py - 5, (127.0, 78.0))
+    lobes = ellipse(np.abs(px) - 59, py + 14, (66.0, 79.0))
+    distance: np.ndarray = np.maximum(s * smooth_union(middle, lobes, 12.0), z - 106)
     return distance
 
 
-def smooth_union(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
-    """Union of two signed distances with a fillet of `radius` mm (polynomial smooth minimum)."""
-    h = np.clip(0.5 + 0.5 * (b - a) / radius, 0, 1)
-    blended: np.ndarray = b + (a - b) * h - radius * h * (1 - h)
-    return blended
+def front(u: float, z: float) -> float:
+    """y in mm of the rib cage's front surface at distance `u` from the midline and height `z`, found on a line."""
+    y = np.linspace(0.0, 110.0, 441, dtype=np.float32)
+    surface = rib_cage(np.full_like(y, u), y, np.full_like(y, z))
+    return float(y[int(np.argmax(surface > 0))])
 
 
-def _body(shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    a, b = shape.cage[0] + 16 + shape.fat, shape.cage[1] + 12 + shape.fat
-    trunk = ellipsoid(x, y, np.maximum(z - 35, 0), (a, b, 115.0))
-    shoulders = ellipsoid(np.abs(x) - 138, y + 22, z - 92, (66.0, 56.0, 62.0))
-    neck = np.maximum(np.hypot(x, y + 20) - 56, 80 - z)
-    return smooth_union(smooth_union(trunk, shoulders, 30.0), neck, 30.0)
+def trunk(shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Signed distance to the skin without breasts: chest, shoulders with raised arms, neck."""
+    u = np.abs(x)
+    over = 12 + shape.fat
+    chest = rib_cage(x, y, z) - 0.8 * over
+    waist = ellipsoid(x, y + 24, np.maximum(z + 4, 0.0), (138 + over, 110 + 0.9 * over, 104.0))
+    chest = smooth_union(chest, waist, 24.0)
+    girdle = capsule(u, y * 1.15, z, (60.0, -16.0, 58.0), (150.0, -24.0, 96.0), 48.0 + 0.45 * shape.fat)
+    arm = capsule(u, y, z, (158.0, -22.0, 100.0), (204.0 + shape.arms, -20.0, 190.0), 40.0 + 0.35 * shape.fat)
+    neck = ellipse(x, y - NECK_Y, (52.0 + 0.3 * shape.fat, 54.0 + 0.3 * shape.fat))
+    neck = np.maximum(neck, 40 - z)
+    body = smooth_union(smooth_union(chest, girdle, 34.0), arm, 22.0)
+    return smooth_union(body, neck, 30.0)
 
 
-def front(shape: Shape, u: float, z: float) -> float:
-    """y in mm of the rib cage's front surface at distance `u` from the midline and height `z`."""
-    a, b, c = shape.cage
-    return float(b * np.sqrt(max(1 - (u / a) ** 2 - (max(z + 20, 0) / c) ** 2, 0.0)))
+def breast_of(breast: Breast, sign: float, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Signed distance to one breast: a sheared ellipsoid on the cage and the axillary tail."""
+    base = front(breast.u, breast.z) + 4
+    out = np.maximum(y - base, 0.0)
+    u = sign * x
+    main = ellipsoid(
+        u - breast.u - breast.lean * out,
+        y - base,
+        z - breast.z + breast.droop * out,
+        (breast.width, breast.projection + 8, breast.height),
+    )
+    lean = front(102.0, -8.0)
+    tail = ellipsoid(u - 104, y - lean - 2, z + 8, (26.0, 24.0, 28.0))
+    return smooth_union(main, tail, 16.0)
 
 
-def _breast(shape: Shape, side: Side, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    u0, z0, width, depth, tall = shape.breasts[side]
-    y0 = front(shape, u0, z0) + 8
-    return ellipsoid(x - SIGN[side] * u0, y - y0, z - z0, (width, depth + 10, tall))
+def _implant(shape: Shape, side: Side, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    breast = shape.breasts[side]
+    base = front(breast.u - 4, breast.z) + shape.pectoral
+    size = 0.78 if shape.visible.mounds[side] is Mound.EXPANDER else 0.86
+    radii = (size * breast.width, max(0.62 * breast.projection, 24.0), size * breast.height)
+    return ellipsoid(SIGN[side] * x - breast.u + 4, y - base - 0.55 * radii[1], z - breast.z, radii)
+
+
+def implant(body: Anatomy, side: Side) -> np.ndarray:
+    """Signed distance to the implant that replaces a breast, before the muscle."""
+    return _implant(body.shape, side, body.x, body.y, body.z)
 
 
 def minor_edges(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Medial and lateral edge (|x| in mm) of the pectoralis minor at height `z`."""
-    lateral = 92 + 0.12 * (z - 40)
-    return lateral - 36, lateral
+    """Medial and lateral edge (|x| in mm) of the pectoralis minor at height `z`: ribs 3-5 up to the coracoid."""
+    middle = 86 + 0.26 * (z + 10)
+    half = 21 - 0.11 * (z + 10)
+    return middle - half, middle + half
 
 
-def lift(z: np.ndarray) -> np.ndarray:
-    """How far in mm the pectoralis major stands off the rib cage at height `z`: room for the minor and level 2."""
-    t = np.clip((z - 2) / 30, 0, 1)
-    gap: np.ndarray = 1 + 19 * t * t * (3 - 2 * t)
+def behind_minor(z: np.ndarray) -> np.ndarray:
+    """Room in mm between rib cage and pectoralis minor at height `z`: level 2."""
+    room: np.ndarray = 1 + 12 * smoothstep((z + 6) / 34)
+    return room
+
+
+def lift(u: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """How far in mm the pectoralis major stands off the rib cage: room for the minor and the nodes around it."""
+    t = smoothstep((z + 22) / 30) * smoothstep((u - 14) / 42)
+    gap: np.ndarray = 1 + t * (behind_minor(z) + MINOR_MM + 5)
     return gap
 
 
-def pectoral_major(shape: Shape, u: np.ndarray, y: np.ndarray, z: np.ndarray, cage: np.ndarray) -> np.ndarray:
-    """Mask of the pectoralis major of both sides."""
-    gap = lift(z)
-    shell = (cage > gap) & (cage < gap + shape.pectoral)
-    mask: np.ndarray = shell & (u > shape.sternum) & (u < 118) & (y > 6) & (z > -48 + 0.3 * (118 - u)) & (z < 78)
-    return mask
+def pectoralis_major(body: Anatomy) -> np.ndarray:
+    """Both sides: a shell before the cage, its free edge a cord to the raised arm (the anterior axillary fold)."""
+    u, y, z, shape = body.u, body.y, body.z, body.shape
+    gap = lift(u, z)
+    shell = np.maximum(gap - body.cage, body.cage - gap - shape.pectoral)
+    edges = np.maximum(shape.sternum - 2 - u, u - 112)
+    ends = np.maximum(-56 + 0.3 * (112 - u) - z, z - (shape.clavicle - 6 + 0.18 * u))
+    sheet = np.maximum(np.maximum(shell, edges), np.maximum(ends, 4 - y))
+    edge = front(98.0, 26.0) * 0.72
+    cord = capsule(u, y, z, (104.0, edge + 14.0, 22.0), (160.0, 4.0, 104.0), 9.0)
+    return smooth_union(sheet, cord, 8.0)
 
 
-def _texture(rng: np.random.Generator, grid: Grid) -> np.ndarray:
-    """Smooth random field of about unit variance, correlated over some 15 mm, the same for any voxel size."""
-    from scipy import ndimage
-
-    coarse = rng.standard_normal((34, 28, 22)).astype(np.float32)
-    zoom = [n / m for n, m in zip(grid.shape, coarse.shape, strict=True)]
-    field: np.ndarray = ndimage.zoom(coarse, zoom, order=1)
-    return field
-
-
-def _add_couch(hu: np.ndarray, y: np.ndarray, x: np.ndarray, shape: Shape, scanner: Scanner) -> None:
-    top = np.asarray(-(shape.cage[1] + 14 + shape.fat))
-    if scanner.couch == "curved":
-        top = top + (x / 210) ** 2 * 26 - 4
-    thickness = 30 if scanner.couch == "thick" else 18
-    depth = top - y
-    inside = (depth > 0) & (depth < thickness) & (np.abs(x) < 225)
-    hu[inside] = -880
-    hu[inside & ((depth < 6) | (depth > thickness - 6))] = -250
+def pectoralis_minor(body: Anatomy) -> np.ndarray:
+    """Both sides: a ribbon behind the major."""
+    medial, lateral = minor_edges(body.z)
+    room = behind_minor(body.z)
+    shell = np.maximum(room - body.cage, body.cage - room - MINOR_MM)
+    edges = np.maximum(medial - body.u, body.u - lateral)
+    ends = np.maximum(np.maximum(-16 - body.z, body.z - 88), -24 - body.y)
+    distance: np.ndarray = np.maximum(np.maximum(shell, edges), ends)
+    return distance
 
 
-def _add_muscles(
-    hu: np.ndarray,
-    u: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-    cage: np.ndarray,
-    skin: np.ndarray,
-    pectoral: np.ndarray,
-) -> None:
-    hu[pectoral] = MUSCLE
-    medial, lateral = minor_edges(z)
-    minor = (u > medial) & (u < lateral) & (cage > 13) & (cage < 20) & (y > -12) & (z > 6) & (z < 80) & (skin > 4)
-    hu[minor] = MUSCLE
-    back = (cage > 0) & (cage < 14) & (y < -38) & (skin > 6)  # latissimus, trapezius and the back extensors
-    hu[back] = MUSCLE
-    shoulder = ellipsoid(u - 150, y + 28, z - 98, (42.0, 34.0, 44.0))
-    hu[(shoulder < 0) & (skin > 8)] = MUSCLE
-    hu[ellipsoid(u - 158, y + 26, z - 104, (19.0, 18.0, 20.0)) < 0] = MARROW
+def rib_distance(y: np.ndarray, z: np.ndarray, lowest: int = 11) -> np.ndarray:
+    """Distance in mm, along the body's height, to the middle of the nearest rib's plane."""
+    k = (RIB_TOP - z - RIB_SLOPE * y) / RIB_PITCH
+    nearest = np.clip(np.rint(k), 0, lowest)
+    distance: np.ndarray = np.abs(k - nearest) * RIB_PITCH
+    return distance
 
 
-def _add_cage(
-    hu: np.ndarray,
-    shape: Shape,
-    x: np.ndarray,
-    u: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-    cage: np.ndarray,
-    texture: np.ndarray,
-    contrast: float,
-) -> None:
-    hu[cage < 0] = MUSCLE
-    slope = z - 0.35 * y  # ribs fall towards the front
-    rib = (cage < -1) & (cage > -WALL_MM + 1) & (np.cos(2 * np.pi * slope / 29.0) > 0.35)
-    hu[rib] = BONE
-    hu[rib & (y > 30) & (u < 75)] = 110  # costal cartilage
-    lung = cage < -WALL_MM
-    hu[lung] = (LUNG + 45 * texture)[lung]
-    mediastinum = lung & (ellipsoid(x, y - 5, 0 * z, (34.0, 90.0, 1.0)) < 0)
-    hu[mediastinum] = -75
-    heart = ellipsoid(x + 24, y - 22, z + 52, (58 * shape.heart, 48 * shape.heart, 52 * shape.heart))
-    hu[lung & (heart < 0)] = BLOOD + contrast
-    hu[lung & (np.hypot(x + 10, y - 8) < 15) & (z > -30) & (z < 45)] = BLOOD + contrast  # ascending aorta and arch
-    hu[lung & (np.hypot(x + 22, y + 42) < 12) & (z < 45)] = BLOOD + contrast  # descending aorta
-    hu[lung & (np.hypot(x - 20, y - 14) < 10) & (z > -20)] = BLOOD + contrast  # superior vena cava
-    dome = shape.dome + np.where(x > 0, 10, -2) - (x * x + y * y) / 420
-    below = lung & (z < dome)
-    hu[below] = (58 + 6 * texture + 0.3 * contrast)[below]
-    vessel = (np.abs(u - shape.sternum - 8) < 4) & (np.abs(cage + WALL_MM + 3) < 4) & (y > 20) & (z < 76)
-    hu[vessel] = BLOOD + 60 + contrast  # internal mammary vessels
-    sternum = (cage > -12) & (cage < 2) & (u < shape.sternum) & (y > 20) & (z > -62) & (z < 78)
-    hu[sternum] = MARROW
-    spine = np.hypot(x, y + shape.cage[1] - 20)
-    np.copyto(hu, MARROW + 40, where=spine < 21)
-    np.copyto(hu, 30, where=np.hypot(x, y + shape.cage[1] + 6) < 8)  # spinal canal
-    hu[(np.hypot(x, y + 30) < 9) & (z > -5)] = AIR + 40  # trachea
+def vein_of_axilla() -> tuple[tuple[float, float, float], ...]:
+    """Course of the axillary and subclavian vein, from the jugular's junction to the raised arm (u, y, z)."""
+    return ((30.0, 14.0, 72.0), (70.0, 22.0, 74.0), (112.0, 4.0, 70.0), (150.0, -12.0, 96.0), (200.0, -24.0, 180.0))
 
 
-def _add_neck(
-    hu: np.ndarray,
-    shape: Shape,
-    u: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-    cage: np.ndarray,
-    skin: np.ndarray,
-    contrast: float,
-) -> None:
-    above = (cage > 0) & (skin > 4) & (z > 70)
-    hu[above & (np.hypot(u - 17, y + 2) < 7)] = BLOOD + contrast  # carotid and jugular
-    hu[above & (np.hypot(u - 34, y + 34) < 14)] = MUSCLE  # scalenes
-    hu[above & (ellipsoid(u, y + 62, 0 * z, (48.0, 22.0, 1.0)) < 0)] = MUSCLE  # neck extensors
-    hu[above & (u < 14) & (y < 0) & (y > -24)] = GLAND + 40  # thyroid and oesophagus
-    hu[above & (np.hypot(u, y + 30) < 9)] = AIR + 40
-    head = front(shape, 20, 60)
-    along = np.clip((u - 14) / 112, 0, 1)
-    tube = np.hypot(y - (head - 38 * along), z - (shape.clavicle + 10 * along))
-    hu[(tube < 7) & (u > 12) & (u < 128) & (skin > 3)] = BONE
+def jugular(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """u and y in mm of the internal jugular vein at height `z`."""
+    up = np.maximum(z - 72, 0.0)
+    return 30 + 0.04 * up, 14 - 0.42 * up
+
+
+def mammary_u(shape: Shape) -> float:
+    """u in mm of the internal mammary vessels."""
+    return shape.sternum + 10

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rollama.cohort.rules import rule_rows
+from rollama.cohort.rules import RuleTable
 from rollama.cohort.shifts import CENTRES
 from rollama.data.case import Split
 from rollama.data.dataset import DatasetInfo
 
 
-def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]]) -> str:
+def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]], rules: RuleTable) -> str:
     """Markdown of `dataset_card.md`.
 
     Args:
         info: the dataset's description.
         counts: cases a split for each centre.
+        rules: the decision table.
     """
     lines = [
         f"# {info.name}, version {info.version}",
@@ -30,41 +31,49 @@ def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]]) -
         "",
         "Each case has a clinical note, a reference summary, a radiotherapy plan, a CT phantom and a target mask.",
         "The plan follows from the facts in the note by the table below; the mask follows from plan and CT, not from",
-        "the CT alone. No note and no summary states volumes, levels, dose or boost. For each fact the sentence that",
-        "carries it is kept. Some training cases are counterfactual twins: the same anatomy with another note and",
-        "another plan (`anatomy_of`).",
+        "the CT alone. No note and no summary states volumes, levels, dose or boost; the department's protocol (ESTRO",
+        "or RTOG) is stated, as its borders and policies follow from it. For each fact the sentence that carries it is",
+        "kept. Some training cases are twins: the same anatomy with another note and plan (`anatomy_of`). The split",
+        "`counterfactual` has the very CTs of external cases with other notes and plans (`scan_of`); `combination` has",
+        "combinations of facts that no training, validation or test case has. `parts/` holds the target's parts as a",
+        "label map, `readers/` three simulated readers (bits 1, 2, 4).",
         "",
         "## Centres",
         "",
-        "| centre | " + " | ".join(Split) + " | HU offset | noise HU | blur mm | contrast HU | couch | voxel |",
-        "|---|" + "---|" * (len(Split) + 6),
+        "| centre | "
+        + " | ".join(Split)
+        + " | HU offset | noise HU | blur mm | contrast HU | couch | slice mm | field mm | RTOG % | "
+        "contours |",
+        "|---|" + "---|" * (len(Split) + 9),
     ]
     for name in info.centres:
-        scanner = CENTRES[name].scanner
+        scanner, population = CENTRES[name].scanner, CENTRES[name].population
         numbers = " | ".join(str(counts[name].get(split, 0)) for split in Split)
-        voxel = "configured" if scanner.spacing is None else "own"
+        drawn = f"training: one reader, {CENTRES[name].reader_mm:g} mm" if CENTRES[name].reader_mm else "exact"
         shown = f"{name} (unseen in training)" if CENTRES[name].external else name
         lines.append(
-            f"| {shown} | {numbers} | {scanner.hu_offset:g} | "
-            f"{scanner.noise_hu:g} | {scanner.blur_mm:g} | {scanner.contrast_hu:g} | {scanner.couch} | {voxel} |"
+            f"| {shown} | {numbers} | {scanner.hu_offset:g} | {scanner.noise_hu:g} | {scanner.blur_mm:g} | "
+            f"{scanner.contrast_hu:g} | {scanner.couch} | {scanner.slice_mm:g} | {scanner.fov_mm:g} | "
+            f"{100 * population.rtog:.0f} | {drawn} |"
         )
     lines += [
         "",
         "## From facts to plan",
         "",
-        "For each decision the first row that applies holds. T is clinical when chemotherapy came before surgery,",
-        "pathological otherwise; pN follows from the number of positive nodes. Not treatment advice.",
+        "For each decision exactly one row holds for every patient. T is clinical when chemotherapy came before",
+        "surgery, pathological otherwise; pN follows from the number of positive nodes; risk is high below 50 years,",
+        "with grade 3 or a margin below 2 mm. Not treatment advice.",
         "",
         "| decides | when | gives | source |",
         "|---|---|---|---|",
-        *("| " + " | ".join(row) + " |" for row in rule_rows()),
+        *("| " + " | ".join(row) + " |" for row in rules.rows()),
         "",
         "## Limits",
         "",
         "- Synthetic anatomy and language test software and method. They say nothing about clinical accuracy.",
         "- Geometric landmarks stand in for vessels and fasciae; a boost does not enlarge the target.",
         "- One side a plan; no bilateral treatment.",
-        "- English only; rules are simpler than practice, and some only make the choice definite (cohort convention).",
+        "- Rules are simpler than practice, and some only make the choice definite (cohort convention).",
         "- Patient coordinates RAS+ in mm, HU, Gy; flip an image left-right only with the plan's side.",
         "",
     ]

@@ -6,6 +6,8 @@ first, and everything else is a function of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -14,7 +16,7 @@ from pydantic import Field, model_validator
 
 from rollama.cohort.shifts import Population
 from rollama.core.config import StrictModel
-from rollama.data.plan import Side, Surgery
+from rollama.data.plan import Guideline, Side, Surgery
 
 CLOSE_MARGIN_MM = 2.0
 """A margin below this is close (convention of this cohort)."""
@@ -59,6 +61,24 @@ class Chemo(StrEnum):
     AFTER = "adjuvant"
 
 
+class Reconstruction(StrEnum):
+    """What replaced a removed breast."""
+
+    NONE = "none"
+    IMPLANT = "implant"
+    EXPANDER = "tissue expander"
+    FLAP = "flap"
+
+
+class Mound(StrEnum):
+    """What a CT shows in a breast's place; a flap looks like a natural breast."""
+
+    NATURAL = "natural"
+    FLAT = "flat"
+    IMPLANT = "implant"
+    EXPANDER = "expander"
+
+
 class Contralateral(StrEnum):
     """History of the other breast (a distractor)."""
 
@@ -68,8 +88,35 @@ class Contralateral(StrEnum):
     MASTECTOMY = "mastectomy"
 
 
+@dataclass(frozen=True)
+class Visible:
+    """All that a CT shows of a patient's surgery. Patients who agree in it could have the same CT.
+
+    `clips` and `seroma` map a side to the place of surgical clips or a fluid-filled cavity, None where there is none.
+    """
+
+    mounds: Mapping[Side, Mound]
+    clips: Mapping[Side, Site | None]
+    seroma: Mapping[Side, Site | None]
+
+    @property
+    def key(self) -> str:
+        """The same text for the same look."""
+        return "; ".join(f"{side}: {self.mounds[side]}, {self.clips[side]}, {self.seroma[side]}" for side in Side)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether nothing to be seen tells one side from the other."""
+        left, right = Side.LEFT, Side.RIGHT
+        return all(marks[left] == marks[right] for marks in (self.mounds, self.clips, self.seroma))
+
+
 class Facts(StrictModel):
-    """One patient. Sizes in mm, age in years; `t_clinical` is the category before any treatment."""
+    """One patient. Sizes in mm, age in years; `t_clinical` is the category before any treatment.
+
+    `protocol` is the contouring guideline of the department, which also sets its schedules. `imaging_size_mm` and
+    `imaging_nodes` (suspicious axilla) are what imaging said before surgery; where pathology differs, pathology holds.
+    """
 
     age: int = Field(ge=18, le=100)
     side: Side
@@ -88,16 +135,31 @@ class Facts(StrictModel):
     er_positive: bool
     her2_positive: bool
     chemo: Chemo
-    reconstruction: bool
+    reconstruction: Reconstruction
+    protocol: Guideline
+    imaging_size_mm: int = Field(ge=1)
+    imaging_nodes: bool
+    clips: bool
+    seroma: bool
     contralateral: Contralateral
     contralateral_years: int = Field(ge=1)
+    contralateral_site: Site
+    contralateral_clips: bool
+    contralateral_implant: bool
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.nodes_positive > self.nodes_examined:
             raise ValueError("more positive nodes than examined nodes")
-        if self.reconstruction and self.surgery is not Surgery.MASTECTOMY:
+        mastectomy = self.surgery is Surgery.MASTECTOMY
+        if self.reconstruction is not Reconstruction.NONE and not mastectomy:
             raise ValueError("reconstruction without mastectomy")
+        if (self.clips or self.seroma) and mastectomy:
+            raise ValueError("clips or seroma of a breast-conserving excision after mastectomy")
+        if self.contralateral_clips and self.contralateral is not Contralateral.LUMPECTOMY:
+            raise ValueError("contralateral clips without contralateral lumpectomy")
+        if self.contralateral_implant and self.contralateral is not Contralateral.MASTECTOMY:
+            raise ValueError("contralateral implant without contralateral mastectomy")
         return self
 
     @property
@@ -121,10 +183,30 @@ class Facts(StrictModel):
         return self.margin_mm < CLOSE_MARGIN_MM
 
     @property
-    def mounds(self) -> dict[Side, bool]:
-        """Which breasts bulge on CT: a mastectomy without reconstruction, now or years ago, leaves none."""
-        done = self.surgery is Surgery.MASTECTOMY and not self.reconstruction
-        return {self.side: not done, self.other_side: self.contralateral is not Contralateral.MASTECTOMY}
+    def visible(self) -> Visible:
+        """What the CT shows."""
+        own, old = self.side, self.other_side
+        here, there = Mound.NATURAL, Mound.NATURAL
+        if self.surgery is Surgery.MASTECTOMY:
+            here = _LOOKS[self.reconstruction]
+        if self.contralateral is Contralateral.MASTECTOMY:
+            there = Mound.IMPLANT if self.contralateral_implant else Mound.FLAT
+        return Visible(
+            mounds={own: here, old: there},
+            clips={
+                own: self.site if self.clips else None,
+                old: self.contralateral_site if self.contralateral_clips else None,
+            },
+            seroma={own: self.site if self.seroma else None, old: None},
+        )
+
+
+_LOOKS = {
+    Reconstruction.NONE: Mound.FLAT,
+    Reconstruction.FLAP: Mound.NATURAL,
+    Reconstruction.IMPLANT: Mound.IMPLANT,
+    Reconstruction.EXPANDER: Mound.EXPANDER,
+}
 
 
 def draw_facts(rng: np.random.Generator, population: Population) -> Facts:
@@ -144,11 +226,15 @@ def draw_facts(rng: np.random.Generator, population: Population) -> Facts:
     planned = surgery
     if rng.random() < 0.3:
         planned = Surgery.CONSERVING if mastectomy else Surgery.MASTECTOMY
-    other = rng.choice(list(Contralateral), p=[0.62, 0.18, 0.11, 0.09])
+    other = Contralateral(rng.choice(list(Contralateral), p=[0.58, 0.16, 0.12, 0.14]))
+    rebuilt = Reconstruction.NONE
+    if mastectomy and rng.random() < population.reconstruction:
+        rebuilt = Reconstruction(rng.choice(list(Reconstruction)[1:], p=[0.25, 0.25, 0.5]))
+    imaging_nodes = bool(rng.random() < (0.75 if positive else 0.2))  # imaging errs both ways
     return Facts(
         age=age,
         side=Side.LEFT if rng.random() < 0.5 else Side.RIGHT,
-        site=Site(rng.choice(list(Site), p=[0.44, 0.16, 0.16, 0.10, 0.14])),
+        site=_site(rng),
         histology=Histology(rng.choice(list(Histology), p=[0.7, 0.18, 0.05, 0.07])),
         grade=int(rng.choice([1, 2, 3], p=[0.2, 0.48, 0.32])),
         size_mm=size,
@@ -163,10 +249,22 @@ def draw_facts(rng: np.random.Generator, population: Population) -> Facts:
         er_positive=bool(rng.random() < 0.78),
         her2_positive=bool(rng.random() < 0.18),
         chemo=chemo,
-        reconstruction=bool(mastectomy and rng.random() < population.reconstruction),
-        contralateral=Contralateral(other),
+        reconstruction=rebuilt,
+        protocol=Guideline.RTOG if rng.random() < population.rtog else Guideline.ESTRO,
+        imaging_size_mm=max(4, size + int(rng.integers(-9, 10))),
+        imaging_nodes=imaging_nodes,
+        clips=bool(rng.random() < 0.12 and not mastectomy),
+        seroma=bool(rng.random() < 0.06 and not mastectomy),
+        contralateral=other,
         contralateral_years=int(rng.integers(3, 19)),
+        contralateral_site=_site(rng),
+        contralateral_clips=bool(rng.random() < 0.4 and other is Contralateral.LUMPECTOMY),
+        contralateral_implant=bool(rng.random() < 0.5 and other is Contralateral.MASTECTOMY),
     )
+
+
+def _site(rng: np.random.Generator) -> Site:
+    return Site(rng.choice(list(Site), p=[0.44, 0.16, 0.16, 0.10, 0.14]))
 
 
 def _pathology(rng: np.random.Generator, t_clinical: int, chemo: Chemo) -> tuple[int, int]:

@@ -1,14 +1,20 @@
-"""Write the cohort to disk in the dataset layout, the same bytes for the same configuration.
+"""Write the cohort to disk in the dataset layout: the same bytes for the same configuration, and none of them twice.
 
-Cases are drawn one by one, each from generators keyed by (seed, centre, case id, purpose): asking for more cases adds
-cases and changes none. Compressed files carry no time stamp, so that one content hash names one cohort.
+Every case is an item of work of its own, so any number of processes can share a cohort (`ray_jobs/make_cohort.py`
+does) and an interrupted run goes on where it was: what is finished lies in `.<name>.<digest>.unfinished` beside the
+cohort, case by case with the hashes of its files. Only a complete cohort gets its name. Compressed files carry no time
+stamp, so that one content hash names one cohort.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,90 +22,124 @@ from typing import Any
 import numpy as np
 
 from rollama import RESEARCH_ONLY
-from rollama.cohort.anatomy import Grid, build_anatomy, draw_shape
+from rollama.cohort.anatomy import landmarks
+from rollama.cohort.body import Shape, check_shape, draw_shape
 from rollama.cohort.card import dataset_card
 from rollama.cohort.config import EXTERNAL_CENTRES, CohortConfig
-from rollama.cohort.facts import Facts, draw_facts
-from rollama.cohort.notes import write_note, write_summary
-from rollama.cohort.rules import plan_for
-from rollama.cohort.shifts import CENTRES, apply_scanner
-from rollama.cohort.styles import STYLES
-from rollama.cohort.targets import target_mask
+from rollama.cohort.organs import paint_ct
+from rollama.cohort.patients import Patient, case_name, cues, draw_patient
+from rollama.cohort.readers import READERS, draw_as_reader, reader_map
+from rollama.cohort.rules import load_rules
+from rollama.cohort.sdf import Grid
+from rollama.cohort.shifts import CENTRES, Scanner, apply_scanner, scan_spacing
+from rollama.cohort.targets import label_map
+from rollama.core.config import hash_json
 from rollama.core.errors import DataError
-from rollama.core.files import new_folder, read_json, write_json, write_text
+from rollama.core.files import hash_file, new_folder, read_json, write_json, write_text
 from rollama.core.seeding import numpy_generator
-from rollama.data.case import Evidence, Split
+from rollama.data import parts
+from rollama.data.case import Split
 from rollama.data.dataset import DatasetInfo, content_hash, write_centre
-from rollama.data.plan import Plan, Side, render_plan
+from rollama.data.plan import render_plan
 
-TWIN_ATTEMPTS = 500
 GZIP_LEVEL = 3
+SLAB_VOXELS = 3_000_000
+"""Voxels that are built at once: bounds the memory of a case at clinical resolution."""
+BYTES_PER_VOXEL = 1.3
+"""Compressed CT, label, parts and readers, generously."""
+FOLDERS = ("images", "labels", parts.FOLDER, parts.READERS)
+
+Runner = Callable[[Callable[["Item"], None], Sequence["Item"]], Iterable[Any]]
+"""Applies a function to all items and yields once an item, in any order."""
 
 
 @dataclass(frozen=True)
-class Patient:
-    """One case before it is written: `anatomy_of` names the case whose body and scan it has (itself or a twin)."""
+class Item:
+    """One case to be made."""
 
-    case_id: str
-    anatomy_of: str
-    style: str
-    facts: Facts
-    note: str
-    evidence: tuple[Evidence, ...]
-    summary: str
-    plan: Plan
+    centre: str
+    split: Split
+    index: int
+
+    @property
+    def name(self) -> str:
+        """Its case id."""
+        return case_name(self.centre, self.split, self.index)
 
 
-def make_cohort(root: Path, config: CohortConfig, progress: Callable[[int, int], None] | None = None) -> DatasetInfo:
-    """Make the cohort and write it to `root`, replacing what is there once everything is written.
+@dataclass(frozen=True, eq=False)
+class Volumes:
+    """A case's arrays (x, y, z) on one grid: CT int16 HU, target uint8 0/1, label maps of parts and readers uint8."""
+
+    ct: np.ndarray
+    target: np.ndarray
+    parts: np.ndarray
+    readers: np.ndarray
+    grid: Grid
+
+
+def run_here(work: Callable[[Item], None], items: Sequence[Item]) -> Iterator[None]:
+    """Make the cases one after the other in this process."""
+    for item in items:
+        work(item)
+        yield None
+
+
+def make_cohort(
+    root: Path,
+    config: CohortConfig,
+    progress: Callable[[int, int], None] | None = None,
+    run: Runner = run_here,
+) -> DatasetInfo:
+    """Make the cohort and write it to `root`, replacing a dataset there once everything is written.
 
     Args:
         root: the dataset's folder.
         config: size, grid and seed.
-        progress: called with (cases done, cases in all) after each case.
+        progress: called with (cases done, cases in all), first with what an earlier, interrupted run finished.
+        run: who does the work.
 
     Returns:
         the dataset's description with its content hash.
 
     Raises:
-        DataError: the folder cannot be written, or it exists and is not a dataset.
+        DataError: the folder cannot be written, is too small or busy, or it exists and is not a dataset.
+        ConfigError: the rules table is wrong.
     """
     if root.exists() and not (root / "dataset.json").is_file() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: exists and is not a dataset; it would be replaced, so choose another folder")
-    done, counts = 0, {name: config.counts(name) for name in CENTRES}
-    centres = tuple(name for name, splits in counts.items() if sum(splits.values()))
-    with new_folder(root) as folder:
-        for centre in centres:
-            for kind in ("images", "labels"):
-                (folder / centre / kind).mkdir(parents=True)
-            items = []
-            for split, count in counts[centre].items():
-                for index in range(count):
-                    patient = draw_patient(config, centre, split, index)
-                    _write_volumes(folder / centre, config, centre, patient)
-                    items.append((split, _record(centre, patient)))
-                    done += 1
-                    if progress is not None:
-                        progress(done, config.cases)
-            write_centre(folder / centre, items)
-        info = DatasetInfo(
-            name=config.name,
-            version=config.version,
-            synthetic=True,
-            label="CTV",
-            notice=f"SYNTHETIC DATA. {RESEARCH_ONLY}",
-            centres=centres,
-            external_centres=tuple(name for name in centres if name in EXTERNAL_CENTRES),
-            content_hash=content_hash(folder, centres),
-            generator={
-                "room": "rollama.cohort",
-                "config": config.model_dump(mode="json"),
-                "config_hash": config.digest(),
-            },
-        )
-        write_json(folder / "dataset.json", info.model_dump(mode="json"))
-        write_text(folder / "dataset_card.md", dataset_card(info, counts))
-    return info
+    load_rules(config.rules)
+    items = [Item(c, split, i) for c in CENTRES for split, count in config.counts(c).items() for i in range(count)]
+    staging = unfinished(root, config)
+    with _alone(staging):
+        kept = {item for item in items if _is_done(staging, item)}
+        left = [item for item in items if item not in kept]
+        _require_space(staging, config, len(left))
+        done = len(kept)
+        if progress is not None and done:
+            progress(done, len(items))
+        try:
+            for _ in run(CaseMaker(staging, config), left):
+                done += 1
+                if progress is not None:
+                    progress(done, len(items))
+        except OSError as error:
+            kept_now = sum(_is_done(staging, item) for item in items)
+            raise DataError(
+                f"{staging}: cannot be written ({error.strerror or error}); {kept_now} of {len(items)} cases are kept "
+                "there: free space and run the same command again"
+            ) from error
+        return _finish(root, staging, config, items)
+
+
+def unfinished(root: Path, config: CohortConfig) -> Path:
+    """Where the finished cases of an interrupted run are kept."""
+    return root.with_name(f".{root.name}.{cohort_digest(config)[:12]}.unfinished")
+
+
+def cohort_digest(config: CohortConfig) -> str:
+    """Identity of a cohort before it is made: its configuration and the content of its rules table."""
+    return hash_json([config.digest(), load_rules(config.rules).digest])
 
 
 def is_made(root: Path, config: CohortConfig) -> bool:
@@ -112,88 +152,96 @@ def is_made(root: Path, config: CohortConfig) -> bool:
     if not path.is_file():
         return False
     record = read_json(path)
-    if not isinstance(record, dict) or record.get("generator", {}).get("config_hash") != config.digest():
+    if not isinstance(record, dict) or record.get("generator", {}).get("config_hash") != cohort_digest(config):
         return False
     if content_hash(root, record["centres"]) != record["content_hash"]:
         raise DataError(f"{root}: files differ from the content hash in {path}; remove the folder to make it again")
     return True
 
 
-def case_name(centre: str, split: Split, index: int) -> str:
-    """Case ids: centre, split and running number, such as `northgate-train-0007`."""
-    return f"{centre}-{split}-{index:04d}"
+@dataclass(frozen=True)
+class CaseMaker:
+    """Writes one case into a folder; can be sent to another process."""
+
+    folder: Path
+    config: CohortConfig
+
+    def __call__(self, item: Item) -> None:
+        """Make and write the case; its record last, so that a cut leaves nothing that looks finished.
+
+        Raises:
+            OSError: the folder cannot be written.
+            DataError: no patient fits, or her geometry is impossible.
+        """
+        record, volumes = make_case(self.config, item)
+        arrays = zip(FOLDERS, (volumes.ct, volumes.target, volumes.parts, volumes.readers), strict=True)
+        hashes = {}
+        for kind, values in arrays:
+            path = self.folder / item.centre / kind / f"{item.name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_nifti(path, values, volumes.grid)
+            hashes[f"{item.centre}/{kind}/{path.name}"] = hash_file(path)
+        write_json(self.folder / "records" / f"{item.name}.json", {"files": hashes, "record": record})
 
 
-def draw_patient(config: CohortConfig, centre: str, split: Split, index: int) -> Patient:
-    """Draw one case's facts and texts; depends on nothing but the seed, the centre and the case's name."""
-    name = case_name(centre, split, index)
-    source = _twin_of(config, centre, split, index)
-    facts = _facts(config, centre, name, 0)
-    if source is not None:
-        model = _facts(config, centre, source, 0)
-        known = render_plan(plan_for(model))
-        for attempt in range(TWIN_ATTEMPTS):  # another patient whom the same CT could show
-            facts = _facts(config, centre, name, attempt)
-            if facts.mounds == model.mounds and render_plan(plan_for(facts)) != known:
-                break
-        else:
-            raise DataError(f"{name}: no other plan fits the anatomy of {source}; change the seed")
-    rng = numpy_generator(config.seed, centre, name, "note")
-    style = STYLES[centre][int(rng.integers(len(STYLES[centre])))]
-    note, evidence = write_note(facts, style, rng)
-    return Patient(name, source or name, style.name, facts, note, evidence, write_summary(facts), plan_for(facts))
+def make_case(config: CohortConfig, item: Item) -> tuple[dict[str, Any], Volumes]:
+    """One case of the configured site: its line of text.jsonl, and its arrays."""
+    if config.site == "prostate":
+        from rollama.cohort import prostate
 
-
-def _facts(config: CohortConfig, centre: str, name: str, attempt: int) -> Facts:
-    return draw_facts(numpy_generator(config.seed, centre, name, "facts", attempt), CENTRES[centre].population)
-
-
-def _twin_of(config: CohortConfig, centre: str, split: Split, index: int) -> str | None:
-    """The case whose anatomy this one reuses, always an earlier one with a body of its own; None for most cases."""
-
-    def drawn(i: int) -> np.random.Generator | None:
-        rng = numpy_generator(config.seed, centre, case_name(centre, split, i), "twin")
-        return rng if i > 0 and rng.random() < config.twin_fraction else None
-
-    if split is not Split.TRAIN or (rng := drawn(index)) is None:
-        return None
-    other = int(rng.integers(index))
-    while drawn(other) is not None:
-        other -= 1
-    return case_name(centre, split, other)
+        return prostate.make_case(config, item)
+    patient = draw_patient(config, item.centre, item.split, item.index)
+    return _record(item, patient), make_volumes(config, item.centre, patient, item.split)
 
 
 def grid_of(config: CohortConfig, centre: str) -> Grid:
-    """The centre's voxel grid: the configured one, or the same field in the scanner's own voxel size.
-
-    A scanner's voxel size is stated for 6 mm cohorts and scales with the configured spacing.
-    """
-    own = CENTRES[centre].scanner.spacing
-    if own is None:
-        return Grid(config.grid, config.spacing)
-    spacing = [step * mine / 6.0 for step, mine in zip(config.spacing, own, strict=True)]
+    """The centre's voxel grid: the configured field in the scanner's own voxel size."""
+    spacing = scan_spacing(config.spacing, CENTRES[centre].scanner)
     shape = [round(n * step / mine) for n, step, mine in zip(config.grid, config.spacing, spacing, strict=True)]
-    return Grid((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]))
+    return Grid((shape[0], shape[1], shape[2]), spacing)
 
 
-def make_volumes(config: CohortConfig, centre: str, patient: Patient) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """CT (int16 HU) and target (uint8 0/1), both (x, y, z), and their grid.
+def body_of(config: CohortConfig, centre: str, patient: Patient) -> Shape:
+    """The patient's body: drawn for the case whose anatomy it is, with this patient's surgery."""
+    rng = numpy_generator(config.seed, centre, patient.anatomy_of, "shape")
+    shape = draw_shape(rng, patient.facts.visible, CENTRES[centre].population.size)
+    check_shape(shape)
+    return shape
 
-    Twins share body and texture but not the scan's noise: two scans of one patient are never the same bits.
+
+def make_volumes(config: CohortConfig, centre: str, patient: Patient, split: Split) -> Volumes:
+    """CT, target, parts and readers of one case.
+
+    Training twins share body and texture but not the scan's noise; counterfactual cases share every bit of the CT.
+    At a centre whose training contours are one reader's, the target is that reader's; parts are always exact.
     """
-    scanner = CENTRES[centre].scanner
-    key = (config.seed, centre, patient.anatomy_of)
-    shape = draw_shape(numpy_generator(*key, "shape"), patient.facts.mounds, CENTRES[centre].population.size)
-    grid = grid_of(config, centre)
-    anatomy = build_anatomy(shape, grid, scanner, numpy_generator(*key, "texture"))
-    ct = apply_scanner(anatomy.hu, grid.spacing, scanner, numpy_generator(config.seed, centre, patient.case_id, "scan"))
-    return ct, target_mask(anatomy, patient.plan), grid
+    profile, grid = CENTRES[centre], grid_of(config, centre)
+    shape = body_of(config, centre, patient)
+    scan = numpy_generator(config.seed, centre, patient.scan_of, "scan")
+    contrast = profile.scanner.contrast_hu * float(scan.random() < profile.scanner.contrast_share)
+    scanner = profile.scanner.updated(contrast_hu=contrast)
+    hu, labels = build(shape, grid, scanner, patient)
+    ct = apply_scanner(hu, grid.spacing, scanner, scan)
+    key = (config.seed, centre, patient.case_id)
+    readers = reader_map(labels, grid, [numpy_generator(*key, "reader", number) for number in range(READERS)])
+    target = (labels > 0).astype(np.uint8)
+    if profile.reader_mm and split is Split.TRAIN:
+        rng = numpy_generator(*key, "training contour")
+        target = draw_as_reader(labels, grid, profile.reader_mm, rng).astype(np.uint8)
+    return Volumes(ct, target, labels, readers, grid)
 
 
-def _write_volumes(folder: Path, config: CohortConfig, centre: str, patient: Patient) -> None:
-    ct, mask, grid = make_volumes(config, centre, patient)
-    write_nifti(folder / "images" / f"{patient.case_id}.nii.gz", ct, grid)
-    write_nifti(folder / "labels" / f"{patient.case_id}.nii.gz", mask, grid)
+def build(shape: Shape, grid: Grid, scanner: Scanner, patient: Patient) -> tuple[np.ndarray, np.ndarray]:
+    """Noise-free CT (float32 HU) and label map (uint8), slab by slab."""
+    hu = np.empty(grid.shape, np.float32)
+    labels = np.empty(grid.shape, np.uint8)
+    step = max(1, SLAB_VOXELS // (grid.shape[0] * grid.shape[1]))
+    for start in range(0, grid.shape[2], step):
+        stop = min(start + step, grid.shape[2])
+        body = landmarks(shape, grid, start, stop)
+        hu[:, :, start:stop] = paint_ct(body, scanner)
+        labels[:, :, start:stop] = label_map(body, patient.plan, patient.facts.site)
+    return hu, labels
 
 
 def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
@@ -207,23 +255,110 @@ def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=GZIP_LEVEL, mtime=0) as stream:
         stream.write(image.to_bytes())
-    path.write_bytes(buffer.getvalue())  # inside make_cohort's temporary folder; renamed as a whole
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _record(centre: str, patient: Patient) -> dict[str, Any]:
+def _record(item: Item, patient: Patient) -> dict[str, Any]:
+    exact = not (CENTRES[item.centre].reader_mm and item.split is Split.TRAIN)
     return {
         "case_id": patient.case_id,
         "note": patient.note,
         "summary": patient.summary,
         "plan_text": render_plan(patient.plan),
-        "evidence": [item.model_dump() for item in patient.evidence],
+        "evidence": [entry.model_dump() for entry in patient.evidence],
         "provenance": {
             "synthetic": True,
-            "centre": centre,
+            "centre": item.centre,
             "style": patient.style,
             "anatomy_of": patient.anatomy_of,
+            "scan_of": patient.scan_of,
             "site": str(patient.facts.site),
-            "mound_left": patient.facts.mounds[Side.LEFT],
-            "mound_right": patient.facts.mounds[Side.RIGHT],
+            "cues": cues(patient.facts),
+            "visible": patient.facts.visible.key,
+            "protocol": str(patient.facts.protocol),
+            "combination": patient.combination or "",
+            "label": "exact" if exact else "one reader",
         },
     }
+
+
+def _is_done(staging: Path, item: Item) -> bool:
+    """Whether a case was finished and its files are still what they were."""
+    path = staging / "records" / f"{item.name}.json"
+    if not path.is_file():
+        return False
+    files: Mapping[str, str] = read_json(path)["files"]
+    return all((staging / name).is_file() and hash_file(staging / name) == value for name, value in files.items())
+
+
+def _require_space(staging: Path, config: CohortConfig, cases: int) -> None:
+    needed = int(cases * float(np.prod(config.grid)) * BYTES_PER_VOXEL)
+    free = shutil.disk_usage(staging).free
+    if free < needed:
+        raise DataError(
+            f"{staging.parent}: {free / 1e9:.1f} GB free, {cases} cases need about {needed / 1e9:.1f} GB; free space, "
+            "choose another folder or a smaller size"
+        )
+
+
+@contextmanager
+def _alone(staging: Path) -> Iterator[None]:
+    """Hold the unfinished cohort for this process; the kernel lets go however it ends."""
+    try:
+        (staging / "records").mkdir(parents=True, exist_ok=True)
+        handle = os.open(staging / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DataError(f"{staging.parent}: cannot write here ({error.strerror}); choose another folder") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise DataError(f"{staging}: another process is making this cohort; wait for it or end it") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _finish(root: Path, staging: Path, config: CohortConfig, items: Sequence[Item]) -> DatasetInfo:
+    counts = {name: config.counts(name) for name in CENTRES}
+    centres = tuple(name for name, splits in counts.items() if sum(splits.values()))
+    with new_folder(root) as folder:
+        for centre in centres:
+            (staging / centre).rename(folder / centre)
+        try:
+            for centre in centres:
+                records = [
+                    (item.split, read_json(staging / "records" / f"{item.name}.json")["record"])
+                    for item in items
+                    if item.centre == centre
+                ]
+                write_centre(folder / centre, records)
+            info = DatasetInfo(
+                name=config.name,
+                version=config.version,
+                synthetic=True,
+                label="CTV",
+                notice=f"SYNTHETIC DATA. {RESEARCH_ONLY}",
+                centres=centres,
+                external_centres=tuple(name for name in centres if name in EXTERNAL_CENTRES),
+                content_hash=content_hash(folder, centres),
+                generator={
+                    "room": "rollama.cohort",
+                    "config": config.model_dump(mode="json"),
+                    "config_hash": cohort_digest(config),
+                },
+            )
+            write_json(folder / "dataset.json", info.model_dump(mode="json"))
+            write_text(folder / "dataset_card.md", dataset_card(info, counts, load_rules(config.rules)))
+        except BaseException:
+            for centre in centres:
+                (folder / centre).rename(staging / centre)  # so that the next run goes on from here
+            raise
+    shutil.rmtree(staging)
+    return info

@@ -1,9 +1,10 @@
 """Notes and summaries in words, and which sentence of a note carries which fact.
 
-A note that states the volumes or the dose would let a model copy the plan. Notes here give history and findings
-only, with things that mislead a careless reader: surgery that was planned and not done, the other breast's past,
-negated findings, drugs. The summary is written by one rule-based renderer for all centres, and it rewords: it counts
-nodes into a pN category, judges the margin, names the surgery that was done.
+A note that states the volumes or the dose would let a model copy the plan. Notes here give history, findings and the
+department's contouring protocol only, with things that mislead a careless reader: surgery that was planned and not
+done, imaging that pathology contradicts, lines carried over from an outdated or mistaken referral, the other breast's
+past, negated findings, drugs, slips of the typist. The summary is written by one rule-based renderer for all
+centres, and it rewords: it counts nodes into a pN category, judges the margin, names the surgery that was done.
 
 A style is an ordered list of slots; each slot has several templates and states the facts it carries. The external
 centre's styles share no template with the training centres' styles (checked by a test).
@@ -17,18 +18,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rollama.cohort.facts import Chemo, Contralateral, Facts, Site
+from rollama.cohort.dictation import mistype
+from rollama.cohort.facts import Chemo, Contralateral, Facts, Reconstruction, Site
+from rollama.cohort.wording import conditions, values
 from rollama.data.case import Evidence
 from rollama.data.plan import Surgery
 
-NUMBERS = (
-    "none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "twenty-one",
-    "twenty-two",
-)  # fmt: skip
-
 PLAN_FACTS = (
-    "age", "side", "site", "grade", "t_stage", "nodes", "axilla", "surgery", "margin", "chemo", "reconstruction",
+    "age", "side", "site", "grade", "t_stage", "nodes", "axilla", "surgery", "margin", "chemo", "protocol",
+    "reconstruction",
 )  # fmt: skip
 """Facts that the plan depends on; every note carries them (`reconstruction` after mastectomy only)."""
 
@@ -38,23 +36,44 @@ class Slot:
     """One sentence of a style: what it carries, its templates, and how often it appears (1 = always).
 
     `templates` maps a condition to alternatives; the first condition among those of the patient is used (see
-    `conditions`). A slot without a matching condition stays out.
+    `wording.conditions`). A slot without a matching condition stays out. `trap` names what could mislead here, and
+    such a slot carries no fact. Slots of one trap appear together or not at all and use the same place in their
+    lists of alternatives, so that a mistaken line never stands without its correction.
     """
 
     facts: tuple[str, ...]
     templates: Mapping[str, Sequence[str]]
     chance: float = 1.0
+    trap: str = ""
+
+    def __post_init__(self) -> None:
+        if self.trap and self.facts:
+            raise ValueError(f"a slot of the trap {self.trap!r} carries no facts, found {self.facts}")
 
 
 @dataclass(frozen=True)
 class Style:
-    """A way of writing notes. `words` replaces values' wording; `blocks` are shuffled slots groups kept in order."""
+    """A way of writing notes.
+
+    `words` replaces values' wording; `blocks` are groups of slots kept in order, and those at the places `shuffle`
+    change places among themselves. `typos` is the chance of a slip for each word that may have one.
+    """
 
     name: str
     blocks: tuple[tuple[Slot, ...], ...]
     separator: str = " "
     shuffle: tuple[int, ...] = ()
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    typos: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of a note, and the facts that it carries; `trap` as in `Slot`."""
+
+    text: str
+    facts: tuple[str, ...]
+    trap: str = ""
 
 
 def always(*templates: str, facts: Sequence[str] = (), chance: float = 1.0) -> Slot:
@@ -62,58 +81,34 @@ def always(*templates: str, facts: Sequence[str] = (), chance: float = 1.0) -> S
     return Slot(tuple(facts), {"always": templates}, chance)
 
 
-def conditions(facts: Facts) -> list[str]:
-    """Names of what is true of this patient, most specific first."""
-    mastectomy = facts.surgery is Surgery.MASTECTOMY
-    changed = facts.planned_surgery is not facts.surgery
-    kind = "mastectomy" if mastectomy else "conserving"
-    found = [f"{kind} changed"] if changed else []
-    found += [kind, f"chemo {facts.chemo}", f"contralateral {facts.contralateral}"]
-    if facts.reconstruction:
-        found.append("reconstruction")
-    elif mastectomy:
-        found.append("flat")
-    found.append("nodes none" if facts.nodes_positive == 0 else "nodes some")
-    found.append("close" if facts.close_margin else "clear")
-    found.append(f"axilla {'alnd' if facts.axilla.name == 'DISSECTION' else 'slnb'}")
-    return [*found, "always"]
+def trap(name: str, templates: Mapping[str, Sequence[str]], chance: float) -> Slot:
+    """A slot that could mislead: imaging that pathology contradicts, a line carried over from an earlier note."""
+    return Slot((), templates, chance, name)
 
 
-def values(facts: Facts, style: Style, rng: np.random.Generator) -> dict[str, str]:
-    """Placeholders of the templates, in the style's wording."""
-    plain = {
-        "side": str(facts.side),
-        "other": str(facts.other_side),
-        "site": str(facts.site) if facts.site is not Site.CENTRAL else "central area",
-        "histology": f"{facts.histology} carcinoma",
-        "axilla": str(facts.axilla),
-        "grade": str(facts.grade),
-        "er": "positive" if facts.er_positive else "negative",
-        "her2": "positive" if facts.her2_positive else "negative",
-    }
-    shown = {key: style.words.get(key, {}).get(value, value) for key, value in plain.items()}
-    shown |= {
-        "Side": shown["side"].capitalize(),
-        "Site": shown["site"].capitalize(),
-        "Histology": shown["histology"].capitalize(),
-        "age": str(facts.age),
-        "size": str(facts.size_mm),
-        "cm": f"{facts.size_mm / 10:.1f}",
-        "t": f"{'yp' if facts.chemo is Chemo.BEFORE else 'p'}T{facts.t_pathological}",
-        "ct": f"cT{facts.t_clinical}",
-        "pos": str(facts.nodes_positive),
-        "exam": str(facts.nodes_examined),
-        "pos_word": NUMBERS[facts.nodes_positive],
-        "Pos_word": NUMBERS[facts.nodes_positive].capitalize(),
-        "exam_word": NUMBERS[facts.nodes_examined],
-        "node_s": "node" if facts.nodes_positive == 1 else "nodes",
-        "margin": f"{facts.margin_mm:g}",
-        "years": str(facts.contralateral_years),
-        "year": str(2024 - facts.contralateral_years),
-        "children": str(rng.integers(1, 4)),
-        "weeks": str(rng.integers(3, 8)),
-    }
-    return shown
+def compose(facts: Facts, style: Style, rng: np.random.Generator) -> list[Sentence]:
+    """The sentences of one note in their order; arguments as for `write_note`."""
+    true = conditions(facts)
+    filled = values(facts, style.words, rng)
+    slips = np.random.default_rng(int(rng.integers(2**32)))
+    order = list(range(len(style.blocks)))
+    moved = [order[i] for i in style.shuffle]
+    for place, block in zip(style.shuffle, rng.permutation(moved), strict=True):
+        order[place] = int(block)
+    shared: dict[str, tuple[float, float]] = {}
+    written = []
+    for slot in (slot for index in order for slot in style.blocks[index]):
+        draws = (rng.random(), rng.random())
+        luck, pick = shared.setdefault(slot.trap, draws) if slot.trap else draws
+        name = next((name for name in true if name in slot.templates), None)
+        if name is None or luck >= slot.chance:
+            continue
+        options = slot.templates[name]
+        text = options[int(pick * len(options))].format(**filled)
+        text = mistype(text[0].upper() + text[1:], style.typos, slips)
+        filler = name == "always" and len(slot.templates) > 1  # a fallback carries no fact
+        written.append(Sentence(text, () if filler else slot.facts, slot.trap))
+    return written
 
 
 def write_note(facts: Facts, style: Style, rng: np.random.Generator) -> tuple[str, tuple[Evidence, ...]]:
@@ -127,26 +122,12 @@ def write_note(facts: Facts, style: Style, rng: np.random.Generator) -> tuple[st
     Returns:
         the note, and for each fact the character range of the sentence that carries it.
     """
-    true = conditions(facts)
-    filled = values(facts, style, rng)
-    order = list(range(len(style.blocks)))
-    moved = [order[i] for i in style.shuffle]
-    for place, block in zip(style.shuffle, rng.permutation(moved), strict=True):
-        order[place] = int(block)
     note, evidence = "", []
-    for index in order:
-        for slot in style.blocks[index]:
-            name = next((name for name in true if name in slot.templates), None)
-            present = rng.random() < slot.chance
-            if name is None or not present:
-                continue
-            options = slot.templates[name]
-            sentence = options[int(rng.integers(len(options)))].format(**filled)
-            sentence = sentence[0].upper() + sentence[1:]
-            start = len(note) + (len(style.separator) if note else 0)
-            note += (style.separator if note else "") + sentence
-            if name != "always" or len(slot.templates) == 1:  # a fallback is filler and carries no fact
-                evidence += [Evidence(fact=fact, start=start, end=len(note)) for fact in slot.facts]
+    for sentence in compose(facts, style, rng):
+        note += style.separator if note else ""
+        start = len(note)
+        note += sentence.text
+        evidence += [Evidence(fact=fact, start=start, end=len(note)) for fact in sentence.facts]
     return note, tuple(evidence)
 
 
@@ -168,7 +149,7 @@ def write_summary(facts: Facts) -> str:
     stage = f"{clinical}{y}pT{facts.t_pathological} ({facts.size_mm} mm) {y}pN{facts.n_category}"
     surgery = "Breast conservation"
     if facts.surgery is Surgery.MASTECTOMY:
-        surgery = f"Mastectomy {'with' if facts.reconstruction else 'without'} reconstruction"
+        surgery = f"Mastectomy {_RECONSTRUCTION[facts.reconstruction]}"
     margin = "close" if facts.close_margin else "clear"
     er, her2 = ("+" if positive else "-" for positive in (facts.er_positive, facts.her2_positive))
     return (
@@ -176,9 +157,16 @@ def write_summary(facts: Facts) -> str:
         f"{facts.histology.capitalize()} carcinoma, grade {facts.grade}, {stage} "
         f"({facts.nodes_positive} of {facts.nodes_examined} nodes), ER{er}, HER2{her2}. "
         f"{surgery}, {facts.axilla}, {margin} margin ({facts.margin_mm:g} mm). "
-        f"{_CHEMO[facts.chemo]}.{_earlier(facts)}"
+        f"{_CHEMO[facts.chemo]}.{_earlier(facts)} {facts.protocol} protocol."
     )
 
+
+_RECONSTRUCTION = {
+    Reconstruction.NONE: "without reconstruction",
+    Reconstruction.IMPLANT: "with implant reconstruction",
+    Reconstruction.EXPANDER: "with tissue expander",
+    Reconstruction.FLAP: "with flap reconstruction",
+}
 
 _CHEMO = {
     Chemo.NONE: "No chemotherapy",

@@ -12,12 +12,19 @@ from rollama.data.plan import Plan
 
 
 class Split(StrEnum):
-    """What a case may be used for. The unseen centre's cases are all `external`."""
+    """What a case may be used for.
+
+    The unseen centre's cases are `external`. `combination` holds combinations of facts that training never saw
+    together; `counterfactual` holds other notes and plans for the very CTs of external cases. All but `train` and
+    `validation` are held out.
+    """
 
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
     EXTERNAL = "external"
+    COMBINATION = "combination"
+    COUNTERFACTUAL = "counterfactual"
 
 
 class Evidence(StrictModel):

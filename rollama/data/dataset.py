@@ -4,11 +4,12 @@ Layout::
 
     <root>/dataset_card.md            what it is, how it was made, what it may be used for
     <root>/dataset.json               name, version, synthetic or not, label kind (CTV or PTV), centres, content hash
-    <root>/<centre>/dataset.json      MONAI datalist: lists under "training", "validation", "test" and "external",
-                                      each item {"case_id", "image", "label"} with paths relative to the centre's folder
+    <root>/<centre>/dataset.json      MONAI datalist: lists under "training", "validation" and the held-out splits'
+                                      names, each item {"case_id", "image", "label"}, paths relative to this folder
     <root>/<centre>/text.jsonl        one JSON line a case: case_id, note, summary, plan_text, evidence, provenance
     <root>/<centre>/images/<case_id>.nii.gz    CT in HU
     <root>/<centre>/labels/<case_id>.nii.gz    target mask, 0 or 1, on the CT's grid
+    <root>/<centre>/parts/, readers/           label maps of the target's parts and of readers, if kept (see `parts`)
 
 A broken case found in the ninth hour of training costs nine hours, so `open_dataset` looks at every case first and
 names all that are wrong in one error.
@@ -31,7 +32,7 @@ from rollama.core.files import hash_file, read_json, write_json, write_text
 from rollama.data.case import Case, Split
 from rollama.data.plan import parse_plan
 
-KEYS = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST: "test", Split.EXTERNAL: "external"}
+KEYS = {split: "training" if split is Split.TRAIN else str(split) for split in Split}
 """Our split names and MONAI's datalist keys."""
 
 

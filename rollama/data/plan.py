@@ -48,12 +48,13 @@ class Volume(StrEnum):
 
 
 class Level(StrEnum):
-    """Nodal level (ESTRO: CTVn_L1 to CTVn_L4, CTVn_IMN)."""
+    """Nodal level (ESTRO: CTVn_L1 to CTVn_L4, CTVn_interpectoralis, CTVn_IMN)."""
 
     L1 = "L1"
     L2 = "L2"
     L3 = "L3"
     L4 = "L4"
+    INTERPECTORAL = "interpectoral"
     IMN = "IMN"
 
 

@@ -18,8 +18,8 @@ _INSTRUCTIONS = {
     Task.PLAN: (
         "Suggest a breast radiotherapy plan for this patient. Answer in this form: Side: left or right. Surgery: "
         "breast-conserving or mastectomy. Volumes: whole breast, chest wall or none. Nodes: levels out of L1, L2, L3, "
-        "L4, IMN, or none. Boost: none, or kind, dose and fractions. Prescription: dose in Gy and fractions. "
-        "Technique: 3D-CRT or VMAT."
+        "L4, interpectoral, IMN, or none. Boost: none, or kind, dose and fractions. Prescription: dose in Gy and "
+        "fractions. Technique: 3D-CRT or VMAT. Guideline: ESTRO or RTOG."
     ),
 }
 

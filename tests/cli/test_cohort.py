@@ -32,7 +32,7 @@ def test_make_describe_preview(tmp_path, capsys):
     picture = tmp_path / "case.png"
     assert run("preview", "--preset", "tiny", "--dataset", root, "--picture", picture) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "3 training rows" in shown
+    assert "4 training rows" in shown
     assert "### Radiotherapy plan" in shown
     assert picture.read_bytes().startswith(b"\x89PNG")
 

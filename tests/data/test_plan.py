@@ -68,7 +68,7 @@ def test_parser_inverts_renderer_for_all_plans():
     [
         ("Side: left. ", "", "no 'Side:' sentence"),
         ("left", "both", "side: found 'both'"),
-        ("L3, L4", "L4, L3", "in the order L1, L2, L3, L4, IMN"),
+        ("L3, L4", "L4, L3", "in the order L1, L2, L3, L4, interpectoral, IMN"),
         ("L3, L4", "L3, L3", "unique"),
         ("L3, L4", "L3,L4", "levels"),
         ("40.05 Gy", "4005 cGy", "Prescription is not of the form"),

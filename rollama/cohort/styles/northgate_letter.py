@@ -1,8 +1,8 @@
-"""Northgate: a letter in full sentences, and a short outpatient note."""
+"""Northgate's letter: the surgeon writes to the radiation oncologist in full sentences."""
 
 from __future__ import annotations
 
-from rollama.cohort.notes import Slot, Style, always
+from rollama.cohort.notes import Slot, Style, always, trap
 
 LETTER = Style(
     name="letter",
@@ -26,6 +26,28 @@ LETTER = Style(
                 "Imaging placed the lesion in the {site}.",
                 "On examination the mass lay in the {site}.",
                 facts=("site",),
+            ),
+            trap(
+                "carried over",
+                {
+                    "always": (
+                        "A line pasted from the screening letter reads: cancer of the {other} breast.",
+                        "A line pasted from her first visit reads: core biopsy grade {core_grade}, surgery pending.",
+                    )
+                },
+                0.2,
+            ),
+            trap(
+                "imaging",
+                {
+                    "imaging missed": (
+                        "Ultrasound had described the axilla as unsuspicious.",
+                        "Imaging had shown no suspicious nodes.",
+                    ),
+                    "imaging overcalled": ("Ultrasound had measured {imaging_size} mm and suspected involved nodes.",),
+                    "imaging size": ("Preoperative ultrasound had measured the lesion at {imaging_size} mm.",),
+                },
+                0.55,
             ),
         ),
         (
@@ -56,12 +78,25 @@ LETTER = Style(
             Slot(
                 ("reconstruction",),
                 {
-                    "reconstruction": (
-                        "The breast was rebuilt in the same session.",
-                        "Immediate reconstruction was carried out.",
+                    "recon implant": (
+                        "The breast was rebuilt with a silicone implant in the same session.",
+                        "Immediate implant reconstruction was carried out.",
+                    ),
+                    "recon expander": (
+                        "A tissue expander was placed in the same session.",
+                        "Immediate reconstruction was begun with a tissue expander.",
+                    ),
+                    "recon flap": (
+                        "The breast was rebuilt with an abdominal flap in the same session.",
+                        "Immediate reconstruction with a latissimus dorsi flap was carried out.",
                     ),
                     "flat": ("She did not wish to have a reconstruction.", "No reconstruction was done."),
                 },
+            ),
+            Slot(
+                ("clips",),
+                {"clips": ("The surgeon left clips in the cavity.", "The cavity was marked with titanium clips.")},
+                0.7,
             ),
             Slot(
                 ("axilla", "nodes"),
@@ -109,6 +144,9 @@ LETTER = Style(
             Slot(
                 ("contralateral",),
                 {
+                    "contralateral implant": (
+                        "{years} years ago she had a mastectomy and an implant on the {other} for an earlier cancer.",
+                    ),
                     "contralateral mastectomy": (
                         "{years} years ago she lost the {other} breast to an earlier cancer.",
                         "Her {other} breast had been removed {years} years ago.",
@@ -123,136 +161,45 @@ LETTER = Style(
         ),
         (
             always(
-                "There is no evidence of distant disease, and no skin involvement was seen.",
+                "There is no evidence of distant disease.",
                 "Staging CT showed no metastases in liver or lung.",
                 "Bone scan was negative, and there is no lymphoedema of the arm.",
-                chance=0.8,
+                chance=0.6,
             ),
         ),
         (
             always(
-                "She takes ramipril for hypertension and has {children} grown-up children.",
+                "She takes ramipril for hypertension and has {children} children.",
                 "She has mild asthma, uses a salbutamol inhaler and does not smoke.",
                 "Her mother had ovarian cancer at an advanced age; genetic testing found no mutation.",
                 "She has type 2 diabetes, treated with metformin.",
-                chance=0.8,
+                chance=0.6,
             ),
         ),
-        (always("Wounds have healed well.", "She has recovered well and moves her arm freely.", "With kind regards."),),
-    ),
-)
-
-CLINIC = Style(
-    name="clinic",
-    words={
-        "side": {"left": "left-sided", "right": "right-sided"},
-        "er": {"positive": "+", "negative": "-"},
-        "her2": {"positive": "+", "negative": "-"},
-        "histology": {
-            "ductal carcinoma": "invasive ductal carcinoma",
-            "lobular carcinoma": "invasive lobular carcinoma",
-            "mucinous carcinoma": "mucinous carcinoma",
-            "mixed ductal and lobular carcinoma": "carcinoma of mixed ductal and lobular type",
-        },
-    },
-    shuffle=(2, 3),
-    blocks=(
         (
-            always(
-                "New patient visit: {age} y/o woman, {side} breast carcinoma, {site}.",
-                "Consultation today. {age} y/o female with {side} breast cancer in the {site}.",
-                facts=("age", "side", "site"),
+            trap(
+                "carried over",
+                {
+                    "always": (
+                        "The side in the pasted line is wrong; it is the {side} breast.",
+                        "The pasted line is outdated; the grade given by the final pathology holds.",
+                    )
+                },
+                0.2,
             ),
             Slot(
-                ("contralateral",),
+                ("seroma",),
                 {
-                    "contralateral mastectomy": ("PMH: ablation of the other breast {years} yrs ago, appendectomy.",),
-                    "contralateral lumpectomy": ("PMH: {other} breast cancer {year}, excised; cholecystectomy.",),
-                    "contralateral benign biopsy": ("PMH: fibroadenoma removed on the other side {year}.",),
-                    "always": ("PMH: migraine, knee arthroscopy.", "PMH: hypothyroidism, on levothyroxine."),
+                    "seroma": ("A seroma remains under the scar.",),
+                    "always": ("Wounds have healed well.", "She has recovered well and moves her arm freely."),
                 },
             ),
-        ),
-        (
-            Slot(
-                ("chemo",),
-                {
-                    "chemo neoadjuvant": (
-                        "Neoadjuvant chemo for {ct}, tolerated well.",
-                        "Clinically {ct}, hence chemo up front.",
-                    ),
-                    "chemo adjuvant": ("Adjuvant chemo completed.", "Chemo was given post-op."),
-                    "chemo none": ("No chemo indicated.", "Chemo: not given."),
-                },
-            ),
-        ),
-        (
-            Slot(
-                ("surgery", "axilla"),
-                {
-                    "mastectomy": (
-                        "Op: mastectomy with {axilla}.",
-                        "Operation: ablatio mammae and {axilla}.",
-                    ),
-                    "conserving": (
-                        "Op: segmental resection with {axilla}.",
-                        "Operation: breast conserving resection and {axilla}.",
-                    ),
-                },
-            ),
-            Slot(
-                (),
-                {
-                    "mastectomy changed": ("Original plan of breast conservation was dropped.",),
-                    "conserving changed": ("Mastectomy, as first planned, was not needed.",),
-                },
-            ),
-            Slot(
-                ("reconstruction",),
-                {
-                    "reconstruction": ("Implant reconstruction in place.", "Flap reconstruction done."),
-                    "flat": ("No reconstruction so far.", "Not reconstructed."),
-                },
-            ),
-        ),
-        (
             always(
-                "Path: {histology}, G{grade}, {size} mm, {t}.",
-                "Pathology report: {t} ({size} mm) {histology} G{grade}.",
-                facts=("histology", "grade", "t_stage"),
+                "We understand that your department contours by {protocol}.",
+                "The contouring protocol of your department is {protocol}.",
+                facts=("protocol",),
             ),
-            always("LN {pos}/{exam} involved.", "Lymph nodes: {pos}/{exam} with tumour.", facts=("nodes",)),
-            always("Margin {margin} mm.", "Nearest margin {margin} mm.", facts=("margin",)),
-            always("ER{er}, HER2{her2}.", "Receptors: ER{er} HER2{her2}.", facts=("receptors",)),
-        ),
-        (
-            always(
-                "No fever, no seroma, no palpable nodes, no bone pain.",
-                "Exam: scar dry, no mass palpable, no arm swelling.",
-                "Denies weight loss, dyspnoea or back pain.",
-            ),
-            always(
-                "Non-smoker, works as a teacher, lives with her husband.",
-                "Ex-smoker, retired, walks her dog every day.",
-                "Sister had thyroid cancer; no other family history.",
-                "Drugs: amlodipine, vitamin D.",
-                chance=0.8,
-            ),
-            always(
-                "CT chest and abdomen without metastases.",
-                "Echo normal, liver ultrasound without lesions.",
-                "Blood count and creatinine are normal.",
-                chance=0.7,
-            ),
-        ),
-        (
-            always(
-                "Planning scan has been booked; questions were answered.",
-                "She wants to think about it and will call back.",
-                "Case to be discussed with the team next week.",
-            ),
+            always("With kind regards.", chance=0.3),
         ),
     ),
 )
-
-STYLES = (LETTER, CLINIC)

@@ -1,0 +1,72 @@
+"""Make a synthetic cohort on all cores with Ray. Locally through `rollama cohort make`; on a cluster:
+
+python -m ray_jobs.make_cohort --preset local --out /shared/cohort
+
+On several nodes the folder must be one that all of them reach. What is finished is kept: the same command goes on.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ray_jobs.common import entry, start_ray
+from rollama.cohort.make import Item, make_cohort
+from rollama.presets import load_preset
+
+ITEMS = 4
+"""Cases of one task: long enough to hide Ray's own work, short enough for a steady progress bar."""
+
+
+def run_on_ray(work: Callable[[Item], None], items: Sequence[Item]) -> Iterator[None]:
+    """Make the cases on every core that Ray has; a `make.Runner`.
+
+    Raises:
+        RollamaError, OSError: what the work raised; cases that are under way are dropped.
+    """
+    import ray
+
+    if not items:
+        return
+    mine = not ray.is_initialized()
+    start_ray(1)
+
+    @ray.remote(num_cpus=1, max_retries=3)
+    def make(chunk: Sequence[Item]) -> int:
+        for item in chunk:
+            work(item)
+        return len(chunk)
+
+    try:
+        chunks = [items[i : i + ITEMS] for i in range(0, len(items), ITEMS)]
+        slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        running = [make.remote(chunk) for chunk in chunks[:slots]]
+        waiting = iter(chunks[slots:])
+        while running:
+            (ready, *_), running = ray.wait(running, num_returns=1)
+            for _ in range(ray.get(ready)):
+                yield None
+            if (chunk := next(waiting, None)) is not None:
+                running.append(make.remote(chunk))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause or error from None
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def main() -> None:
+    """Command line of the cluster entry point."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="local")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    config = load_preset(given.preset, given.set).cohort
+    info = make_cohort(given.out, config, lambda done, total: print(f"{done}/{total}", flush=True), run_on_ray)
+    print(f"{given.out}: {config.cases} cases, content hash {info.content_hash}", flush=True)
+
+
+if __name__ == "__main__":
+    entry(main)
