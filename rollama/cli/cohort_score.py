@@ -25,7 +25,8 @@ FIGURES = {
             "false_target": "false target", "missed_target": "missed target"},
     "readers": {"dice_reference": "Dice to truth", "dice_pairs": "Dice in pairs", "hd95_reference_mm": "HD95 (mm)"},
     "s": {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"},
-    "p": {"fields_mean": "fields right", "fields_all": "all right", "unparsed": "outside form", "rougeL": "ROUGE-L"},
+    "p": {"fields_mean": "fields right", "fields_all": "all right", "unparsed": "outside form",
+          "outside_rules": "outside rules", "rougeL": "ROUGE-L"},
 }  # fmt: skip
 HEADLINE = (("seg", "dice", "Dice"), ("readers", "dice_pairs", "readers"), ("seg", "hd95_mm", "HD95 (mm)"),
             ("s", "rougeL", "S ROUGE-L"), ("p", "fields_mean", "P fields"))  # fmt: skip
@@ -67,7 +68,8 @@ def score(
     """
     from rollama.cli.progress import bar
     from rollama.data.dataset import open_dataset
-    from rollama.evaluation.score import read_predictions, score_predictions, write_scores
+    from rollama.evaluation.predictions import read_predictions
+    from rollama.evaluation.score import score_predictions, write_scores
 
     dataset = open_dataset(root, check_volumes=False)  # the held-out volumes are checked with the masks
     messages, console = Console(stderr=True), Console()

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from rollama.cohort.rules import RuleTable
 from rollama.cohort.shifts import CENTRES
 from rollama.data.case import Split
 from rollama.data.dataset import DatasetInfo
 
+BREAST_RULES = (
+    "T is clinical when chemotherapy came before surgery, pathological otherwise; pN follows from the number of",
+    "positive nodes; risk is high below 50 years, with grade 3 or a margin below 2 mm.",
+)
+BREAST_LIMITS = (
+    "- Geometric landmarks stand in for vessels and fasciae; a boost does not enlarge the target.",
+    "- One side a plan; no bilateral treatment.",
+)
 
-def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]], rules: RuleTable) -> str:
+
+def dataset_card(
+    info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]], rules: Sequence[tuple[str, str, str, str]]
+) -> str:
     """Markdown of `dataset_card.md`.
 
     Args:
         info: the dataset's description.
         counts: cases a split for each centre.
-        rules: the decision table.
+        rules: the decision table as rows (decides, when, gives, source).
     """
+    breast = info.generator["config"]["site"] == "breast"
     lines = [
         f"# {info.name}, version {info.version}",
         "",
@@ -31,12 +42,12 @@ def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]], r
         "",
         "Each case has a clinical note, a reference summary, a radiotherapy plan, a CT phantom and a target mask.",
         "The plan follows from the facts in the note by the table below; the mask follows from plan and CT, not from",
-        "the CT alone. No note and no summary states volumes, levels, dose or boost; the department's protocol (ESTRO",
-        "or RTOG) is stated, as its borders and policies follow from it. For each fact the sentence that carries it is",
-        "kept. Some training cases are twins: the same anatomy with another note and plan (`anatomy_of`). The split",
-        "`counterfactual` has the very CTs of external cases with other notes and plans (`scan_of`); `combination` has",
-        "combinations of facts that no training, validation or test case has. `parts/` holds the target's parts as a",
-        "label map, `readers/` three simulated readers (bits 1, 2, 4).",
+        "the CT alone. No note and no summary states volumes, levels, dose or boost; a breast department's protocol",
+        "(ESTRO or RTOG) is stated, as its borders and policies follow from it. For each fact the sentence that carries",
+        "it is kept. Some training cases are twins: the same anatomy with another note and plan (`anatomy_of`). The",
+        "split `counterfactual` has the very CTs of external cases with other notes and plans (`scan_of`), the split",
+        "`combination` combinations of facts that no training, validation or test case has. `parts/` holds the target's",
+        "parts as a label map, `readers/` three simulated readers (bits 1, 2, 4).",
         "",
         "## Centres",
         "",
@@ -60,19 +71,17 @@ def dataset_card(info: DatasetInfo, counts: Mapping[str, Mapping[Split, int]], r
         "",
         "## From facts to plan",
         "",
-        "For each decision exactly one row holds for every patient. T is clinical when chemotherapy came before",
-        "surgery, pathological otherwise; pN follows from the number of positive nodes; risk is high below 50 years,",
-        "with grade 3 or a margin below 2 mm. Not treatment advice.",
+        f"For each decision {'exactly one' if breast else 'the first'} row holds for a patient. Not treatment advice.",
+        *(BREAST_RULES if breast else ()),
         "",
         "| decides | when | gives | source |",
         "|---|---|---|---|",
-        *("| " + " | ".join(row) + " |" for row in rules.rows()),
+        *("| " + " | ".join(row) + " |" for row in rules),
         "",
         "## Limits",
         "",
         "- Synthetic anatomy and language test software and method. They say nothing about clinical accuracy.",
-        "- Geometric landmarks stand in for vessels and fasciae; a boost does not enlarge the target.",
-        "- One side a plan; no bilateral treatment.",
+        *(BREAST_LIMITS if breast else ("- Plans are free text; no parts of the target are kept.",)),
         "- Rules are simpler than practice, and some only make the choice definite (cohort convention).",
         "- Patient coordinates RAS+ in mm, HU, Gy; flip an image left-right only with the plan's side.",
         "",

@@ -42,10 +42,10 @@ class CohortConfig(StrictModel):
     """Size, grid and seed of a cohort.
 
     `train`, `validation`, `test` and `combination` count cases of each training centre; `external` counts cases of
-    each unseen centre and `counterfactual` those among them (at most all) whose CT gets other notes and plans as well. `grid` is the
-    number of voxels (x, y, z) and `spacing` their size in mm; scanners deviate from it (see `shifts`). `size` fills
-    in what is not given. `rules` is the breast's decision table: "standard" or a .yaml file. `site` prostate is a small
-    second site with plans in free text.
+    each unseen centre and `counterfactual` those among them (at most all) whose CT gets other notes and plans as well.
+    `grid` is the number of voxels (x, y, z) and `spacing` their size in mm; scanners deviate from it (see `shifts`).
+    `size` fills in what is not given. `rules` is the breast's decision table: "standard" or a .yaml file. `site`
+    prostate is a small second site with plans in free text.
     """
 
     site: Literal["breast", "prostate"] = "breast"

@@ -61,11 +61,11 @@ def write_gallery(out: Path, progress: Callable[[int, int], None] | None = None)
     )
     with new_folder(out) as folder:
         for done, (name, _, draw) in enumerate(jobs, 1):
-            save(draw(), folder / f"{name}.png")
+            save(draw(), folder / f"{name}.jpg")
             if progress is not None:
                 progress(done, len(jobs))
         figures = "\n".join(
-            f'<h2>{title}</h2>\n<img src="{name}.png" alt="{title}" loading="lazy">' for name, title, _ in jobs
+            f'<h2>{title}</h2>\n<img src="{name}.jpg" alt="{title}" loading="lazy">' for name, title, _ in jobs
         )
         write_text(
             folder / "index.html",
@@ -79,9 +79,9 @@ def write_gallery(out: Path, progress: Callable[[int, int], None] | None = None)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG without a time stamp."""
+    """Write a figure as a JPEG: a tenth of a PNG's size for pictures that are mostly noise."""
     with new_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=72, metadata={"Software": None})
+        figure.savefig(temporary, format="jpg", dpi=72, pil_kwargs={"quality": 85, "optimize": True})
 
 
 def draw_parts(guideline: Guideline) -> Figure:

@@ -19,14 +19,16 @@ from rollama.data.case import Case
 from rollama.data.dataset import Dataset
 from rollama.data.volumes import read_ct, to_canonical
 
-FOLDS, TREES, SHUFFLES = 5, 60, 30
+FOLDS, TREES, SHUFFLES = 5, 40, 20
+ALARM = 3.5
+"""Standard deviations above chance."""
 BLOCKS = (12, 8, 6)
 """Cells into which a CT is averaged for the CT's own hints."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: accuracy of guessing `answer` from `hint`, the same with shuffled answers, and its p-value.
+    """One check: accuracy of guessing `answer` from `hint`, mean and spread with shuffled answers, and its p-value.
 
     `must_fail` marks hints that must tell nothing.
     """
@@ -36,8 +38,14 @@ class Check:
     cases: int
     accuracy: float
     shuffled: float
+    spread: float
     p: float
     must_fail: bool
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a hint that must tell nothing tells something: far above chance, so that ten checks do not alarm."""
+        return self.must_fail and self.accuracy > self.shuffled + ALARM * self.spread
 
 
 ANSWERS: dict[str, Callable[[Case], str]] = {
@@ -125,4 +133,4 @@ def _check(
     found = accuracy(truth)
     shuffled = [accuracy(rng.permutation(truth)) for _ in range(SHUFFLES)]
     p = (1 + sum(value >= found for value in shuffled)) / (1 + SHUFFLES)
-    return Check(answer, hint, len(cases), found, float(np.mean(shuffled)), p, must_fail)
+    return Check(answer, hint, len(cases), found, float(np.mean(shuffled)), float(np.std(shuffled)), p, must_fail)

@@ -194,6 +194,15 @@ def make_case(config: CohortConfig, item: Item) -> tuple[dict[str, Any], Volumes
     return _record(item, patient), make_volumes(config, item.centre, patient, item.split)
 
 
+def rule_rows(config: CohortConfig) -> list[tuple[str, str, str, str]]:
+    """The configured site's decision table as rows (decides, when, gives, source)."""
+    if config.site == "prostate":
+        from rollama.cohort.pelvis import facts
+
+        return facts.rows()
+    return load_rules(config.rules).rows()
+
+
 def grid_of(config: CohortConfig, centre: str) -> Grid:
     """The centre's voxel grid: the configured field in the scanner's own voxel size."""
     spacing = scan_spacing(config.spacing, CENTRES[centre].scanner)
@@ -355,7 +364,7 @@ def _finish(root: Path, staging: Path, config: CohortConfig, items: Sequence[Ite
                 },
             )
             write_json(folder / "dataset.json", info.model_dump(mode="json"))
-            write_text(folder / "dataset_card.md", dataset_card(info, counts, load_rules(config.rules)))
+            write_text(folder / "dataset_card.md", dataset_card(info, counts, rule_rows(config)))
         except BaseException:
             for centre in centres:
                 (folder / centre).rename(staging / centre)  # so that the next run goes on from here

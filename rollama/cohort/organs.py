@@ -49,6 +49,8 @@ from rollama.core.seeding import numpy_generator
 from rollama.data.plan import Side
 
 SKIN_MM = 2.2
+HEART_MM = (59.0, 44.0, 40.5)
+"""Half axes of the heart: 440 cc."""
 
 
 def paint_ct(body: Anatomy, scanner: Scanner) -> np.ndarray:
@@ -174,7 +176,7 @@ def _heart(painter: Painter, body: Anatomy, contrast: float) -> None:
     shape = body.shape
     centre = (-20.0, 16.0, -34.0 + 0.5 * shape.dome)
     rows = _axes_of_heart()
-    radii = [shape.heart * r for r in (59.0, 44.0, 40.5)]
+    radii = [shape.heart * r for r in HEART_MM]
 
     def local(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> Fields:
         p = (x - centre[0], y - centre[1], z - centre[2])

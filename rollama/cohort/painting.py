@@ -13,7 +13,7 @@ from rollama.cohort.body import SIGN
 from rollama.cohort.sdf import Point, capsule, ellipsoid, inside, value_noise
 from rollama.core.seeding import numpy_generator
 
-AIR, FAT, GLAND, MUSCLE, BLOOD, LUNG, LIVER, FLUID = -1000, -105, 30, 52, 45, -850, 58, 15
+AIR, FAT, GLAND, MUSCLE, BLOOD, LUNG, LIVER, FLUID = -1000, -112, 30, 52, 45, -850, 58, 15
 BONE, MARROW, CARTILAGE, DISC, SKIN, CLIP, SILICONE, SALINE = 720, 210, 105, 75, 20, 3000, 90, 5
 """Mean HU of tissues and materials."""
 

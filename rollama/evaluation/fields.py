@@ -22,6 +22,7 @@ GETTERS: dict[str, Callable[[Plan], Any]] = {
     "dose": lambda plan: plan.dose.gy if plan.dose else None,
     "fractions": lambda plan: plan.dose.fractions if plan.dose else None,
     "technique": lambda plan: plan.technique,
+    "guideline": lambda plan: plan.guideline,
 }
 KEY_FIELDS = ("side", "volumes", "levels", "dose", "fractions")
 """The fields whose mean is the headline figure `fields_mean`."""

@@ -21,7 +21,7 @@ from rollama.data.volumes import Volume
 TASKS = {
     "s": ("S: note to summary", ("rouge1", "rouge2", "rougeL", "cut_off")),
     "p": ("P: summary to plan", ("fields_mean", "fields_all", "side", "surgery", "volumes", "levels", "boost", "dose",
-                                 "fractions", "technique", "unparsed", "rougeL")),
+                                 "fractions", "technique", "guideline", "unparsed", "rougeL")),
     "seg": ("SEG: CT and plan to target", ("dice", "iou", "hd95_mm", "wrong_side", "missed", "invented", "both_empty")),
     "side-swap": ("Same CT, plan of the other side", ("moved_across", "followed_plan")),
 }  # fmt: skip

@@ -1,17 +1,7 @@
-"""Score anybody's predictions on a data set's held-out cases, from files only.
+"""Score anybody's checked predictions (see `predictions`) on a data set's held-out cases.
 
-Who compares a model of his own with ours must not need our code in his. He writes a folder; this module scores it with
-the same metrics and intervals as our own models get::
-
-    <predictions>/<case_id>.nii.gz    (or .nii) target mask, 0 and 1, on the CT's own grid
-    <predictions>/text.jsonl          optional, one JSON object a line: {"case_id", "summary", "plan_text"}
-
-The masks, the summaries or the plans may be left out altogether; that task is then not scored. Left out for some cases
-they are missing, and missing predictions are refused, or count as empty where the caller allows it: a score over the
-cases that a model found easy is not comparable. Held-out is every split but training and validation.
-
-A wrong grid or a mistyped case id must not become a low score, so everything is checked before anything is scored and
-all that is wrong is named in one error. It never repeats a text.
+Who compares a model of his own with ours must not need our code in his. His files get the same metrics and intervals as
+our own models. Held-out is every split but training and validation.
 
 Part figures need the parts' label maps (`rollama.data.parts`). They say what share of a part is covered, never what
 lies outside (a mask of ones covers every part); read them beside Dice.
@@ -21,69 +11,43 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rollama.cohort.rules import RuleTable, load_rules
 from rollama.core.config import hash_json
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.files import write_json, write_text
 from rollama.core.manifest import run_manifest
 from rollama.core.registry import Task
 from rollama.data.case import Case, Split
-from rollama.data.dataset import Dataset, check_pair, content_hash
+from rollama.data.dataset import Dataset, content_hash
 from rollama.data.parts import LEVELS, Part, read_parts
-from rollama.data.volumes import NIFTI, Volume, read_ct, read_mask
+from rollama.data.plan import Plan
+from rollama.data.volumes import Volume, read_ct, read_mask
 from rollama.evaluation import readers, statistics, tables
 from rollama.evaluation.fields import compare_plans, read_generated
 from rollama.evaluation.masks import body_midline, compare_masks
+from rollama.evaluation.predictions import HELD_OUT, SEG, TASKS, Predictions
 from rollama.evaluation.rouge import rouge
 from rollama.evaluation.run import Progress, Record
 
 FORMAT_VERSION = 1
 """Of `scores.json`."""
-HELD_OUT = tuple(split for split in Split if split not in (Split.TRAIN, Split.VALIDATION))
-SEG, TEXT_KEYS = "seg", {Task.SUMMARY: "summary", Task.PLAN: "plan_text"}
-TASKS = {SEG: "mask", Task.SUMMARY: "summary", Task.PLAN: "plan_text"}
-"""What is scored, and what a missing prediction of it is called."""
 COVERED = 0.5
 """A part counts as included when at least this share of its voxels is covered."""
-RATES = {"false_target", "missed_target", "missing"}
+RATES = {"false_target", "missed_target", "missing", "outside_rules"}
 SETTINGS = tables.SETTINGS | {
     "included": f"a part of the plan counts as included when at least {COVERED:.0%} of its voxels are covered",
     "false_target": "share of the cases without a target for which a mask was drawn",
     "missed_target": "share of the cases with a target for which no mask was drawn",
+    "outside_rules": "share of the plans that parse and that the cohort's rules give to nobody",
 }
-PROBLEMS, NAMES, WORST = 50, 10, 5
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A checked folder of predictions.
-
-    Attributes:
-        cases: the held-out cases to score, in the data set's order.
-        masks: case id -> file; None when no mask was given, and masks are not scored.
-        texts: task -> case id -> text, for the tasks that are scored.
-        ignored: what was found and not read: masks and text lines of other splits, other files.
-    """
-
-    folder: Path
-    cases: tuple[Case, ...]
-    masks: Mapping[str, Path] | None
-    texts: Mapping[Task, Mapping[str, str]] = field(repr=False)
-    ignored: Mapping[str, int]
-
-    def missing(self) -> dict[str, list[str]]:
-        """Task -> the ids of the cases without a prediction, for the tasks that are scored."""
-        given: dict[str, Mapping[str, Any]] = {} if self.masks is None else {SEG: self.masks}
-        given.update({str(task): texts for task, texts in self.texts.items()})
-        return {task: [case.case_id for case in self.cases if case.case_id not in given[task]] for task in given}
+WORST = 5
 
 
 @dataclass(frozen=True)
@@ -93,68 +57,6 @@ class Scores:
     records: tuple[Record, ...]
     ceiling: readers.Ceiling | None
     summary: dict[str, Any]
-
-
-def read_predictions(
-    dataset: Dataset,
-    folder: Path,
-    splits: Sequence[str] = (),
-    allow_missing: bool = False,
-    progress: Progress | None = None,
-) -> Predictions:
-    """Find and check all predictions in a folder (see the module docstring for its form).
-
-    Args:
-        dataset: the opened data set; its held-out CTs and targets are checked here too.
-        folder: the predictions.
-        splits: held-out splits to score; all when empty.
-        allow_missing: cases without a prediction then count as an empty mask or an empty text.
-        progress: called with (masks checked, masks in all).
-
-    Raises:
-        ConfigError: a split is not a held-out one.
-        DataError: nothing to score; or lists all that is wrong: ids that the data set does not have, ids given twice,
-            unreadable files, other grids, values other than 0 and 1, malformed lines, missing cases.
-    """
-    if unknown := [name for name in splits if name not in HELD_OUT]:
-        raise ConfigError(f"split {unknown[0]!r} is not held out; accepted: {', '.join(HELD_OUT)}")
-    cases = dataset.select(*(split for split in HELD_OUT if not splits or split in splits))
-    if not cases:
-        raise DataError(f"{dataset.root}: no case in the split(s) {', '.join(splits or HELD_OUT)}")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of predictions")
-    problems: list[str] = []
-    known, chosen = {case.case_id for case in dataset.cases}, {case.case_id for case in cases}
-    masks, ignored = _find_masks(folder, known, problems)
-    lines = _read_texts(folder / "text.jsonl", known, problems)
-    ignored |= {
-        "masks_of_other_splits": len(masks.keys() - chosen),
-        "lines_of_other_splits": len(lines.keys() - chosen),
-    }
-    masks = {name: path for name, path in masks.items() if name in chosen}
-    texts = {
-        task: {name: line[key] for name, line in lines.items() if name in chosen and key in line}
-        for task, key in TEXT_KEYS.items()
-    }
-    texts = {task: found for task, found in texts.items() if found}
-    for done, case in enumerate(cases if masks else (), 1):
-        problems += _check_mask(case, masks.get(case.case_id))
-        if progress:
-            progress(done, len(cases))
-    predictions = Predictions(folder, cases, masks or None, texts, ignored)
-    for task, names in predictions.missing().items():
-        if names and not allow_missing:
-            problems.append(
-                f"{len(names)} of {len(cases)} held-out cases have no {TASKS[task]}: {_some(names)}; add them, or "
-                "count them as empty with --allow-missing"
-            )
-    if not masks and not texts:
-        problems.append(f"no mask and no text of a held-out case; a mask is named '{cases[0].case_id}.nii.gz'")
-    if problems:
-        more = f"\n  and {len(problems) - PROBLEMS + 1} more" if len(problems) > PROBLEMS else ""
-        shown = problems[: PROBLEMS - 1] if more else problems
-        raise DataError(f"{folder}: {len(problems)} problem(s) in the predictions:\n  " + "\n  ".join(shown) + more)
-    return predictions
 
 
 def score_predictions(dataset: Dataset, predictions: Predictions, progress: Progress | None = None) -> Scores:
@@ -169,6 +71,7 @@ def score_predictions(dataset: Dataset, predictions: Predictions, progress: Prog
         DataError: a CT, a target or a label map of the data set, or a mask changed since the check, cannot be used.
     """
     cases, records = predictions.cases, []
+    rules = _rules_of(dataset)
     ceiling = None
     total = len(cases) * (2 * (predictions.masks is not None) + len(predictions.texts))
 
@@ -183,7 +86,7 @@ def score_predictions(dataset: Dataset, predictions: Predictions, progress: Prog
         ceiling = readers.reader_ceiling(cases, lambda done, _: step(len(cases) + done))
     for task, texts in predictions.texts.items():
         for case in cases:
-            records.append(_score_text(case, task, texts.get(case.case_id)))
+            records.append(_score_text(case, task, texts.get(case.case_id), rules))
             step(len(records) + len(cases) * (ceiling is not None))
     missing = predictions.missing()
     info = dataset.info
@@ -286,11 +189,32 @@ def _cover_parts(case: Case, ct: Volume, mask: np.ndarray) -> dict[str, float]:
     return found
 
 
-def _score_text(case: Case, task: Task, text: str | None) -> Record:
+def _rules_of(dataset: Dataset) -> RuleTable | None:
+    """The decision table of a synthetic breast cohort; None for other data or when its file is not here."""
+    config = dataset.info.generator.get("config", {})
+    if dataset.info.generator.get("room") != "rollama.cohort" or config.get("site") != "breast":
+        return None
+    try:
+        return load_rules(str(config.get("rules")))
+    except ConfigError:
+        return None
+
+
+def _score_text(case: Case, task: Task, text: str | None, rules: RuleTable | None) -> Record:
     metrics = rouge(case.summary if task is Task.SUMMARY else case.plan_text, text or "")
     if task is Task.PLAN:
-        metrics |= compare_plans(case.plan, read_generated(text or ""))
+        plan = read_generated(text or "")
+        metrics |= compare_plans(case.plan, plan)
+        metrics["outside_rules"] = math.nan if rules is None or plan is None else float(not _within(rules, plan))
     return _record(case, task, metrics | {"missing": float(text is None)})
+
+
+def _within(rules: RuleTable, plan: Plan) -> bool:
+    try:
+        rules.check_plan(plan)
+    except DataError:
+        return False
+    return True
 
 
 def _record(case: Case, task: str, metrics: dict[str, float]) -> Record:
@@ -305,112 +229,3 @@ def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             tasks.index(row["task"]), splits.index(row["split"]), row["centre"] != tables.POOLED, row["centre"],
         ),
     )  # fmt: skip
-
-
-def _find_masks(folder: Path, known: set[str], problems: list[str]) -> tuple[dict[str, Path], dict[str, int]]:
-    masks: dict[str, Path] = {}
-    unknown, other = [], 0
-    for path in sorted(folder.iterdir()):
-        suffix = next((s for s in sorted(NIFTI, key=len, reverse=True) if path.name.lower().endswith(s)), None)
-        name = path.name[: -len(suffix)] if suffix else ""
-        if path.name.startswith(".") or path.name == "text.jsonl":
-            continue  # hidden files are the system's, such as `._x.nii.gz` of macOS
-        if suffix is None:
-            other += path.is_file()
-        elif name not in known:
-            unknown.append(path.name)
-        elif name in masks:
-            problems.append(f"case {name} has two masks, {masks[name].name} and {path.name}; keep one")
-        else:
-            masks[name] = path
-    if unknown:
-        problems.append(
-            f"{len(unknown)} file(s) named after no case of the data set: {_some(unknown)}; a mask is named after its "
-            f"case, such as '{min(known)}.nii.gz'"
-        )
-    return masks, {"other_files": other}
-
-
-def _check_mask(case: Case, path: Path | None) -> list[str]:
-    import nibabel
-
-    try:
-        check_pair(case.image, case.target)
-    except DataError as error:
-        return [f"data set, case {case.case_id}: {error}"]
-    if path is None:
-        return []
-    ct: Any = nibabel.load(case.image)
-    try:
-        image: Any = nibabel.load(path)
-        values = np.asarray(image.dataobj)
-        affine = np.asarray(image.affine, dtype=np.float64)
-    except Exception as error:  # nibabel raises its own, zlib's and OS errors for damaged files
-        return [f"{path.name}: not a readable NIfTI file ({type(error).__name__})"]
-    if values.shape != ct.shape:
-        return [f"{path.name}: shape {values.shape} differs from the CT's {ct.shape}"]
-    if not np.allclose(affine, ct.affine, atol=1e-3):
-        return [f"{path.name}: affine differs from the CT's; resample it onto the CT's grid"]
-    if values.dtype.kind not in "buif":
-        return [f"{path.name}: voxels of type {values.dtype}; a mask holds 0 and 1"]
-    wrong = values[(values != 0) & (values != 1)]  # NaN is neither
-    return [f"{path.name}: values must be 0 and 1, found {np.unique(wrong)[:5].tolist()}"] if wrong.size else []
-
-
-def _read_texts(path: Path, known: set[str], problems: list[str]) -> dict[str, dict[str, str]]:
-    """Case id -> its texts. Lines are grouped by what is wrong with them, so that one habit gives one problem."""
-    if not path.is_file():
-        return {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may hold what splitlines takes for a line end
-    except OSError as error:
-        problems.append(f"{path.name}: cannot read it ({error.strerror})")
-        return {}
-    except UnicodeDecodeError as error:
-        problems.append(f"{path.name}: not UTF-8 text (byte {error.start})")
-        return {}
-    found: dict[str, dict[str, str]] = {}
-    wrong: dict[str, list[str]] = {}
-    unknown: list[str] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, texts, reason = _read_line(line)
-        if not reason and name in found:
-            reason = "the case has a line already"
-        if reason:
-            wrong.setdefault(reason, []).append(str(number))
-        elif name not in known:
-            unknown.append(name)
-        else:
-            found[name] = texts
-    problems += [f"{path.name}: line(s) {_some(numbers)}: {reason}" for reason, numbers in wrong.items()]
-    if unknown:
-        problems.append(
-            f"{path.name}: {len(unknown)} line(s) with a case_id that the data set does not have: {_some(unknown)}; "
-            f"an id looks like '{min(known)}'"
-        )
-    return found
-
-
-def _read_line(line: str) -> tuple[str, dict[str, str], str]:
-    """Case id, texts by key, and what is wrong ("" when nothing is); null is as good as no key."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return "", {}, "not valid JSON"
-    if not isinstance(record, dict):
-        return "", {}, "not a JSON object"
-    name = record.pop("case_id", None)
-    if not isinstance(name, str) or not _ID.fullmatch(name):
-        return "", {}, "no case_id of letters, digits, '_' and '-'"
-    if not record.keys() <= set(TEXT_KEYS.values()):
-        return name, {}, f"a key other than case_id, {' and '.join(TEXT_KEYS.values())}"
-    texts = {key: value for key, value in record.items() if value is not None}
-    if not all(isinstance(value, str) for value in texts.values()):
-        return name, {}, f"a {' or '.join(TEXT_KEYS.values())} that is no text"
-    return name, texts, ""
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")

@@ -8,9 +8,12 @@ import pytest
 
 from rollama.cohort.anatomy import Anatomy, landmarks
 from rollama.cohort.body import Shape, draw_shape
+from rollama.cohort.config import CohortConfig
 from rollama.cohort.facts import Axilla, Chemo, Contralateral, Facts, Histology, Mound, Reconstruction, Site, Visible
+from rollama.cohort.make import make_cohort
 from rollama.cohort.sdf import Grid
 from rollama.core.seeding import numpy_generator
+from rollama.data.dataset import Dataset, open_dataset
 from rollama.data.plan import Guideline, Side, Surgery
 
 GRID = Grid((80, 64, 48), (6.25, 6.25, 6.0))
@@ -50,3 +53,13 @@ def make_anatomy(make_shape: Callable[..., Shape]) -> Callable[..., Anatomy]:
         return landmarks(make_shape(number, visible), grid)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def xs(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The smallest named cohort, opened; not to be changed."""
+    root = tmp_path_factory.mktemp("cohort") / "xs"
+    info = make_cohort(root, CohortConfig(size="xs"))
+    opened = open_dataset(root)
+    assert opened.info == info
+    return opened

@@ -72,9 +72,7 @@ def test_the_pectoral_stands_off_the_cage_only_where_the_minor_lies_behind_it() 
 
 
 @pytest.mark.parametrize("side", Side)
-def test_a_removed_breast_is_missing_and_the_other_one_is_not(
-    make_anatomy: Callable[..., Anatomy], side: Side
-) -> None:
+def test_a_removed_breast_is_missing_and_the_other_one_is_not(make_anatomy: Callable[..., Anatomy], side: Side) -> None:
     both = make_anatomy(1)
     other = Side.LEFT if side is Side.RIGHT else Side.RIGHT
     one = make_anatomy(1, replace(PLAIN, mounds={side: Mound.FLAT, other: Mound.NATURAL}))

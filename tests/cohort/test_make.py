@@ -1,153 +1,397 @@
-"""The cohort on disk: same bytes for the same configuration, same cases when it grows, twins with another plan."""
+"""The cohort on disk: the same bytes everywhere, nothing made twice, and nothing lost or replaced by accident."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
-from rollama.cohort.config import CohortConfig
+from rollama.cohort.config import VARIANTS, CohortConfig
 from rollama.cohort.describe import describe_cohort, plan_frequencies, target_volumes
-from rollama.cohort.make import case_name, draw_patient, grid_of, make_cohort, make_volumes
-from rollama.cohort.shifts import CENTRES
-from rollama.core.config import build
+from rollama.cohort.make import (
+    Item,
+    cohort_digest,
+    is_made,
+    make_cohort,
+    make_volumes,
+    run_here,
+    unfinished,
+    write_nifti,
+)
+from rollama.cohort.patients import draw_patient
+from rollama.cohort.sdf import Grid
 from rollama.core.errors import ConfigError, DataError
-from rollama.core.files import hash_file
-from rollama.data.case import Split
+from rollama.core.files import hash_file, read_json, write_json
+from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, content_hash, open_dataset
-from rollama.data.plan import render_plan
+from rollama.data.parts import Part, parts_of, parts_path, read_labels, read_parts, readers_path
+from rollama.data.volumes import read_ct
 
-SMALL = CohortConfig(train=4, validation=1, test=1, external=2, grid=(40, 32, 24), spacing=(12.0, 12.0, 12.0))
+GOLDEN = "0"
+"""Content hash of `rollama cohort make --size xs`; changes whenever any byte of any case does."""
+XS = CohortConfig(size="xs")
+COARSE = {"grid": (40, 32, 24), "spacing": (12.5, 12.5, 12.0)}
+ONE = CohortConfig(train=1, validation=0, test=0, external=1, **COARSE)
+SMALL = CohortConfig(train=2, validation=0, test=0, external=1, counterfactual=1, **COARSE)
+
+
+class Counted:
+    """Makes the cases here and counts them."""
+
+    def __init__(self, backwards: bool = False) -> None:
+        self.names: list[str] = []
+        self.backwards = backwards
+
+    def __call__(self, work: Callable[[Item], None], items: Sequence[Item]) -> Iterator[None]:
+        self.names += [item.name for item in items]
+        return run_here(work, items[::-1] if self.backwards else items)
+
+
+def stop_after(count: int) -> Callable[[int, int], None]:
+    def stop(done: int, _: int) -> None:
+        if done == count:
+            raise KeyboardInterrupt
+
+    return stop
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    root = tmp_path_factory.mktemp("cohort") / "small"
-    seen: list[tuple[int, int]] = []
-    info = make_cohort(root, SMALL, lambda done, total: seen.append((done, total)))
-    assert seen == [(n + 1, SMALL.cases) for n in range(SMALL.cases)]
-    opened = open_dataset(root)
-    assert opened.info == info
-    return opened
+def small_hash(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Content hash of SMALL, made in one go."""
+    return make_cohort(tmp_path_factory.mktemp("straight") / "cohort", SMALL).content_hash
 
 
-def test_open_dataset_accepts_it(dataset: Dataset) -> None:
-    assert len(dataset.cases) == SMALL.cases == 20
-    assert dataset.info.synthetic
-    assert dataset.info.label == "CTV"
-    assert "SYNTHETIC" in dataset.info.notice
-    assert dataset.info.external_centres == ("lakeside",)
-    assert dataset.info.content_hash == content_hash(dataset.root, dataset.info.centres)
-    for case in dataset.cases:
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A folder whose SMALL was interrupted after 5 cases."""
+    root = tmp_path / "cohort"
+    with pytest.raises(KeyboardInterrupt):
+        make_cohort(root, SMALL, stop_after(5))
+    return root
+
+
+def test_the_smallest_cohort_has_the_bytes_it_always_had(xs: Dataset) -> None:
+    assert xs.info.content_hash == GOLDEN
+
+
+def test_open_dataset_accepts_it(xs: Dataset) -> None:
+    assert len(xs.cases) == XS.cases == 50
+    assert xs.info.synthetic
+    assert xs.info.label == "CTV"
+    assert "SYNTHETIC" in xs.info.notice
+    assert xs.info.external_centres == ("lakeside",)
+    assert xs.info.content_hash == content_hash(xs.root, xs.info.centres)
+    assert xs.info.generator["config_hash"] == cohort_digest(XS)
+    for case in xs.cases:
         assert case.plan is not None
         assert case.evidence
-        assert (case.split is Split.EXTERNAL) == (case.centre == "lakeside")
+        assert (case.split in (Split.EXTERNAL, Split.COUNTERFACTUAL)) == (case.centre == "lakeside")
+        assert case.provenance["synthetic"] is True
+        assert bool(case.provenance["combination"]) >= (case.split is Split.COMBINATION)
+    for split, count in ((Split.TRAIN, 24), (Split.COMBINATION, 4), (Split.COUNTERFACTUAL, VARIANTS)):
+        assert len(xs.select(split)) == count
 
 
-def test_the_same_configuration_gives_the_same_bytes(dataset: Dataset, tmp_path: Path) -> None:
-    assert make_cohort(tmp_path / "again", SMALL).content_hash == dataset.info.content_hash
+def test_every_case_has_readers_and_parts_of_its_plan(xs: Dataset) -> None:
+    for case in xs.cases:
+        ct = read_ct(case.image)
+        readers = read_labels(readers_path(case), ct)
+        assert readers.max() <= 7
+        assert case.plan is not None
+        assert bool(readers.any()) == case.plan.has_target
+        found = read_parts(case, ct)
+        assert set(found) <= set(parts_of(case.plan))
+        if case.plan.volume is not None:
+            assert found.keys() & {Part.BREAST, Part.CHEST_WALL}
 
 
-def test_other_counts_change_no_case(dataset: Dataset, tmp_path: Path) -> None:
-    fewer = SMALL.updated(train=2, validation=0, external=1)
+def labels_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    target = np.asanyarray(nibabel.load(case.target).dataobj) > 0
+    return target, read_labels(parts_path(case), read_ct(case.image)) > 0
+
+
+def test_only_one_centre_s_training_contours_are_a_reader_s(xs: Dataset) -> None:
+    differing = 0
+    for case in xs.cases:
+        target, parts = labels_of(case)
+        if case.centre == "hillcrest" and case.split is Split.TRAIN:
+            assert case.provenance["label"] == "one reader"
+            differing += bool((target != parts).any())
+        else:
+            assert case.provenance["label"] == "exact"
+            assert (target == parts).all(), case.case_id
+    treated = [case for case in xs.select(Split.TRAIN, centre="hillcrest") if case.plan and case.plan.has_target]
+    assert differing == len(treated) > 0
+
+
+def test_counterfactual_cases_have_the_very_ct_of_their_external_case(xs: Dataset) -> None:
+    by_name = {case.case_id: case for case in xs.cases}
+    others = xs.select(Split.COUNTERFACTUAL)
+    assert len(others) == VARIANTS
+    for case in others:
+        model = by_name[str(case.provenance["scan_of"])]
+        assert model.split is Split.EXTERNAL
+        assert case.image.read_bytes() == model.image.read_bytes()
+        assert case.plan_text != model.plan_text
+    images = [hash_file(case.image) for case in xs.cases if case.split is not Split.COUNTERFACTUAL]
+    assert len(set(images)) == len(images)
+
+
+def test_files_carry_no_time_and_no_name(tmp_path: Path) -> None:
+    grid = Grid((8, 8, 8), (2.0, 3.0, 4.0))
+    values = np.arange(512, dtype=np.int16).reshape(grid.shape)
+    paths = [tmp_path / "one.nii.gz", tmp_path / "other.nii.gz"]
+    for path in paths:
+        write_nifti(path, values, grid)
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    assert first[4:8] == b"\0" * 4  # gzip's time stamp
+    image = nibabel.load(paths[0])
+    assert np.allclose(image.affine, grid.affine)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    assert (np.asanyarray(image.dataobj) == values).all()
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_any_processor_writes_the_same_bytes(tmp_path: Path) -> None:
+    """NumPy, OpenBLAS and the C library without their vector instructions."""
+    numpy_core = importlib.import_module("numpy._core._multiarray_umath")
+    expected = make_cohort(tmp_path / "here", ONE).content_hash
+    switched_off = [name for name in numpy_core.__cpu_dispatch__ if numpy_core.__cpu_features__.get(name)]
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from rollama.cohort.config import CohortConfig; from rollama.cohort.make import make_cohort\n"
+        f"config = CohortConfig.model_validate_json({ONE.model_dump_json()!r})\n"
+        "print(make_cohort(Path(sys.argv[1]), config).content_hash)\n"
+    )
+    plain = os.environ | {
+        "NPY_DISABLE_CPU_FEATURES": " ".join(switched_off),
+        "OPENBLAS_CORETYPE": "Prescott",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX,-FMA,-FMA4,-AVX512F",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "there")], env=plain, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
+def test_the_order_in_which_cases_are_made_changes_nothing(small_hash: str, tmp_path: Path) -> None:
+    run = Counted(backwards=True)
+    seen: list[tuple[int, int]] = []
+    info = make_cohort(tmp_path / "cohort", SMALL, lambda done, total: seen.append((done, total)), run)
+    assert info.content_hash == small_hash
+    assert seen == [(n + 1, SMALL.cases) for n in range(SMALL.cases)]
+    assert len(run.names) == len(set(run.names)) == SMALL.cases
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_other_counts_change_no_case(xs: Dataset, tmp_path: Path) -> None:
+    fewer = XS.updated(train=1, validation=0, test=1, external=1, combination=0, counterfactual=1)
     make_cohort(tmp_path / "fewer", fewer)
-    kept = {case.case_id: case for case in dataset.cases}
+    kept = {case.case_id: case for case in xs.cases}
     for case in open_dataset(tmp_path / "fewer").cases:
         same = kept[case.case_id]
         assert (case.note, case.plan_text, case.provenance) == (same.note, same.plan_text, same.provenance)
-        assert hash_file(case.image) == hash_file(same.image)
-        assert hash_file(case.target) == hash_file(same.target)
+        for path in (case.image, case.target, parts_path(case), readers_path(case)):
+            assert hash_file(path) == hash_file(xs.root / path.relative_to(tmp_path / "fewer"))
 
 
-def test_another_seed_is_another_cohort() -> None:
-    one = draw_patient(SMALL, "northgate", Split.TRAIN, 0)
-    other = draw_patient(SMALL.updated(seed=1), "northgate", Split.TRAIN, 0)
-    assert one.note != other.note
+def test_an_interrupted_run_goes_on_where_it_was(begun: Path, small_hash: str) -> None:
+    staging = unfinished(begun, SMALL)
+    assert [path.name for path in begun.parent.iterdir()] == [f".cohort.{cohort_digest(SMALL)[:12]}.unfinished"]
+    assert len(list((staging / "records").glob("*.json"))) == 5
+    run = Counted()
+    seen: list[tuple[int, int]] = []
+    info = make_cohort(begun, SMALL, lambda done, total: seen.append((done, total)), run)
+    assert seen == [(n, SMALL.cases) for n in range(5, SMALL.cases + 1)]
+    assert len(run.names) == SMALL.cases - 5
+    assert info.content_hash == small_hash
+    assert not staging.exists()
+    assert is_made(begun, SMALL)
 
 
-def test_twins_share_the_body_and_not_the_plan() -> None:
-    config = CohortConfig(train=40)
-    drawn = {
-        case_name(c, Split.TRAIN, i): draw_patient(config, c, Split.TRAIN, i) for c in ("riverside",) for i in range(40)
-    }
-    twins = [patient for patient in drawn.values() if patient.anatomy_of != patient.case_id]
-    assert 5 <= len(twins) <= 20
-    for twin in twins:
-        model = drawn[twin.anatomy_of]
-        assert model.anatomy_of == model.case_id
-        assert model.facts.mounds == twin.facts.mounds
-        assert render_plan(model.plan) != render_plan(twin.plan)
-    twin = twins[0]
-    ct, mask, _ = make_volumes(config, "riverside", twin)
-    first, _, _ = make_volumes(config, "riverside", drawn[twin.anatomy_of])
-    other, _, _ = make_volumes(config, "riverside", next(p for p in drawn.values() if p.anatomy_of != twin.anatomy_of))
-    gap, far = (np.abs(ct.astype(int) - image).mean() for image in (first, other))
-    assert gap < 40 < far
-    assert set(np.unique(mask)) <= {0, 1}
+def test_what_was_damaged_or_lost_among_the_finished_is_made_again(begun: Path, small_hash: str) -> None:
+    staging = unfinished(begun, SMALL)
+    names = sorted(path.stem for path in (staging / "records").glob("*.json"))
+    image, part = (
+        next(staging.glob(f"*/{kind}/{name}.nii.gz")) for kind, name in zip(("images", "parts"), names, strict=False)
+    )
+    image.write_bytes(image.read_bytes()[:-9])
+    part.unlink()
+    run = Counted()
+    assert make_cohort(begun, SMALL, run=run).content_hash == small_hash
+    assert len(run.names) == SMALL.cases - 3
+    assert set(names[:2]) <= set(run.names)
 
 
-@pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
-def test_only_training_cases_have_twins(split: Split) -> None:
-    for index in range(25):
-        assert (patient := draw_patient(SMALL, "hillcrest", split, index)).anatomy_of == patient.case_id
+def test_a_file_that_a_killed_process_left_half_written_does_not_get_into_the_cohort(
+    begun: Path, small_hash: str
+) -> None:
+    staging = unfinished(begun, SMALL)
+    (staging / "northgate" / "images" / ".northgate-train-0001.nii.gz.4711").write_bytes(b"half")
+    assert make_cohort(begun, SMALL).content_hash == small_hash
 
 
-def test_the_external_centre_has_its_own_voxels_in_the_same_field() -> None:
-    config = CohortConfig()
-    inside, outside = grid_of(config, "northgate"), grid_of(config, "lakeside")
-    assert outside.spacing == pytest.approx((5.5, 5.5, 5.0))
-    fields = [np.multiply(grid.shape, grid.spacing) for grid in (inside, outside)]
-    assert np.allclose(fields[0], fields[1], atol=3)
+def test_another_configuration_does_not_take_over_what_is_unfinished(begun: Path) -> None:
+    run = Counted()
+    make_cohort(begun, ONE, run=run)
+    assert len(run.names) == ONE.cases
+    assert unfinished(begun, SMALL).exists()
 
 
-def test_the_card_says_what_it_is(dataset: Dataset) -> None:
-    card = (dataset.root / "dataset_card.md").read_text(encoding="utf-8")
-    for needed in ("SYNTHETIC", "RESEARCH USE ONLY", dataset.info.content_hash, "CTV", "lakeside", "AMAROS", "Limits"):
-        assert needed in card
+def test_a_cohort_that_another_process_makes_is_left_alone(begun: Path) -> None:
+    staging = unfinished(begun, SMALL)
+    with (staging / ".lock").open("r+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process is making this cohort"):
+            make_cohort(begun, SMALL)
+    assert len(list((staging / "records").glob("*.json"))) == 5
 
 
-def test_description_counts(dataset: Dataset) -> None:
-    rows = describe_cohort(dataset)
-    assert len({tuple(row) for row in rows}) == 1
-    assert rows[-1]["cases"] == str(SMALL.cases)
-    assert sum(int(row["cases"]) for row in rows[:-1]) == SMALL.cases
-    assert sum(count for _, count in plan_frequencies(dataset.cases)) == SMALL.cases
-    empty = [case.plan is not None and not case.plan.has_target for case in dataset.cases]
-    assert (target_volumes(dataset.cases) == 0).tolist() == empty
+def test_a_full_disk_says_what_is_kept_and_the_same_command_goes_on(
+    tmp_path: Path, small_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, written = tmp_path / "cohort", [0]
+
+    def full(path: Path, values: np.ndarray, grid: Grid) -> None:
+        written[0] += 1
+        if written[0] > 5 * 4 + 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_nifti(path, values, grid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rollama.cohort.make.write_nifti", full)
+        with pytest.raises(DataError, match=rf"No space left on device\); 5 of {SMALL.cases} cases are kept"):
+            make_cohort(root, SMALL)
+    assert not root.exists()
+    run = Counted()
+    assert make_cohort(root, SMALL, run=run).content_hash == small_hash
+    assert len(run.names) == SMALL.cases - 5
+
+
+def test_too_little_space_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+    run = Counted()
+    with pytest.raises(DataError, match=r"0\.0 GB free, \d+ cases need about .* GB; free space"):
+        make_cohort(tmp_path / "cohort", SMALL, run=run)
+    assert run.names == []
+    assert not (tmp_path / "cohort").exists()
 
 
 def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(DataError, match="is not a dataset"):
-        make_cohort(tmp_path, SMALL)
-    assert (tmp_path / "thesis.txt").is_file()
+        make_cohort(tmp_path, ONE)
+    with pytest.raises(DataError, match="is not a dataset"):
+        make_cohort(tmp_path / "thesis.txt", ONE)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    def stop(done: int, _: int) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
+def test_an_older_dataset_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    old = make_cohort(root, ONE)
     with pytest.raises(KeyboardInterrupt):
-        make_cohort(tmp_path / "cohort", SMALL, stop)
-    assert list(tmp_path.iterdir()) == []
+        make_cohort(root, ONE.updated(seed=5), stop_after(2))
+    assert open_dataset(root).info == old
+    new = make_cohort(root, ONE.updated(seed=5))
+    assert new.content_hash != old.content_hash
+    assert open_dataset(root).info == new
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"trian": 3}, "did you mean 'train'"),
-        ({"grid": (4, 64, 48)}, "8 to 512 voxels"),
-        ({"spacing": (0.1, 6, 6)}, "1 to 20 mm"),
-        ({"train": 0, "validation": 0, "test": 0, "external": 0}, "at least one"),
-    ],
-)
-def test_wrong_configurations_are_explained(values: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        build(CohortConfig, values, "cohort")
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(DataError, match="cannot write here"):
+        make_cohort(tmp_path / "file" / "cohort", ONE)
 
 
-def test_centres_have_their_share() -> None:
-    assert CohortConfig().cases == 3 * 250 + 60
-    assert set(CENTRES) == {"northgate", "riverside", "hillcrest", "lakeside"}
+def test_a_wrong_rules_table_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("decisions: {}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected 'decisions:'"):
+        make_cohort(tmp_path / "cohort", ONE.updated(rules=str(rules)))
+    assert [path.name for path in tmp_path.iterdir()] == ["rules.yaml"]
+
+
+def test_is_made_knows_the_configuration_and_the_bytes(tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    assert not is_made(root, ONE)
+    make_cohort(root, ONE)
+    assert is_made(root, ONE)
+    assert not is_made(root, ONE.updated(seed=1))
+    assert not is_made(root, ONE.updated(train=2))
+    image = next(root.glob("*/images/*.nii.gz"))
+    image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(DataError, match="files differ from the content hash"):
+        is_made(root, ONE)
+    assert not is_made(root, ONE.updated(seed=1))
+    write_json(root / "dataset.json", [])
+    assert not is_made(root, ONE)
+
+
+def test_a_rules_table_of_the_same_content_is_the_same_cohort(tmp_path: Path) -> None:
+    text = (resources.files("rollama.cohort") / "rules.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "rules.yaml"
+    digests = []
+    for content in (text, "# mine\n" + text, text.replace("26 Gy in 5 fractions", "40.05 Gy in 15 fractions")):
+        path.write_text(content, encoding="utf-8")
+        digests.append(cohort_digest(ONE.updated(rules=str(path))))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_twins_share_the_body_and_not_the_scan() -> None:
+    config = CohortConfig(train=40)
+    drawn = {p.case_id: p for i in range(40) if (p := draw_patient(config, "northgate", Split.TRAIN, i))}
+    twin = next(p for p in drawn.values() if p.anatomy_of != p.case_id)
+    model = drawn[twin.anatomy_of]
+    stranger = next(p for p in drawn.values() if p.case_id not in (twin.case_id, model.case_id))
+    images = [make_volumes(config, "northgate", p, Split.TRAIN).ct.astype(int) for p in (twin, model, stranger)]
+    gap, far = (np.abs(images[0] - image).mean() for image in images[1:])
+    assert 0 < gap < 15
+    assert far > 5 * gap
+
+
+def test_the_card_says_what_it_is(xs: Dataset) -> None:
+    card = (xs.root / "dataset_card.md").read_text(encoding="utf-8")
+    for needed in (
+        "SYNTHETIC", "RESEARCH USE ONLY", xs.info.content_hash, cohort_digest(XS), "CTV", "AMAROS", "Limits",
+        "Not treatment advice", "counterfactual", "combination", "readers/", "parts/", "ESTRO", "RTOG",
+        "lakeside (unseen in training)", "training: one reader, 2.5 mm", "RAS+", "cohort convention",
+    ):  # fmt: skip
+        assert needed in card, needed
+    for centre in xs.info.centres:
+        assert f"| {centre}" in card
+    header, *rest = (line for line in card.splitlines() if line.startswith("| centre") or line.startswith("|---|"))
+    row = next(line for line in card.splitlines() if line.startswith("| northgate"))
+    assert header.count("|") == rest[0].count("|") == row.count("|")
+
+
+def test_description_counts(xs: Dataset) -> None:
+    rows = describe_cohort(xs)
+    assert len({tuple(row) for row in rows}) == 1
+    assert rows[-1]["cases"] == str(XS.cases)
+    assert sum(int(row["cases"]) for row in rows[:-1]) == XS.cases
+    assert sum(count for _, count in plan_frequencies(xs.cases)) == XS.cases
+    empty = [case.plan is not None and not case.plan.has_target for case in xs.cases]
+    assert (target_volumes(xs.cases) == 0).tolist() == empty
+
+
+def test_the_record_of_a_case_names_its_files_and_their_hashes(begun: Path) -> None:
+    staging = unfinished(begun, SMALL)
+    for path in (staging / "records").glob("*.json"):
+        files = read_json(path)["files"]
+        assert len(files) == 4
+        assert all(hash_file(staging / name) == value for name, value in files.items())

@@ -15,8 +15,9 @@ from rollama.core.files import write_json
 from rollama.data.case import Split
 from rollama.data.dataset import Dataset, content_hash, open_dataset, write_centre
 from rollama.data.parts import Part
-from rollama.evaluation import score
-from rollama.evaluation.score import HELD_OUT, Scores, read_predictions, score_predictions, write_scores
+from rollama.evaluation import predictions as checked
+from rollama.evaluation.predictions import HELD_OUT, read_predictions
+from rollama.evaluation.score import Scores, score_predictions, write_scores
 
 AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
 SHAPE = (16, 12, 8)
@@ -373,7 +374,7 @@ def test_everything_that_is_wrong_comes_in_one_error_of_limited_length(
     assert "5 problem(s)" in message
     for words in ("nobody-00", "affine differs", "found [2]", "west-0", "line(s) 1, 2: not valid JSON"):
         assert words in message
-    monkeypatch.setattr(score, "PROBLEMS", 3)
+    monkeypatch.setattr(checked, "PROBLEMS", 3)
     short = refused(root, oracle).splitlines()
     assert len(short) == 1 + 3
     assert short[-1] == "  and 3 more"

@@ -1,0 +1,1 @@
+"""The male pelvis, the cohort's second site: patients, phantom and targets (see `rollama.cohort.prostate`)."""
