@@ -89,13 +89,13 @@ def test_planes_are_shown_as_a_radiologist_looks_at_them() -> None:
 
 @pytest.mark.usefixtures("_coarse")
 def test_a_picture_has_no_time_stamp_and_the_same_bytes(tmp_path: Path) -> None:
-    paths = [tmp_path / "one.png", tmp_path / "other.png"]
+    paths = [tmp_path / "one.jpg", tmp_path / "other.jpg"]
     for path in paths:
         save(draw_readers(), path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     image = matplotlib.image.imread(paths[0])
     assert image.shape[0] > 200
-    assert image.std() > 0.1
+    assert image.std() > 20
 
 
 @pytest.mark.slow
@@ -121,12 +121,12 @@ def test_the_page_shows_every_picture_and_says_what_they_are(tmp_path: Path) -> 
     text = page.read_text(encoding="utf-8")
     assert page == tmp_path / "gallery" / "index.html"
     assert "SYNTHETIC. RESEARCH USE ONLY" in text
-    pictures = sorted(path.name for path in page.parent.glob("*.png"))
+    pictures = sorted(path.name for path in page.parent.glob("*.jpg"))
     assert seen == [(n + 1, len(pictures)) for n in range(len(pictures))]
     assert len(pictures) == 6
     for name in pictures:
         assert f'<img src="{name}" alt="' in text
-        assert matplotlib.image.imread(page.parent / name).std() > 0.05
+        assert matplotlib.image.imread(page.parent / name).std() > 10
 
 
 def test_a_gallery_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         def check(answer: str, name: str, *rest: object) -> Check:
             if (answer, name) == ("side", hint):
                 return whole(answer, name, *rest)  # type: ignore[arg-type]
-            return Check(answer, name, 0, 0, 0, 1, False)
+            return Check(answer, name, 0, 0.0, 0.0, 0.0, 1.0, False)
 
         monkeypatch.setattr(leakage, "_check", check)
 
@@ -70,12 +70,14 @@ def test_ids_that_go_by_side_are_found(xs: Dataset, only: Callable[[str], None])
     assert check.accuracy > 0.9
     assert check.p == pytest.approx(1 / (1 + SHUFFLES))
     assert check.shuffled < 0.7
+    assert check.leaks
 
 
 def test_ids_whose_parity_is_the_side_are_found(xs: Dataset, only: Callable[[str], None]) -> None:
     only("case id and order")
     check = found(with_ids(xs, lambda place, case: f"case-{2 * place + is_left(case):04d}"), "case id and order")
     assert check.accuracy > check.shuffled + 0.2
+    assert check.leaks
     assert check.p == pytest.approx(1 / (1 + SHUFFLES))
 
 
@@ -84,7 +86,7 @@ def test_ids_that_tell_nothing_are_not_flagged(xs: Dataset, only: Callable[[str]
     check = found(xs, "case id and order")
     assert check.cases == len(xs.cases)
     assert check.p > 1 / (1 + SHUFFLES)
-    assert check.accuracy < 0.8
+    assert not check.leaks
 
 
 def test_file_sizes_that_go_by_side_are_found(xs: Dataset, only: Callable[[str], None], tmp_path: Path) -> None:
@@ -96,7 +98,8 @@ def test_file_sizes_that_go_by_side_are_found(xs: Dataset, only: Callable[[str],
         cases.append(case.updated(image=image))
     check = found(replace(xs, cases=tuple(cases)), "size of the CT's file")
     assert check.p == pytest.approx(1 / (1 + SHUFFLES))
-    assert found(xs, "size of the CT's file").p > check.p
+    assert check.leaks
+    assert not found(xs, "size of the CT's file").leaks
 
 
 def test_a_ct_that_is_brighter_on_the_treated_side_is_found(
@@ -115,10 +118,11 @@ def test_a_ct_that_is_brighter_on_the_treated_side_is_found(
         cases.append(case.updated(image=path))
     marked = found(replace(xs, cases=tuple(cases)), "CT, nothing to be seen")
     assert marked.accuracy > 0.9
+    assert marked.leaks
     assert marked.p == pytest.approx(1 / (1 + SHUFFLES))
     plain = found(xs, "CT, nothing to be seen")
     assert plain.cases == sum(case.provenance["cues"] == "none" for case in xs.cases)
-    assert plain.p > marked.p
+    assert not plain.leaks
 
 
 def test_asymmetry_changes_sign_when_the_image_is_mirrored(xs: Dataset, tmp_path: Path) -> None:
@@ -146,6 +150,14 @@ def test_all_checks_are_made_and_the_known_ones_are_marked(xs: Dataset, monkeypa
     known = {(check.answer, check.hint) for check in checks if not check.must_fail}
     assert known == {("side", "CT, all patients"), ("volume", "centre"), ("nodes", "centre")}
     assert all(0 <= check.accuracy <= 1 and 0 < check.p <= 1 for check in checks)
+
+
+def test_a_hint_leaks_only_far_above_chance_and_only_where_it_must_tell_nothing() -> None:
+    check = Check("side", "centre", 100, accuracy=0.8, shuffled=0.5, spread=0.05, p=0.01, must_fail=True)
+    assert check.leaks
+    assert not replace(check, must_fail=False).leaks
+    assert not replace(check, accuracy=0.55).leaks
+    assert not replace(check, spread=0.2).leaks
 
 
 def test_too_few_cases_are_not_judged(xs: Dataset) -> None:
