@@ -64,7 +64,7 @@ def check_leakage(dataset: Dataset, progress: Callable[[int, int], None] | None 
     cases = [case for case in dataset.cases if case.plan is not None]
     bodies = np.array([f"{case.centre}/{case.provenance.get('anatomy_of', case.case_id)}" for case in cases])
     hidden = np.array([case.provenance.get("cues") == "none" for case in cases])
-    names = np.array([[_number(case), _digits(case.case_id), place] for place, case in enumerate(cases)], float)
+    names = np.array([_name_hints(case, place) for place, case in enumerate(cases)], float)
     centres = np.array([[case.centre == name for name in dataset.info.centres] for case in cases], float)
     sizes = np.array([[case.image.stat().st_size] for case in cases], float)
     lengths = np.array([[len(case.note), len(case.note.split()), len(case.summary)] for case in cases], float)
@@ -108,13 +108,12 @@ def asymmetry(case: Case) -> np.ndarray:
     return difference.ravel().astype(np.float64)
 
 
-def _number(case: Case) -> int:
+def _name_hints(case: Case, place: int) -> list[int]:
+    """Running number and place in the list, their remainders (a forest does not find parity), and a hash of the id."""
     found = re.search(r"(\d+)$", case.case_id)
-    return int(found[1]) if found else 0
-
-
-def _digits(name: str) -> int:
-    return derive_seed(name) % 1000
+    number = int(found[1]) if found else 0
+    remainders = [value % base for value in (number, place) for base in (2, 3, 4, 5)]
+    return [number, place, *remainders, derive_seed(case.case_id) % 1000]
 
 
 def _check(

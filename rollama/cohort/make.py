@@ -47,6 +47,8 @@ SLAB_VOXELS = 3_000_000
 """Voxels that are built at once: bounds the memory of a case at clinical resolution."""
 BYTES_PER_VOXEL = 1.3
 """Compressed CT, label, parts and readers, generously."""
+PART = ".part-"
+"""How names of files begin that are being written."""
 FOLDERS = ("images", "labels", parts.FOLDER, parts.READERS)
 
 Runner = Callable[[Callable[["Item"], None], Sequence["Item"]], Iterable[Any]]
@@ -112,6 +114,8 @@ def make_cohort(
     items = [Item(c, split, i) for c in CENTRES for split, count in config.counts(c).items() for i in range(count)]
     staging = unfinished(root, config)
     with _alone(staging):
+        for half in staging.rglob(f"{PART}*"):  # of a run that was killed while it wrote
+            half.unlink()
         kept = {item for item in items if _is_done(staging, item)}
         left = [item for item in items if item not in kept]
         _require_space(staging, config, len(left))
@@ -123,10 +127,13 @@ def make_cohort(
                 done += 1
                 if progress is not None:
                     progress(done, len(items))
-        except OSError as error:
+        except (OSError, DataError) as error:
+            failure = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(failure, OSError):
+                raise
             kept_now = sum(_is_done(staging, item) for item in items)
             raise DataError(
-                f"{staging}: cannot be written ({error.strerror or error}); {kept_now} of {len(items)} cases are kept "
+                f"{staging}: cannot be written ({failure.strerror or failure}); {kept_now} of {len(items)} cases are kept "
                 "there: free space and run the same command again"
             ) from error
         return _finish(root, staging, config, items)
@@ -264,7 +271,7 @@ def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=GZIP_LEVEL, mtime=0) as stream:
         stream.write(image.to_bytes())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f"{PART}{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(buffer.getvalue())
         temporary.replace(path)

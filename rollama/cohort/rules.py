@@ -99,12 +99,15 @@ class RuleTable:
         text = render_plan(plan if plan.side is Side.LEFT else plan.mirrored())
         if text in self.plans:
             return
-        parts = text.split(". ")
-        near = min(self.plans, key=lambda other: sum(a != b for a, b in zip(parts, other.split(". "), strict=False)))
-        differing = [b for a, b in zip(parts, near.split(". "), strict=False) if a != b]
-        raise DataError(
-            f"{name}: a plan outside the rules of {self.source}; the nearest one there has '{'. '.join(differing)}'"
-        )
+        parts = _sentences(text)
+
+        def differences(other: str) -> list[str]:
+            pairs = itertools.zip_longest(parts, _sentences(other), fillvalue="no such sentence")
+            return [there for here, there in pairs if here != there]
+
+        near = min(sorted(self.plans), key=lambda other: len(differences(other)))
+        wanted = ". ".join(differences(near))
+        raise DataError(f"{name}: a plan outside the rules of {self.source}; the nearest one there has '{wanted}'")
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The table as rows (decides, when, gives, source)."""
@@ -266,6 +269,10 @@ def _plan_values(given: Mapping[str, Rule], known: Mapping[str, str], side: Side
         "technique": value["technique"],
         "guideline": known["protocol"],
     }
+
+
+def _sentences(text: str) -> list[str]:
+    return text.removesuffix(".").split(". ")
 
 
 def _stop(problems: list[str], source: str) -> None:

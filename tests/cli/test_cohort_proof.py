@@ -13,7 +13,6 @@ from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import make_cohort
 from rollama.core.files import read_json, write_json
 
-
 pytestmark = pytest.mark.slow
 
 

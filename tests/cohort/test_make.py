@@ -21,6 +21,7 @@ import pytest
 from rollama.cohort.config import VARIANTS, CohortConfig
 from rollama.cohort.describe import describe_cohort, plan_frequencies, target_volumes
 from rollama.cohort.make import (
+    PART,
     Item,
     cohort_digest,
     is_made,
@@ -39,7 +40,7 @@ from rollama.data.dataset import Dataset, content_hash, open_dataset
 from rollama.data.parts import Part, parts_of, parts_path, read_labels, read_parts, readers_path
 from rollama.data.volumes import read_ct
 
-GOLDEN = "0"
+GOLDEN = "562c1296f3fc2fb23dd1ff0dd004945a055649359105df496681e3cb011ef727"
 """Content hash of `rollama cohort make --size xs`; changes whenever any byte of any case does."""
 XS = CohortConfig(size="xs")
 COARSE = {"grid": (40, 32, 24), "spacing": (12.5, 12.5, 12.0)}
@@ -240,7 +241,7 @@ def test_a_file_that_a_killed_process_left_half_written_does_not_get_into_the_co
     begun: Path, small_hash: str
 ) -> None:
     staging = unfinished(begun, SMALL)
-    (staging / "northgate" / "images" / ".northgate-train-0001.nii.gz.4711").write_bytes(b"half")
+    (staging / "northgate" / "images" / f"{PART}northgate-train-0001.nii.gz.4711").write_bytes(b"half")
     assert make_cohort(begun, SMALL).content_hash == small_hash
 
 
