@@ -133,8 +133,8 @@ def make_cohort(
                 raise
             kept_now = sum(_is_done(staging, item) for item in items)
             raise DataError(
-                f"{staging}: cannot be written ({failure.strerror or failure}); {kept_now} of {len(items)} cases are kept "
-                "there: free space and run the same command again"
+                f"{staging}: cannot be written ({failure.strerror or failure}); {kept_now} of {len(items)} cases are "
+                "kept there: free space and run the same command again"
             ) from error
         return _finish(root, staging, config, items)
 
