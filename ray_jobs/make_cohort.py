@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ray_jobs.common import entry, start_ray
-from rollama.cohort.make import Item, make_cohort
+from rollama.cohort.make import Item, is_made, make_cohort
+from rollama.core.errors import ClusterError
 from rollama.presets import load_preset
 
 ITEMS = 4
 """Cases of one task: long enough to hide Ray's own work, short enough for a steady progress bar."""
 
 
-def run_on_ray(work: Callable[[Item], None], items: Sequence[Item]) -> Iterator[None]:
-    """Make the cases on every core that Ray has; a `make.Runner`.
+def run_on_ray(work: Callable[[Item], None], items: Sequence[Item], workers: int = 0) -> Iterator[None]:
+    """Make the cases on every core that Ray has, or on `workers` of them; a `make.Runner`.
 
     Raises:
         RollamaError, OSError: what the work raised; cases that are under way are dropped.
+        ClusterError: a worker or Ray itself failed.
     """
     import ray
 
@@ -38,9 +40,10 @@ def run_on_ray(work: Callable[[Item], None], items: Sequence[Item]) -> Iterator[
             work(item)
         return len(chunk)
 
+    running: list[ray.ObjectRef] = []
     try:
         chunks = [items[i : i + ITEMS] for i in range(0, len(items), ITEMS)]
-        slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        slots = workers or 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         running = [make.remote(chunk) for chunk in chunks[:slots]]
         waiting = iter(chunks[slots:])
         while running:
@@ -51,7 +54,14 @@ def run_on_ray(work: Callable[[Item], None], items: Sequence[Item]) -> Iterator[
                 running.append(make.remote(chunk))
     except ray.exceptions.RayTaskError as error:
         raise error.cause or error from None
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"making the cohort: a worker failed ({type(error).__name__}); what is finished is kept: run it again, "
+            "with fewer --workers if memory was short"
+        ) from error
     finally:
+        for task in running:
+            ray.cancel(task)
         if mine:
             ray.shutdown()
 
@@ -64,6 +74,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     config = load_preset(given.preset, given.set).cohort
+    if is_made(given.out, config):
+        print(f"{given.out}: already holds this cohort", flush=True)
+        return
     info = make_cohort(given.out, config, lambda done, total: print(f"{done}/{total}", flush=True), run_on_ray)
     print(f"{given.out}: {config.cases} cases, content hash {info.content_hash}", flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -40,7 +41,7 @@ class Site(StrEnum):
 @app.command("make")
 def make(
     out: Path = typer.Argument(..., help="Folder of the new data set; must not exist or hold a data set."),
-    preset: str = typer.Option("local", help="Preset whose cohort is made; --size replaces its size."),
+    preset: str = typer.Option("local", help="Preset whose cohort is made; --size or --site replaces it."),
     size: Size | None = typer.Option(
         None, help="xs: tests. s: the demo's. m: a study's. full: the study at 512x512 with slices of 2 to 5 mm."
     ),
@@ -69,7 +70,7 @@ def make_once(out: Path, config: object, workers: int = 0) -> None:
     """Generate the cohort unless `out` already holds the one that `config` describes."""
     from rollama.cli.progress import bar
     from rollama.cohort.config import CohortConfig
-    from rollama.cohort.make import is_made, make_cohort, run_here, unfinished
+    from rollama.cohort.make import Runner, is_made, make_cohort, run_here, unfinished
     from rollama.core.errors import DataError
 
     assert isinstance(config, CohortConfig)
@@ -77,15 +78,19 @@ def make_once(out: Path, config: object, workers: int = 0) -> None:
     if is_made(out, config):
         console.print(f"{out}: already holds this cohort", highlight=False)
         return
-    if out.exists() and any(out.iterdir()) and not (out / "dataset.json").is_file():
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "dataset.json").is_file():
         raise DataError(f"{out}: holds something else; choose an empty folder")
     x, y, z = config.grid
-    run = run_here
-    if workers != 1 and (workers or os.cpu_count() or 1) > 1 and config.cases * x * y * z > MANY_VOXELS:
-        from ray_jobs.make_cohort import run_on_ray as run
+    run: Runner = run_here
+    if workers > 1 or (workers == 0 and (os.cpu_count() or 1) > 1 and config.cases * x * y * z > MANY_VOXELS):
+        from ray_jobs.make_cohort import run_on_ray
+
+        run = partial(run_on_ray, workers=workers)
     staging = unfinished(out, config)
     if staging.exists():
         console.print(f"{out}: going on with what an earlier run finished", highlight=False)
+    for other in sorted(set(staging.parent.glob(f".{out.resolve().name}.*.unfinished")) - {staging}):
+        console.print(f"{other}: unfinished cases of another configuration; remove it if you need the space")
     with bar("making the cohort", config.cases, console) as update:
         made = make_cohort(out, config, update, run)
     console.print(f"{out}: {config.cases} synthetic cases, content hash {made.content_hash[:16]}", highlight=False)

@@ -23,6 +23,7 @@ def proof(
     from rollama.cohort.bound import bounds
     from rollama.cohort.config import CohortConfig
     from rollama.cohort.leakage import check_leakage
+    from rollama.cohort.make import cohort_digest
     from rollama.core.config import build
     from rollama.core.errors import DataError
     from rollama.core.files import write_json
@@ -37,6 +38,10 @@ def proof(
     if dataset.info.generator.get("room") != "rollama.cohort":
         raise DataError(f"{root}: not made by 'rollama cohort make', so its generator is not known")
     config = build(CohortConfig, dataset.info.generator["config"], str(root / "dataset.json"))
+    if config.site != "breast":
+        raise DataError(f"{root}: the CT-only bound is known for the breast only, this is a {config.site} cohort")
+    if cohort_digest(config) != dataset.info.generator["config_hash"]:
+        raise DataError(f"{root}: made by another version of the generator or of {config.rules!r}; make it again")
     splits = (Split.TEST, Split.EXTERNAL)
     cases = [case for case in dataset.cases if case.split in splits]
     found: dict[str, Any] = {"content_hash": dataset.info.content_hash, "cases": len(cases)}

@@ -25,6 +25,7 @@ from rollama.cohort.shifts import CENTRES
 from rollama.cohort.targets import part_mask
 from rollama.core.files import new_file, new_folder, write_text
 from rollama.data.case import Split
+from rollama.data.export import require_free
 from rollama.data.parts import Part, region
 from rollama.data.plan import Guideline, Side
 
@@ -49,7 +50,7 @@ def write_gallery(out: Path, progress: Callable[[int, int], None] | None = None)
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder holds something, or cannot be written.
     """
     jobs: tuple[tuple[str, str, Callable[[], Figure]], ...] = (
         ("parts-estro", "Parts of the target, ESTRO-like borders", lambda: draw_parts(Guideline.ESTRO)),
@@ -59,6 +60,7 @@ def write_gallery(out: Path, progress: Callable[[int, int], None] | None = None)
         ("twins", "One CT, several notes and plans", draw_twins),
         ("readers", "Three simulated readers", draw_readers),
     )
+    require_free(out)
     with new_folder(out) as folder:
         for done, (name, _, draw) in enumerate(jobs, 1):
             save(draw(), folder / f"{name}.jpg")

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from rollama.cohort.shifts import CENTRES, Scanner, apply_scanner, scan_spacing
 from rollama.cohort.targets import label_map
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
-from rollama.core.files import hash_file, new_folder, read_json, write_json, write_text
+from rollama.core.files import hash_file, read_json, write_json, write_text
 from rollama.core.seeding import numpy_generator
 from rollama.data import parts
 from rollama.data.case import Split
@@ -49,6 +50,8 @@ BYTES_PER_VOXEL = 1.3
 """Compressed CT, label, parts and readers, generously."""
 PART = ".part-"
 """How names of files begin that are being written."""
+ONLY_LOOK = {"gallery.py", "bound.py", "leakage.py", "describe.py", "card.py"}
+"""Modules that change no case."""
 FOLDERS = ("images", "labels", parts.FOLDER, parts.READERS)
 
 Runner = Callable[[Callable[["Item"], None], Sequence["Item"]], Iterable[Any]]
@@ -108,9 +111,9 @@ def make_cohort(
         DataError: the folder cannot be written, is too small or busy, or it exists and is not a dataset.
         ConfigError: the rules table is wrong.
     """
-    if root.exists() and not (root / "dataset.json").is_file() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root}: exists and is not a dataset; it would be replaced, so choose another folder")
-    load_rules(config.rules)
+    root = root.resolve()
+    _require_replaceable(root)
+    digest = cohort_digest(config)
     items = [Item(c, split, i) for c in CENTRES for split, count in config.counts(c).items() for i in range(count)]
     staging = unfinished(root, config)
     with _alone(staging):
@@ -127,26 +130,39 @@ def make_cohort(
                 done += 1
                 if progress is not None:
                     progress(done, len(items))
-        except (OSError, DataError) as error:
-            failure = error if isinstance(error, OSError) else error.__cause__
-            if not isinstance(failure, OSError):
-                raise
+        except OSError as error:
             kept_now = sum(_is_done(staging, item) for item in items)
             raise DataError(
-                f"{staging}: cannot be written ({failure.strerror or failure}); {kept_now} of {len(items)} cases are "
+                f"{staging}: cannot be written ({error.strerror or error}); {kept_now} of {len(items)} cases are "
                 "kept there: free space and run the same command again"
             ) from error
-        return _finish(root, staging, config, items)
+        if cohort_digest(config) != digest:
+            raise DataError(f"{config.rules}: the rules were changed while the cohort was made; run the command again")
+        try:
+            return _finish(root, staging, config, items)
+        except OSError as error:
+            raise DataError(
+                f"{root}: cannot be written ({error.strerror or error}); all cases are kept in {staging}"
+            ) from error
 
 
 def unfinished(root: Path, config: CohortConfig) -> Path:
     """Where the finished cases of an interrupted run are kept."""
+    root = root.resolve()
     return root.with_name(f".{root.name}.{cohort_digest(config)[:12]}.unfinished")
 
 
 def cohort_digest(config: CohortConfig) -> str:
-    """Identity of a cohort before it is made: its configuration and the content of its rules table."""
-    return hash_json([config.digest(), load_rules(config.rules).digest])
+    """Identity of a cohort before it is made: its configuration, the content of its rules table, and the generator."""
+    return hash_json([config.digest(), load_rules(config.rules).digest, generator_hash()])
+
+
+@cache
+def generator_hash() -> str:
+    """Hash of the sources that decide what a case is: cases of another generator are never taken for this one's."""
+    here = Path(__file__).parent
+    files = [path for path in sorted(here.rglob("*.py")) if path.name not in ONLY_LOOK]
+    return hash_json({path.relative_to(here).as_posix(): hash_file(path) for path in files})
 
 
 def is_made(root: Path, config: CohortConfig) -> bool:
@@ -188,7 +204,10 @@ class CaseMaker:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_nifti(path, values, volumes.grid)
             hashes[f"{item.centre}/{kind}/{path.name}"] = hash_file(path)
-        write_json(self.folder / "records" / f"{item.name}.json", {"files": hashes, "record": record})
+        try:
+            write_json(self.folder / "records" / f"{item.name}.json", {"files": hashes, "record": record})
+        except DataError as error:
+            raise (error.__cause__ if isinstance(error.__cause__, OSError) else error) from None
 
 
 def make_case(config: CohortConfig, item: Item) -> tuple[dict[str, Any], Volumes]:
@@ -308,7 +327,10 @@ def _is_done(staging: Path, item: Item) -> bool:
     path = staging / "records" / f"{item.name}.json"
     if not path.is_file():
         return False
-    files: Mapping[str, str] = read_json(path)["files"]
+    try:
+        files: Mapping[str, str] = read_json(path)["files"]
+    except (DataError, KeyError, TypeError):
+        return False
     return all((staging / name).is_file() and hash_file(staging / name) == value for name, value in files.items())
 
 
@@ -332,6 +354,8 @@ def _alone(staging: Path) -> Iterator[None]:
         raise DataError(f"{staging.parent}: cannot write here ({error.strerror}); choose another folder") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(handle), (staging / ".lock").stat()):
+            raise OSError("finished meanwhile")
     except OSError as error:
         os.close(handle)
         raise DataError(f"{staging}: another process is making this cohort; wait for it or end it") from error
@@ -341,40 +365,56 @@ def _alone(staging: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _require_replaceable(root: Path) -> None:
+    """Refuse to replace anything but a cohort of ours, which its configuration brings back."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return
+    path = root / "dataset.json"
+    if not path.is_file():
+        raise DataError(f"{root}: exists and is not a dataset; it would be replaced, so choose another folder")
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("generator", {}).get("room") != "rollama.cohort":
+        raise DataError(f"{root}: holds a data set that 'rollama cohort make' did not make; choose another folder")
+
+
 def _finish(root: Path, staging: Path, config: CohortConfig, items: Sequence[Item]) -> DatasetInfo:
+    """Write the lists and the card beside the cases, and give the folder its name in one step."""
     counts = {name: config.counts(name) for name in CENTRES}
     centres = tuple(name for name, splits in counts.items() if sum(splits.values()))
-    with new_folder(root) as folder:
-        for centre in centres:
-            (staging / centre).rename(folder / centre)
-        try:
-            for centre in centres:
-                records = [
-                    (item.split, read_json(staging / "records" / f"{item.name}.json")["record"])
-                    for item in items
-                    if item.centre == centre
-                ]
-                write_centre(folder / centre, records)
-            info = DatasetInfo(
-                name=config.name,
-                version=config.version,
-                synthetic=True,
-                label="CTV",
-                notice=f"SYNTHETIC DATA. {RESEARCH_ONLY}",
-                centres=centres,
-                external_centres=tuple(name for name in centres if name in EXTERNAL_CENTRES),
-                content_hash=content_hash(folder, centres),
-                generator={
-                    "room": "rollama.cohort",
-                    "config": config.model_dump(mode="json"),
-                    "config_hash": cohort_digest(config),
-                },
-            )
-            write_json(folder / "dataset.json", info.model_dump(mode="json"))
-            write_text(folder / "dataset_card.md", dataset_card(info, counts, rule_rows(config)))
-        except BaseException:
-            for centre in centres:
-                (folder / centre).rename(staging / centre)  # so that the next run goes on from here
-            raise
-    shutil.rmtree(staging)
+    for centre in centres:
+        records = [
+            (item.split, read_json(staging / "records" / f"{item.name}.json")["record"])
+            for item in items
+            if item.centre == centre
+        ]
+        write_centre(staging / centre, records)
+    info = DatasetInfo(
+        name=config.name,
+        version=config.version,
+        synthetic=True,
+        label="CTV",
+        notice=f"SYNTHETIC DATA. {RESEARCH_ONLY}",
+        centres=centres,
+        external_centres=tuple(name for name in centres if name in EXTERNAL_CENTRES),
+        content_hash=content_hash(staging, centres),
+        generator={
+            "room": "rollama.cohort",
+            "config": config.model_dump(mode="json"),
+            "config_hash": cohort_digest(config),
+        },
+    )
+    write_json(staging / "dataset.json", info.model_dump(mode="json"))
+    write_text(staging / "dataset_card.md", dataset_card(info, counts, rule_rows(config)))
+    old = staging.with_name(f"{staging.name}-old")
+    if root.exists() and any(root.iterdir()):
+        root.rename(old)
+    try:
+        staging.rename(root)
+    except OSError:
+        if old.exists():
+            old.rename(root)
+        raise
+    shutil.rmtree(root / "records")
+    (root / ".lock").unlink()
+    shutil.rmtree(old, ignore_errors=True)
     return info

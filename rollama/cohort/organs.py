@@ -3,12 +3,12 @@
 A picture that a radiation oncologist recognises needs more than the target's borders: lungs with vessels, heart and
 great vessels, a spine with canal and processes, ribs that slope, shoulder girdle, muscles, breasts with gland and fat.
 HU are those of real chest CTs (lung, fat and muscle measured on the two chest CTs of the package pyradiomics: see
-docs/cohort.md); bone and contrast after textbooks.
+docs/results/cohort.md); bone and contrast after textbooks.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -208,7 +208,7 @@ def _axes_of_heart() -> tuple[Point, ...]:
     return tuple((float(a), float(b), float(c)) for a, b, c in rows)
 
 
-@cache
+@lru_cache(maxsize=8)
 def lung_vessels(seed: int) -> tuple[tuple[Point, Point, float, tuple[Point, Point]], ...]:
     """Branching vessels of both lungs: lower and upper corner of a box, radius, two ends."""
     rng = numpy_generator(seed, "vessels")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -148,12 +148,22 @@ def load_rules(name: str = BUNDLED) -> RuleTable:
     """
     if name == BUNDLED:
         return _bundled()
-    return _checked(read_yaml(Path(name)), name)
+    path = Path(name)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read it ({error.strerror}); give a readable YAML file") from error
+    return _from_file(path, state.st_mtime_ns, state.st_size)
 
 
 def plan_for(facts: Facts) -> Plan:
     """The plan that the bundled table gives."""
     return _bundled().plan_for(facts)
+
+
+@lru_cache(maxsize=8)
+def _from_file(path: Path, _changed: int, _size: int) -> RuleTable:
+    return _checked(read_yaml(path), str(path))
 
 
 @cache

@@ -28,7 +28,7 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset
 from rollama.data.export import Exported, Progress, copy_volume, export_folder, write_about
 from rollama.data.parts import Part, parts_path, read_parts
-from rollama.data.volumes import read_ct
+from rollama.data.volumes import read_ct, read_mask
 
 ENDING = ".nii.gz"
 NUMBER = 501
@@ -143,5 +143,8 @@ def _label(case: Case, labels: Labels) -> Path:
         raise DataError(
             f"case {case.case_id}: {path} is missing; without parts only the labels 'target' can be exported"
         )
-    read_parts(case, read_ct(case.image))  # refuses another grid and values that are no parts
+    ct = read_ct(case.image)
+    parts = read_parts(case, ct)  # refuses another grid and values that are no parts
+    if not parts and read_mask(case.target, ct).any():
+        raise DataError(f"case {case.case_id}: {path} has no part, the target has voxels; export the labels 'target'")
     return path

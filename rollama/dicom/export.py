@@ -72,7 +72,9 @@ def export_dicom(
 
 def _write_patient(folder: Path, dataset: Dataset, case: Case) -> list[str]:
     """Write one patient's CT and structure set; returns what a reader must know about them."""
-    identity = Identity(case.case_id, dataset.info.content_hash, dataset.info.synthetic)
+    site = dataset.info.generator.get("config", {}).get("site")
+    part = "PELVIS" if site == "prostate" else "CHEST"
+    identity = Identity(case.case_id, dataset.info.content_hash, dataset.info.synthetic, part)
     ct = read_ct(case.image)
     write_series(folder / "ct", ct, identity)
     target = read_mask(case.target, ct) > 0

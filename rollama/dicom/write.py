@@ -47,11 +47,13 @@ class Identity:
         case_id: PatientID, at most 54 characters.
         source: the data set's content hash; the same case of other content gets other UIDs.
         synthetic: decides what the headers say.
+        body_part: BodyPartExamined (PS3.16 annex L).
     """
 
     case_id: str
     source: str
     synthetic: bool
+    body_part: str = "CHEST"
 
     def __post_init__(self) -> None:
         if len(self.case_id) > MAX_ID:
@@ -157,7 +159,7 @@ def _slice(grid: AxialGrid, identity: Identity, index: int, stored: npt.NDArray[
     dataset.Modality = "CT"
     dataset.SeriesInstanceUID, dataset.SeriesNumber = identity.uid("series"), 1
     dataset.SeriesDescription = identity.label
-    dataset.BodyPartExamined = "CHEST"
+    dataset.BodyPartExamined = identity.body_part
     dataset.PatientPosition = "HFS"
     dataset.KVP = None
     dataset.AcquisitionNumber = None

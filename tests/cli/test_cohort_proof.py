@@ -60,6 +60,19 @@ def test_a_leak_ends_with_an_error(
     assert "can be guessed without reading: side from case id and order" in " ".join(capsys.readouterr().err.split())
 
 
+def test_another_site_and_another_generator_are_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_cohort(
+        tmp_path / "pelvis", CohortConfig(site="prostate", size="xs", train=1, validation=0, test=1, external=1)
+    )
+    assert run("cohort", "proof", tmp_path / "pelvis") == 1
+    assert "this is a prostate cohort" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr("rollama.cohort.make.generator_hash", lambda: "another")
+    assert run("cohort", "proof", root) == 1
+    assert "another version of the generator" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_data_set_of_other_origin_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -129,6 +129,14 @@ def test_the_page_shows_every_picture_and_says_what_they_are(tmp_path: Path) -> 
         assert matplotlib.image.imread(page.parent / name).std() > 10
 
 
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "model").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError, match="runs"):
+        write_gallery(tmp_path / "runs")
+    assert (tmp_path / "runs" / "model").is_file()
+
+
 def test_a_gallery_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match="cannot write here"):

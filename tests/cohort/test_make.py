@@ -301,6 +301,59 @@ def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_data_set_of_other_origin_is_never_replaced(tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    make_cohort(root, ONE)
+    record = read_json(root / "dataset.json")
+    write_json(root / "dataset.json", record | {"synthetic": False, "generator": {}})
+    with pytest.raises(DataError, match="that 'rollama cohort make' did not make"):
+        make_cohort(root, ONE)
+    assert read_json(root / "dataset.json")["synthetic"] is False
+
+
+def test_cases_survive_when_the_folder_cannot_get_its_name(
+    tmp_path: Path, small_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "cohort"
+    make_cohort(root, ONE)
+    rename = Path.rename
+
+    def busy(self: Path, target: Path) -> Path:
+        if Path(target) == root and self.name.endswith(".unfinished"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", busy)
+        with pytest.raises(DataError, match="all cases are kept in"):
+            make_cohort(root, SMALL)
+    assert is_made(root, ONE)  # the older one is back
+    run = Counted()
+    assert make_cohort(root, SMALL, run=run).content_hash == small_hash
+    assert run.names == []
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_cases_of_another_generator_are_not_taken_over(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = unfinished(begun, SMALL)
+    monkeypatch.setattr("rollama.cohort.make.generator_hash", lambda: "another")
+    assert unfinished(begun, SMALL) != before
+
+
+def test_rules_that_change_under_way_are_noticed(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    bundled = resources.files("rollama.cohort").joinpath("rules.yaml").read_text(encoding="utf-8")
+    rules.write_text(bundled, encoding="utf-8")
+
+    def change(done: int, _: int) -> None:
+        if done == 2:
+            rules.write_text(bundled.replace("source: after AMAROS", "source: another"), encoding="utf-8")
+
+    with pytest.raises(DataError, match="rules were changed while the cohort was made"):
+        make_cohort(tmp_path / "cohort", ONE.updated(rules=str(rules)), change)
+    assert not (tmp_path / "cohort").exists()
+
+
 def test_an_older_dataset_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path) -> None:
     root = tmp_path / "cohort"
     old = make_cohort(root, ONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import ray
 from ray_jobs.make_cohort import run_on_ray
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import Item, make_cohort
-from rollama.core.errors import DataError
+from rollama.core.errors import ClusterError, DataError
 from rollama.data.case import Split
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,19 @@ def test_errors_of_workers_are_those_of_one_process() -> None:
     assert full.value.errno == errno.ENOSPC
     with pytest.raises(DataError, match=r"^northgate-train-000\d: impossible geometry$"):
         list(run_on_ray(Bad(), ITEMS))
+    assert not ray.is_initialized()
+
+
+class Dies:
+    """Work that ends its process."""
+
+    def __call__(self, item: Item) -> None:
+        os._exit(3)
+
+
+def test_a_worker_that_dies_is_one_sentence() -> None:
+    with pytest.raises(ClusterError, match="what is finished is kept"):
+        list(run_on_ray(Dies(), ITEMS[:1], workers=1))
     assert not ray.is_initialized()
 
 
