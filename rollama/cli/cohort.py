@@ -90,7 +90,11 @@ def make_once(out: Path, config: object, workers: int = 0) -> None:
     if staging.exists():
         console.print(f"{out}: going on with what an earlier run finished", highlight=False)
     for other in sorted(set(staging.parent.glob(f".{out.resolve().name}.*.unfinished")) - {staging}):
-        console.print(f"{other}: unfinished cases of another configuration; remove it if you need the space")
+        console.print(
+            f"{other}: unfinished cases of another configuration; remove it if you need the space",
+            highlight=False,
+            soft_wrap=True,
+        )
     with bar("making the cohort", config.cases, console) as update:
         made = make_cohort(out, config, update, run)
     console.print(f"{out}: {config.cases} synthetic cases, content hash {made.content_hash[:16]}", highlight=False)

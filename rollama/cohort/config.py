@@ -28,7 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "train": 6, "validation": 2, "test": 2, "external": 3, "combination": 1, "counterfactual": 1,
         "grid": (40, 32, 24), "spacing": (12.5, 12.5, 12.0),
     },
-    "s": {"train": 75, "validation": 6, "test": 5, "external": 20, "combination": 3, "counterfactual": 6},
+    "s": {"train": 75, "validation": 6, "test": 4, "external": 16, "combination": 3, "counterfactual": 5},
     "m": {"train": 150, "validation": 15, "test": 24, "external": 60, "combination": 10, "counterfactual": 20},
     "full": {
         "train": 150, "validation": 15, "test": 24, "external": 60, "combination": 10, "counterfactual": 20,
