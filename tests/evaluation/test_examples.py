@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Folders:
     found = Folders(tmp_path_factory.mktemp("workspace"))
-    make_cohort(found.cohort, load_preset("tiny", ["cohort.external=8"]).cohort, None)
+    make_cohort(found.cohort, load_preset("tiny", ["cohort.external=9"]).cohort, None)
     make_models(found.models)
     return found
 
