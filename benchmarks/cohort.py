@@ -24,7 +24,8 @@ def measure(size: str, cases: int) -> dict[str, object]:
     import resource
 
     from rollama.cohort.config import CohortConfig
-    from rollama.cohort.make import CaseMaker, Item
+    from rollama.cohort.make import CaseMaker
+    from rollama.cohort.scan import Item
     from rollama.cohort.shifts import CENTRES
     from rollama.data.case import Split
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ray_jobs.common import entry, start_ray
-from rollama.cohort.make import Item, is_made, make_cohort
+from rollama.cohort.make import is_made, make_cohort
+from rollama.cohort.scan import Item
 from rollama.core.errors import ClusterError
 from rollama.presets import load_preset
 

@@ -22,9 +22,10 @@ import numpy as np
 from rollama.cohort.anatomy import landmarks
 from rollama.cohort.config import EXTERNAL_CENTRES, CohortConfig
 from rollama.cohort.facts import Facts, draw_facts
-from rollama.cohort.make import body_of, grid_of
+from rollama.cohort.make import body_of
 from rollama.cohort.patients import combination_of, cues, draw_patient
 from rollama.cohort.rules import load_rules
+from rollama.cohort.scan import grid_of
 from rollama.cohort.sdf import Grid
 from rollama.cohort.shifts import CENTRES
 from rollama.cohort.targets import part_mask

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from rollama import RESEARCH_ONLY
 from rollama.cohort.anatomy import landmarks
 from rollama.cohort.config import VARIANTS, CohortConfig
-from rollama.cohort.make import body_of, grid_of, make_volumes
+from rollama.cohort.make import body_of, make_volumes
 from rollama.cohort.patients import Patient, draw_patient
+from rollama.cohort.scan import grid_of
 from rollama.cohort.sdf import Grid
 from rollama.cohort.shifts import CENTRES
 from rollama.cohort.targets import part_mask

@@ -28,11 +28,11 @@ from rollama.cohort.body import Shape, check_shape, draw_shape
 from rollama.cohort.card import dataset_card
 from rollama.cohort.config import EXTERNAL_CENTRES, CohortConfig
 from rollama.cohort.organs import paint_ct
-from rollama.cohort.patients import Patient, case_name, cues, draw_patient
-from rollama.cohort.readers import READERS, draw_as_reader, reader_map
+from rollama.cohort.patients import Patient, cues, draw_patient
 from rollama.cohort.rules import load_rules
+from rollama.cohort.scan import Item, Volumes, acquire, case_record, grid_of
 from rollama.cohort.sdf import Grid
-from rollama.cohort.shifts import CENTRES, Scanner, apply_scanner, scan_spacing
+from rollama.cohort.shifts import CENTRES, Scanner
 from rollama.cohort.targets import label_map
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
@@ -44,8 +44,6 @@ from rollama.data.dataset import DatasetInfo, content_hash, write_centre
 from rollama.data.plan import render_plan
 
 GZIP_LEVEL = 3
-SLAB_VOXELS = 3_000_000
-"""Voxels that are built at once: bounds the memory of a case at clinical resolution."""
 BYTES_PER_VOXEL = 1.3
 """Compressed CT, label, parts and readers, generously."""
 PART = ".part-"
@@ -56,31 +54,6 @@ FOLDERS = ("images", "labels", parts.FOLDER, parts.READERS)
 
 Runner = Callable[[Callable[["Item"], None], Sequence["Item"]], Iterable[Any]]
 """Applies a function to all items and yields once an item, in any order."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One case to be made."""
-
-    centre: str
-    split: Split
-    index: int
-
-    @property
-    def name(self) -> str:
-        """Its case id."""
-        return case_name(self.centre, self.split, self.index)
-
-
-@dataclass(frozen=True, eq=False)
-class Volumes:
-    """A case's arrays (x, y, z) on one grid: CT int16 HU, target uint8 0/1, label maps of parts and readers uint8."""
-
-    ct: np.ndarray
-    target: np.ndarray
-    parts: np.ndarray
-    readers: np.ndarray
-    grid: Grid
 
 
 def run_here(work: Callable[[Item], None], items: Sequence[Item]) -> Iterator[None]:
@@ -217,7 +190,18 @@ def make_case(config: CohortConfig, item: Item) -> tuple[dict[str, Any], Volumes
 
         return prostate.make_case(config, item)
     patient = draw_patient(config, item.centre, item.split, item.index)
-    return _record(item, patient), make_volumes(config, item.centre, patient, item.split)
+    record = case_record(
+        item,
+        patient,
+        render_plan(patient.plan),
+        style=patient.style,
+        site=str(patient.facts.site),
+        cues=cues(patient.facts),
+        visible=patient.facts.visible.key,
+        protocol=str(patient.facts.protocol),
+        combination=patient.combination or "",
+    )
+    return record, make_volumes(config, item.centre, patient, item.split)
 
 
 def rule_rows(config: CohortConfig) -> list[tuple[str, str, str, str]]:
@@ -229,13 +213,6 @@ def rule_rows(config: CohortConfig) -> list[tuple[str, str, str, str]]:
     return load_rules(config.rules).rows()
 
 
-def grid_of(config: CohortConfig, centre: str) -> Grid:
-    """The centre's voxel grid: the configured field in the scanner's own voxel size."""
-    spacing = scan_spacing(config.spacing, CENTRES[centre].scanner)
-    shape = [round(n * step / mine) for n, step, mine in zip(config.grid, config.spacing, spacing, strict=True)]
-    return Grid((shape[0], shape[1], shape[2]), spacing)
-
-
 def body_of(config: CohortConfig, centre: str, patient: Patient) -> Shape:
     """The patient's body: drawn for the case whose anatomy it is, with this patient's surgery."""
     rng = numpy_generator(config.seed, centre, patient.anatomy_of, "shape")
@@ -245,38 +222,17 @@ def body_of(config: CohortConfig, centre: str, patient: Patient) -> Shape:
 
 
 def make_volumes(config: CohortConfig, centre: str, patient: Patient, split: Split) -> Volumes:
-    """CT, target, parts and readers of one case.
+    """CT, target, parts and readers of one breast case.
 
     Training twins share body and texture but not the scan's noise; counterfactual cases share every bit of the CT.
-    At a centre whose training contours are one reader's, the target is that reader's; parts are always exact.
     """
-    profile, grid = CENTRES[centre], grid_of(config, centre)
-    shape = body_of(config, centre, patient)
-    scan = numpy_generator(config.seed, centre, patient.scan_of, "scan")
-    contrast = profile.scanner.contrast_hu * float(scan.random() < profile.scanner.contrast_share)
-    scanner = profile.scanner.updated(contrast_hu=contrast)
-    hu, labels = build(shape, grid, scanner, patient)
-    ct = apply_scanner(hu, grid.spacing, scanner, scan)
-    key = (config.seed, centre, patient.case_id)
-    readers = reader_map(labels, grid, [numpy_generator(*key, "reader", number) for number in range(READERS)])
-    target = (labels > 0).astype(np.uint8)
-    if profile.reader_mm and split is Split.TRAIN:
-        rng = numpy_generator(*key, "training contour")
-        target = draw_as_reader(labels, grid, profile.reader_mm, rng).astype(np.uint8)
-    return Volumes(ct, target, labels, readers, grid)
+    shape, grid = body_of(config, centre, patient), grid_of(config, centre)
 
-
-def build(shape: Shape, grid: Grid, scanner: Scanner, patient: Patient) -> tuple[np.ndarray, np.ndarray]:
-    """Noise-free CT (float32 HU) and label map (uint8), slab by slab."""
-    hu = np.empty(grid.shape, np.float32)
-    labels = np.empty(grid.shape, np.uint8)
-    step = max(1, SLAB_VOXELS // (grid.shape[0] * grid.shape[1]))
-    for start in range(0, grid.shape[2], step):
-        stop = min(start + step, grid.shape[2])
+    def slab(scanner: Scanner, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         body = landmarks(shape, grid, start, stop)
-        hu[:, :, start:stop] = paint_ct(body, scanner)
-        labels[:, :, start:stop] = label_map(body, patient.plan, patient.facts.site)
-    return hu, labels
+        return paint_ct(body, scanner), label_map(body, patient.plan, patient.facts.site)
+
+    return acquire(config, centre, split, patient, slab)
 
 
 def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
@@ -296,30 +252,6 @@ def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _record(item: Item, patient: Patient) -> dict[str, Any]:
-    exact = not (CENTRES[item.centre].reader_mm and item.split is Split.TRAIN)
-    return {
-        "case_id": patient.case_id,
-        "note": patient.note,
-        "summary": patient.summary,
-        "plan_text": render_plan(patient.plan),
-        "evidence": [entry.model_dump() for entry in patient.evidence],
-        "provenance": {
-            "synthetic": True,
-            "centre": item.centre,
-            "style": patient.style,
-            "anatomy_of": patient.anatomy_of,
-            "scan_of": patient.scan_of,
-            "site": str(patient.facts.site),
-            "cues": cues(patient.facts),
-            "visible": patient.facts.visible.key,
-            "protocol": str(patient.facts.protocol),
-            "combination": patient.combination or "",
-            "label": "exact" if exact else "one reader",
-        },
-    }
 
 
 def _is_done(staging: Path, item: Item) -> bool:

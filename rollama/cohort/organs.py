@@ -40,6 +40,7 @@ from rollama.cohort.painting import (
     SILICONE,
     SKIN,
     Painter,
+    paint_couch,
     texture,
 )
 from rollama.cohort.sdf import Fields, Point, between, capsule, ellipse, ellipsoid, inside, length
@@ -65,7 +66,7 @@ def paint_ct(body: Anatomy, scanner: Scanner) -> np.ndarray:
     """
     painter = Painter(body)
     coarse, fine = texture(body, 17.0, "coarse"), texture(body, 6.0, "fine")
-    _couch(painter, body, scanner)
+    paint_couch(painter, scanner, -24 - (110 + 0.9 * (12 + body.shape.fat)))
     painter.paint(-body.skin, FAT + 6 * coarse)
     _breasts(painter, body, coarse, fine)
     _muscles(painter, body)
@@ -78,18 +79,6 @@ def paint_ct(body: Anatomy, scanner: Scanner) -> np.ndarray:
     if scanner.metal:
         paint_streaks(painter, body)
     return painter.hu
-
-
-def _couch(painter: Painter, body: Anatomy, scanner: Scanner) -> None:
-    voxel = body.voxel_mm
-    top: np.ndarray = np.asarray(-24 - (110 + 0.9 * (12 + body.shape.fat)) - 1, np.float32)
-    if scanner.couch == "curved":
-        top = top + (body.x / 210) * (body.x / 210) * 26
-    thickness = 34.0 if scanner.couch == "thick" else 20.0
-    depth, wide = top - body.y + 0 * body.z, inside(np.abs(body.x) - 220, voxel)
-    painter.fill(between(depth, 0, thickness, voxel) * wide, -890)
-    for low in (0.0, thickness - 2.5):
-        painter.fill(between(depth, low, low + 2.5, voxel) * wide, -150)
 
 
 def _breasts(painter: Painter, body: Anatomy, coarse: np.ndarray, fine: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Mixing materials into a CT by partial volume, and the random texture that belongs to a body."""
+"""Mixing materials into a CT by partial volume; the couch and the random texture that bodies of all sites have."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from rollama.cohort.anatomy import Anatomy
 from rollama.cohort.body import SIGN
-from rollama.cohort.sdf import Point, capsule, ellipsoid, inside, value_noise
+from rollama.cohort.sdf import Point, between, capsule, ellipsoid, inside, value_noise
+from rollama.cohort.shifts import Scanner
 from rollama.core.seeding import numpy_generator
 
 AIR, FAT, GLAND, MUSCLE, BLOOD, LUNG, LIVER, FLUID = -1000, -112, 30, 52, 45, -850, 58, 15
@@ -29,6 +29,20 @@ class Frame(Protocol):
     def z(self) -> np.ndarray: ...
     @property
     def voxel_mm(self) -> float: ...
+
+
+class Seeded(Protocol):
+    """A body's shape, as far as its texture goes."""
+
+    @property
+    def seed(self) -> int: ...
+
+
+class Textured(Frame, Protocol):
+    """A frame of a body that has a texture of its own."""
+
+    @property
+    def shape(self) -> Seeded: ...
 
 
 class Painter:
@@ -64,9 +78,7 @@ class Painter:
         region = self.hu[i, j, k]
         region += share * (hu - region)
 
-    def tube(
-        self, points: Sequence[Point], radius: float, hu: float, limit: Callable[..., np.ndarray] | None = None
-    ) -> None:
+    def tube(self, points: Sequence[Point], radius: float, hu: float) -> None:
         """Fill a tube along a line of points."""
         for a, b in itertools.pairwise(points):
             low = [min(p, q) - radius for p, q in zip(a, b, strict=True)]
@@ -85,8 +97,28 @@ class Painter:
         self.local(low, high, hu, lambda x, y, z: ellipsoid(x - centre[0], y - centre[1], z - centre[2], radii))
 
 
-def texture(body: Anatomy, step_mm: float, name: str) -> np.ndarray:
-    """Smooth random field (x, y, z) of about unit variance that belongs to the body, the same on any grid."""
-    count = int(640 / step_mm) + 2
+def texture(body: Textured, step_mm: float, name: str, reach_mm: float = 640.0) -> np.ndarray:
+    """Smooth random field (x, y, z) of about unit variance that belongs to the body, the same on any grid.
+
+    Args:
+        body: the slab; `shape.seed` names the field.
+        step_mm: distance of the random values in between which the field is linear.
+        name: which of the body's fields.
+        reach_mm: edge of the cube that the values fill.
+    """
+    count = int(reach_mm / step_mm) + 2
     lattice = numpy_generator(body.shape.seed, name).standard_normal((count, count, count), dtype=np.float32)
     return 1.6 * value_noise(lattice, step_mm, body.x, body.y, body.z)
+
+
+def paint_couch(painter: Painter, scanner: Scanner, back_y: float) -> None:
+    """The scanner's couch under a back that reaches down to `back_y` (reference mm): a foam core between two shells."""
+    body, voxel = painter.body, painter.body.voxel_mm
+    top: np.ndarray = np.asarray(back_y - 1, np.float32)
+    if scanner.couch == "curved":
+        top = top + (body.x / 210) * (body.x / 210) * 26
+    thickness = 34.0 if scanner.couch == "thick" else 20.0
+    depth, wide = top - body.y + 0 * body.z, inside(np.abs(body.x) - 220, voxel)
+    painter.fill(between(depth, 0, thickness, voxel) * wide, -890)
+    for low in (0.0, thickness - 2.5):
+        painter.fill(between(depth, low, low + 2.5, voxel) * wide, -150)

@@ -11,9 +11,9 @@ cases. Differences: there is no combination split, and `parts` is all 0, because
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +26,11 @@ from rollama.cohort.pelvis.notes import write_note, write_summary
 from rollama.cohort.pelvis.organs import paint_ct
 from rollama.cohort.pelvis.styles import STYLES
 from rollama.cohort.pelvis.targets import label_map
-from rollama.cohort.readers import READERS, draw_as_reader, reader_map
-from rollama.cohort.shifts import CENTRES, apply_scanner
+from rollama.cohort.scan import Item, Volumes, acquire, case_record, grid_of
+from rollama.cohort.shifts import CENTRES, Scanner
 from rollama.core.errors import DataError
 from rollama.core.seeding import numpy_generator
 from rollama.data.case import Evidence, Split
-
-if TYPE_CHECKING:
-    from rollama.cohort.make import Item, Volumes
 
 OLDER = 11.0
 """Years by which a centre's men are older than its women."""
@@ -68,25 +65,15 @@ def make_case(config: CohortConfig, item: Item) -> tuple[dict[str, Any], Volumes
         DataError: the combination split was asked for, no patient fits, or the target is empty on this grid.
     """
     patient = draw_patient(config, item.centre, item.split, item.index)
-    exact = not (CENTRES[item.centre].reader_mm and item.split is Split.TRAIN)
-    record = {
-        "case_id": patient.case_id,
-        "note": patient.note,
-        "summary": patient.summary,
-        "plan_text": patient.plan_text,
-        "evidence": [entry.model_dump() for entry in patient.evidence],
-        "provenance": {
-            "synthetic": True,
-            "centre": item.centre,
-            "style": STYLES[item.centre].name,
-            "anatomy_of": patient.anatomy_of,
-            "scan_of": patient.scan_of,
-            "site": "prostate",
-            "cues": "prostatectomy" if patient.facts.prostatectomy else "none",
-            "combination": "",
-            "label": "exact" if exact else "one reader",
-        },
-    }
+    record = case_record(
+        item,
+        patient,
+        patient.plan_text,
+        style=STYLES[item.centre].name,
+        site="prostate",
+        cues="prostatectomy" if patient.facts.prostatectomy else "none",
+        combination="",
+    )
     return record, _make_volumes(config, item, patient)
 
 
@@ -141,31 +128,17 @@ def _source(config: CohortConfig, centre: str, split: Split, index: int) -> str 
 
 
 def _make_volumes(config: CohortConfig, item: Item, patient: Patient) -> Volumes:
-    from rollama.cohort.make import SLAB_VOXELS, Volumes, grid_of
-
-    profile, grid = CENTRES[item.centre], grid_of(config, item.centre)
+    grid = grid_of(config, item.centre)
     body_rng = numpy_generator(config.seed, item.centre, patient.anatomy_of, "pelvis")
-    shape = draw_shape(body_rng, patient.facts.prostatectomy, profile.population.size)
-    scan = numpy_generator(config.seed, item.centre, patient.scan_of, "scan")
-    contrast = profile.scanner.contrast_hu * float(scan.random() < profile.scanner.contrast_share)
-    scanner = profile.scanner.updated(contrast_hu=contrast)
-    hu, labels = np.empty(grid.shape, np.float32), np.empty(grid.shape, np.uint8)
+    shape = draw_shape(body_rng, patient.facts.prostatectomy, CENTRES[item.centre].population.size)
     extent = extent_for(patient.facts)
-    step = max(1, SLAB_VOXELS // (grid.shape[0] * grid.shape[1]))
-    for start in range(0, grid.shape[2], step):
-        stop = min(start + step, grid.shape[2])
+
+    def slab(scanner: Scanner, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         body = landmarks(shape, grid, start, stop)
-        hu[:, :, start:stop] = paint_ct(body, scanner)
-        labels[:, :, start:stop] = label_map(body, extent)
-    ct = apply_scanner(hu, grid.spacing, scanner, scan)
-    target = (labels > 0).astype(np.uint8)
-    if not target.any():
+        target = (label_map(body, extent) > 0).astype(np.uint8)  # parts would be taken for nodal levels of the breast
+        return paint_ct(body, scanner), target
+
+    volumes = acquire(config, item.centre, item.split, patient, slab)
+    if not volumes.parts.any():
         raise DataError(f"{item.name}: the target is empty on a grid of {grid.spacing} mm; use smaller voxels")
-    # The parts' values would be taken for nodal levels of the breast, so readers see the union only.
-    key = (config.seed, item.centre, patient.case_id)
-    readers = reader_map(target, grid, [numpy_generator(*key, "reader", number) for number in range(READERS)])
-    drawn = target
-    if profile.reader_mm and item.split is Split.TRAIN:
-        rng = numpy_generator(*key, "training contour")
-        drawn = draw_as_reader(target, grid, profile.reader_mm, rng).astype(np.uint8)
-    return Volumes(ct, drawn, np.zeros_like(labels), readers, grid)
+    return replace(volumes, parts=np.zeros_like(volumes.parts))

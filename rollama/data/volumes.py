@@ -38,7 +38,8 @@ MIN_SLICES = 3
 """Fewer planes along any axis are a picture, not a volume."""
 MAX_DIRECTION_ERROR = 1e-3
 """Largest deviation of the axes from orthonormal: headers round direction cosines to five or six digits."""
-_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""DICOM's and ITK's patient axes to nibabel's, and back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +206,7 @@ def itk_affine(image: Any) -> Affine:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return np.asarray(_LPS_RAS @ affine + 0.0)  # + 0.0 turns -0.0 into 0.0
+    return np.asarray(LPS_RAS @ affine + 0.0)  # + 0.0 turns -0.0 into 0.0
 
 
 def to_canonical(volume: Volume) -> Volume:

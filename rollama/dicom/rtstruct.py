@@ -20,7 +20,7 @@ import numpy as np
 from rollama import RESEARCH_ONLY
 from rollama.core.errors import DataError
 from rollama.core.files import new_file
-from rollama.data.volumes import Volume
+from rollama.data.volumes import LPS_RAS, Volume
 from rollama.dicom.contours import BoolMask, Points, fill, outline
 from rollama.dicom.series import CT_IMAGE
 from rollama.dicom.write import STUDY_DATE, STUDY_TIME, SYNTHETIC, AxialGrid, Identity, axial_grid, new_object, save
@@ -37,7 +37,6 @@ MAX_OFF_SLICE = 0.2
 """Largest distance of a contour from its slice, as a share of the slice distance; rounded headers need some."""
 COLOURS = ((230, 25, 75), (60, 180, 75), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240), (240, 50, 230),
            (210, 245, 60), (255, 225, 25), (0, 128, 128), (170, 110, 40), (128, 128, 128))  # fmt: skip
-_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_rtstruct(path: Path, ct: Volume, rois: Mapping[str, BoolMask], identity: Identity) -> tuple[str, ...]:
@@ -269,7 +268,7 @@ def _mask(contours: Sequence[Points], ct: Volume, source: str) -> BoolMask:
     mask = np.zeros(ct.shape, dtype=bool)
     axis = int(np.abs(ct.affine[2, :3]).argmax())  # slices are stacked along this array axis
     planes = np.moveaxis(mask, axis, 2)
-    to_index = np.linalg.inv(_LPS_RAS @ ct.affine)
+    to_index = np.linalg.inv(LPS_RAS @ ct.affine)
     on_slice: dict[int, list[Points]] = {}
     for points in contours:
         index = np.column_stack([points, np.ones(len(points))]) @ to_index.T

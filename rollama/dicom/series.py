@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rollama.core.errors import DataError
-from rollama.data.volumes import MIN_SLICES, Volume, check_hu
+from rollama.data.volumes import LPS_RAS, MIN_SLICES, Volume, check_hu
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 COMPANIONS = frozenset({"RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "SEG", "SR", "PR", "KO"})
@@ -30,7 +30,6 @@ SHIFT_TOLERANCE_MM = 0.1
 _REQUIRED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SeriesInstanceUID",
              "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept")  # fmt: skip
 _LENGTHS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def read_series(folder: Path) -> Volume:
     stack = np.empty((len(slices), int(first.Rows), int(first.Columns)), dtype=np.float32)
     for index, item in enumerate(slices):
         stack[index] = _read_hu(item)
-    volume = Volume(stack.transpose(2, 1, 0), _LPS_RAS @ affine + 0.0, str(folder))
+    volume = Volume(stack.transpose(2, 1, 0), LPS_RAS @ affine + 0.0, str(folder))
     check_hu(volume.array, volume.source)
     return volume
 

@@ -22,7 +22,7 @@ from rollama import RESEARCH_ONLY, __version__
 from rollama.core.errors import DataError
 from rollama.core.files import new_folder
 from rollama.data.export import require_free
-from rollama.data.volumes import Affine, Volume, check_hu
+from rollama.data.volumes import LPS_RAS, Affine, Volume, check_hu
 from rollama.dicom.series import CT_IMAGE
 
 STUDY_DATE, STUDY_TIME = "20000101", "120000"
@@ -36,7 +36,6 @@ MAX_TILT = 1e-3
 MAX_ID = 54
 """PatientName has 64 characters, ten of them say that the patient is synthetic."""
 _NAMESPACE = uuid.UUID("6ff1d4a4-0d0b-5f3a-9c3c-5f7f3b1c7a10")
-_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def axial_grid(volume: Volume) -> AxialGrid:
     from nibabel import orientations as untyped
 
     orientations: Any = untyped
-    affine = _LPS_RAS @ volume.affine
+    affine = LPS_RAS @ volume.affine
     orientation = orientations.io_orientation(affine)
     affine = affine @ orientations.inv_ornt_aff(orientation, volume.shape) + 0.0  # + 0.0 turns -0.0 into 0.0
     grid = AxialGrid(affine, _sorted_shape(volume.shape, orientation), orientation)

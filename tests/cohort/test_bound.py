@@ -19,9 +19,10 @@ from rollama.cohort.bound import (
 )
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.facts import Contralateral, Facts
-from rollama.cohort.make import body_of, grid_of
+from rollama.cohort.make import body_of
 from rollama.cohort.patients import COMBINATIONS, cues, draw_patient
 from rollama.cohort.rules import plan_for
+from rollama.cohort.scan import grid_of
 from rollama.cohort.targets import part_mask, target_mask
 from rollama.core.errors import DataError
 from rollama.data.case import Split

@@ -22,7 +22,6 @@ from rollama.cohort.config import VARIANTS, CohortConfig
 from rollama.cohort.describe import describe_cohort, plan_frequencies, target_volumes
 from rollama.cohort.make import (
     PART,
-    Item,
     cohort_digest,
     is_made,
     make_cohort,
@@ -32,6 +31,7 @@ from rollama.cohort.make import (
     write_nifti,
 )
 from rollama.cohort.patients import draw_patient
+from rollama.cohort.scan import Item
 from rollama.cohort.sdf import Grid
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.files import hash_file, read_json, write_json

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rollama.cohort.config import VARIANTS, CohortConfig
-from rollama.cohort.make import Item, Volumes, write_nifti
+from rollama.cohort.make import write_nifti
 from rollama.cohort.notes import template_set
 from rollama.cohort.patients import split_of
 from rollama.cohort.pelvis.anatomy import Pelvis, landmarks
@@ -35,6 +35,7 @@ from rollama.cohort.pelvis.organs import paint_ct
 from rollama.cohort.pelvis.styles import STYLES
 from rollama.cohort.pelvis.targets import NODES, PRIMARY, VESICLES, label_map
 from rollama.cohort.prostate import draw_patient, make_case
+from rollama.cohort.scan import Item, Volumes
 from rollama.cohort.sdf import Grid
 from rollama.cohort.shifts import CENTRES
 from rollama.core.errors import DataError

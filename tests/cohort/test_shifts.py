@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rollama.cohort.config import EXTERNAL_CENTRES, TRAINING_CENTRES, CohortConfig
-from rollama.cohort.make import grid_of
+from rollama.cohort.scan import grid_of
 from rollama.cohort.shifts import CENTRES, REFERENCE_MM3, Scanner, apply_scanner, scan_spacing
 from rollama.core.seeding import numpy_generator
 

@@ -11,7 +11,8 @@ import ray
 
 from ray_jobs.make_cohort import run_on_ray
 from rollama.cohort.config import CohortConfig
-from rollama.cohort.make import Item, make_cohort
+from rollama.cohort.make import make_cohort
+from rollama.cohort.scan import Item
 from rollama.core.errors import ClusterError, DataError
 from rollama.data.case import Split
 

@@ -15,8 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from rollama.cohort.pelvis.body import Shape
-from rollama.cohort.sdf import Grid, Point, capsule, ellipse, ellipsoid, length, smooth_union, value_noise
-from rollama.core.seeding import numpy_generator
+from rollama.cohort.sdf import Grid, Point, capsule, ellipse, ellipsoid, length, smooth_union
 
 BACK_Y = -112.0
 """The couch: buttocks are flattened there."""
@@ -100,12 +99,6 @@ class Pelvis:
     def voxel_mm(self) -> float:
         """Voxel size in reference mm."""
         return self.grid.voxel_mm / self.shape.mm
-
-    def texture(self, step_mm: float, name: str) -> np.ndarray:
-        """Smooth random field (x, y, z) of about unit variance that belongs to the body, the same on any grid."""
-        count = int(560 / step_mm) + 2
-        lattice = numpy_generator(self.shape.seed, name).standard_normal((count, count, count), dtype=np.float32)
-        return 1.6 * value_noise(lattice, step_mm, self.x, self.y, self.z)
 
     @cached_property
     def skin(self) -> np.ndarray:

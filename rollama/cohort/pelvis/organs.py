@@ -9,13 +9,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from rollama.cohort.painting import AIR, BLOOD, BONE, CLIP, DISC, FAT, MARROW, MUSCLE, SKIN, Painter
+from rollama.cohort.painting import (
+    AIR,
+    BLOOD,
+    BONE,
+    CLIP,
+    DISC,
+    FAT,
+    MARROW,
+    MUSCLE,
+    SKIN,
+    Painter,
+    paint_couch,
+    texture,
+)
 from rollama.cohort.pelvis.anatomy import ARTERIES, BACK_Y, VEINS, Pelvis, course
 from rollama.cohort.sdf import Point, between, ellipse, ellipsoid, inside
 from rollama.cohort.shifts import Scanner
 from rollama.core.seeding import numpy_generator
 
 SKIN_MM = 2.2
+REACH_MM = 560.0
+"""Edge of the cube that the pelvis' texture fills."""
 URINE, PROSTATE, VESICLE, WALL, SCAR, STOOL, BOWEL = 6, 44, 30, 42, 5, 20, 34
 """Mean HU of pelvic organs."""
 
@@ -31,8 +46,8 @@ def paint_ct(body: Pelvis, scanner: Scanner) -> np.ndarray:
         float32 (x, y, z) in HU.
     """
     painter = Painter(body)
-    coarse, fine = body.texture(17.0, "coarse"), body.texture(6.0, "fine")
-    _couch(painter, body, scanner)
+    coarse, fine = (texture(body, step, name, REACH_MM) for step, name in ((17.0, "coarse"), (6.0, "fine")))
+    paint_couch(painter, scanner, BACK_Y)
     painter.paint(-body.skin, FAT + 6 * coarse)
     _muscles(painter, body, coarse, fine)
     painter.paint(body.cavity, FAT + 8 * coarse)
@@ -43,18 +58,6 @@ def paint_ct(body: Pelvis, scanner: Scanner) -> np.ndarray:
     _organs(painter, body, coarse, fine)
     painter.fill(between(body.skin, 0.0, SKIN_MM, body.voxel_mm), SKIN)
     return painter.hu
-
-
-def _couch(painter: Painter, body: Pelvis, scanner: Scanner) -> None:
-    voxel = body.voxel_mm
-    top: np.ndarray = np.asarray(BACK_Y - 1, np.float32)
-    if scanner.couch == "curved":
-        top = top + (body.x / 210) * (body.x / 210) * 26
-    thickness = 34.0 if scanner.couch == "thick" else 20.0
-    depth, wide = top - body.y + 0 * body.z, inside(np.abs(body.x) - 220, voxel)
-    painter.fill(between(depth, 0, thickness, voxel) * wide, -890)
-    for low in (0.0, thickness - 2.5):
-        painter.fill(between(depth, low, low + 2.5, voxel) * wide, -150)
 
 
 def _muscles(painter: Painter, body: Pelvis, coarse: np.ndarray, fine: np.ndarray) -> None:
