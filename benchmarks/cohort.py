@@ -16,7 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-SIZES = ("xs", "s", "m", "full")
+from rollama.core.registry import CohortSize
+
+SIZES = tuple(CohortSize)
 
 
 def measure(size: str, cases: int) -> dict[str, object]:
@@ -29,7 +31,7 @@ def measure(size: str, cases: int) -> dict[str, object]:
     from rollama.cohort.shifts import CENTRES
     from rollama.data.case import Split
 
-    config = CohortConfig(size=size)  # type: ignore[arg-type]
+    config = CohortConfig(size=CohortSize(size))
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         make = CaseMaker(Path(folder), config)

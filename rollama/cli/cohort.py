@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from rollama.cli import cohort_export, cohort_proof, cohort_score
 from rollama.cli.options import SET
+from rollama.core.registry import CohortSize, Site
 
 FIRST_FIGURES = 7
 """Two tables of about this many figures fit a terminal of 80 columns; one of all does not."""
@@ -22,27 +22,11 @@ MANY_VOXELS = 5e7
 app = typer.Typer(help="Make, look at, check, export and score a synthetic multi-centre cohort.", no_args_is_help=True)
 
 
-class Size(StrEnum):
-    """Named sizes (see `rollama.cohort.config.SIZES`)."""
-
-    XS = "xs"
-    S = "s"
-    M = "m"
-    FULL = "full"
-
-
-class Site(StrEnum):
-    """What is treated."""
-
-    BREAST = "breast"
-    PROSTATE = "prostate"
-
-
 @app.command("make")
 def make(
     out: Path = typer.Argument(..., help="Folder of the new data set; must not exist or hold a data set."),
     preset: str = typer.Option("local", help="Preset whose cohort is made; --size or --site replaces it."),
-    size: Size | None = typer.Option(
+    size: CohortSize | None = typer.Option(
         None, help="xs: tests. s: the demo's. m: a study's. full: the study at 512x512 with slices of 2 to 5 mm."
     ),
     site: Site = typer.Option(Site.BREAST, help="prostate is a small second site with free-text plans."),
@@ -130,10 +114,10 @@ def describe(root: Path = typer.Argument(..., help="Folder of a data set.")) -> 
 def gallery(out: Path = typer.Argument(..., help="New folder for the pictures and their index.html.")) -> None:
     """Draw the cohort: every target on three planes, every centre's look, twins, readers. About a minute."""
     from rollama.cli.progress import bar
-    from rollama.cohort.gallery import write_gallery
+    from rollama.cohort.gallery import PICTURES, write_gallery
 
     console = Console(stderr=True)
-    with bar("drawing", 6, console) as update:
+    with bar("drawing", len(PICTURES), console) as update:
         page = write_gallery(out, update)
     console.print(f"open [bold]{page}[/]", highlight=False)
 

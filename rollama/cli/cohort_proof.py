@@ -27,6 +27,7 @@ def proof(
     from rollama.core.config import build
     from rollama.core.errors import DataError
     from rollama.core.files import write_json
+    from rollama.core.registry import Site
     from rollama.data.case import Split
     from rollama.data.dataset import open_dataset
     from rollama.evaluation.readers import reader_ceiling
@@ -38,7 +39,7 @@ def proof(
     if dataset.info.generator.get("room") != "rollama.cohort":
         raise DataError(f"{root}: not made by 'rollama cohort make', so its generator is not known")
     config = build(CohortConfig, dataset.info.generator["config"], str(root / "dataset.json"))
-    if config.site != "breast":
+    if config.site is not Site.BREAST:
         raise DataError(f"{root}: the CT-only bound is known for the breast only, this is a {config.site} cohort")
     if cohort_digest(config) != dataset.info.generator["config_hash"]:
         raise DataError(f"{root}: made by another version of the generator or of {config.rules!r}; make it again")

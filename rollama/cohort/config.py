@@ -6,12 +6,13 @@ say how many cases are written; what a case is depends on the seed, its centre a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from rollama.cohort.shifts import CENTRES
 from rollama.core.config import StrictModel
+from rollama.core.registry import CohortSize, Site
 from rollama.data.case import Split
 
 Count = Annotated[int, Field(ge=0, le=100_000)]
@@ -48,10 +49,10 @@ class CohortConfig(StrictModel):
     prostate is a small second site with plans in free text.
     """
 
-    site: Literal["breast", "prostate"] = "breast"
+    site: Site = Site.BREAST
     name: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")
     version: str = "2"
-    size: Literal["xs", "s", "m", "full"] | None = None
+    size: CohortSize | None = None
     seed: int = Field(default=2311, ge=0)
     train: Count = 150
     validation: Count = 15
@@ -86,7 +87,7 @@ class CohortConfig(StrictModel):
             raise ValueError(f"grid times spacing is a field of {shown} mm; targets need at least {least} mm (x, y, z)")
         if not self.cases:
             raise ValueError("at least one of train, validation, test, external and combination must be above 0")
-        if self.site == "prostate" and self.combination:
+        if self.site is Site.PROSTATE and self.combination:
             raise ValueError("the prostate site has no held-out combinations; combination must be 0")
         return self
 

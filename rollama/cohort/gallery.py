@@ -7,7 +7,7 @@ convention: the patient's right is at the left edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from rollama.cohort.scan import grid_of
 from rollama.cohort.sdf import Grid
 from rollama.cohort.shifts import CENTRES
 from rollama.cohort.targets import part_mask
-from rollama.core.files import new_file, new_folder, write_text
+from rollama.core.files import new_file, write_text
 from rollama.data.case import Split
-from rollama.data.export import require_free
+from rollama.data.export import export_folder
 from rollama.data.parts import Part, region
 from rollama.data.plan import Guideline, Side
 
@@ -53,22 +53,13 @@ def write_gallery(out: Path, progress: Callable[[int, int], None] | None = None)
     Raises:
         DataError: the folder holds something, or cannot be written.
     """
-    jobs: tuple[tuple[str, str, Callable[[], Figure]], ...] = (
-        ("parts-estro", "Parts of the target, ESTRO-like borders", lambda: draw_parts(Guideline.ESTRO)),
-        ("parts-rtog", "Parts of the target, RTOG-like borders", lambda: draw_parts(Guideline.RTOG)),
-        ("centres", "Each centre's look", draw_centres),
-        ("looks", "What surgery leaves to be seen", draw_looks),
-        ("twins", "One CT, several notes and plans", draw_twins),
-        ("readers", "Three simulated readers", draw_readers),
-    )
-    require_free(out)
-    with new_folder(out) as folder:
-        for done, (name, _, draw) in enumerate(jobs, 1):
+    with export_folder(out) as folder:
+        for done, (name, _, draw) in enumerate(PICTURES, 1):
             save(draw(), folder / f"{name}.jpg")
             if progress is not None:
-                progress(done, len(jobs))
+                progress(done, len(PICTURES))
         figures = "\n".join(
-            f'<h2>{title}</h2>\n<img src="{name}.jpg" alt="{title}" loading="lazy">' for name, title, _ in jobs
+            f'<h2>{title}</h2>\n<img src="{name}.jpg" alt="{title}" loading="lazy">' for name, title, _ in PICTURES
         )
         write_text(
             folder / "index.html",
@@ -233,4 +224,12 @@ def _finish(figure: Figure, top: float = 0.965) -> Figure:
     return figure
 
 
-__all__: Sequence[str] = ("draw_centres", "draw_looks", "draw_parts", "draw_readers", "draw_twins", "write_gallery")
+PICTURES: tuple[tuple[str, str, Callable[[], Figure]], ...] = (
+    ("parts-estro", "Parts of the target, ESTRO-like borders", lambda: draw_parts(Guideline.ESTRO)),
+    ("parts-rtog", "Parts of the target, RTOG-like borders", lambda: draw_parts(Guideline.RTOG)),
+    ("centres", "Each centre's look", draw_centres),
+    ("looks", "What surgery leaves to be seen", draw_looks),
+    ("twins", "One CT, several notes and plans", draw_twins),
+    ("readers", "Three simulated readers", draw_readers),
+)
+"""File name, title and drawing of each picture of the page, in order."""

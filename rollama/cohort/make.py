@@ -37,6 +37,7 @@ from rollama.cohort.targets import label_map
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 from rollama.core.files import hash_file, read_json, write_json, write_text
+from rollama.core.registry import Site
 from rollama.core.seeding import numpy_generator
 from rollama.data import parts
 from rollama.data.case import Split
@@ -185,7 +186,7 @@ class CaseMaker:
 
 def make_case(config: CohortConfig, item: Item) -> tuple[dict[str, Any], Volumes]:
     """One case of the configured site: its line of text.jsonl, and its arrays."""
-    if config.site == "prostate":
+    if config.site is Site.PROSTATE:
         from rollama.cohort import prostate
 
         return prostate.make_case(config, item)
@@ -206,7 +207,7 @@ def make_case(config: CohortConfig, item: Item) -> tuple[dict[str, Any], Volumes
 
 def rule_rows(config: CohortConfig) -> list[tuple[str, str, str, str]]:
     """The configured site's decision table as rows (decides, when, gives, source)."""
-    if config.site == "prostate":
+    if config.site is Site.PROSTATE:
         from rollama.cohort.pelvis import facts
 
         return facts.rows()

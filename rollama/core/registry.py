@@ -46,6 +46,22 @@ class ImagePosition(StrEnum):
     COORDINATES = "coordinates"
 
 
+class Site(StrEnum):
+    """What the synthetic cohort's patients are treated for."""
+
+    BREAST = "breast"
+    PROSTATE = "prostate"
+
+
+class CohortSize(StrEnum):
+    """Named sizes of the synthetic cohort (numbers: `rollama.cohort.config.SIZES`)."""
+
+    XS = "xs"
+    S = "s"
+    M = "m"
+    FULL = "full"
+
+
 DESCRIPTIONS: dict[StrEnum, str] = {
     Task.SUMMARY: "RO-LLaMA-S: clinical note -> summary",
     Task.PLAN: "RO-LLaMA-P: summary -> treatment plan",
