@@ -9,6 +9,7 @@ all held.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import rollama
 
 COMPILERS = ("cc", "gcc", "g++", "clang", "nvcc")  # ninja is there, as a package that DeepSpeed requires
 
@@ -38,10 +41,20 @@ def main() -> int:
             found["training"] = f"exit code {done.returncode}"
         else:
             found |= _trained(Path(folder))
+    found["code"] = code_hash(Path(rollama.__file__).parent)
     found["sbom_components"] = _components(Path(sys.prefix) / "sbom.cdx.json")
     print(json.dumps(found))
     held = found["training"] == "ok" and found["user"] != 0 and found["root_read_only"] and not found["compilers"]
     return 0 if held and found["sbom_components"] else 1
+
+
+def code_hash(package: Path) -> str:
+    """Hash of a package's files, to tell the code in an image from another version of it."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _trained(folder: Path) -> dict[str, object]:

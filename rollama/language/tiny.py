@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from rollama.core.cache import cache_folder
+from rollama.core.config import hash_json
 from rollama.core.files import write_json
 from rollama.core.registry import Task
 from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume, render_plan
@@ -24,8 +25,12 @@ SPECIAL = ("<|endoftext|>", "<s>", "</s>", "<SEG>")
 
 
 def prepare_tiny() -> Path:
-    """The cached folder of the tiny model; built on first use (under a second)."""
-    return prepared("tiny", cache_folder() / "bases" / f"tiny-{VERSION}", _build)
+    """The cached folder of the tiny model; built on first use (under a second).
+
+    Its name carries the hash of the text that its tokenizer is trained on: a change of prompts or plans makes another
+    tokenizer, and an older one in a machine's cache would train another model than a fresh machine does.
+    """
+    return prepared("tiny", cache_folder() / "bases" / f"tiny-{VERSION}-{hash_json(_corpus())[:12]}", _build)
 
 
 def _build(folder: Path) -> None:

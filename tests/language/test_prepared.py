@@ -11,6 +11,7 @@ import torch.distributed
 
 from rollama.core.errors import CheckpointError, ClusterError
 from rollama.language import prepared as module
+from rollama.language import tiny
 from rollama.language.prepared import PARTS, prepared
 from rollama.language.tiny import prepare_tiny
 
@@ -65,3 +66,13 @@ def test_a_preparation_that_was_killed_may_be_tried_again(tmp_path: Path, monkey
     monkeypatch.setattr(module, "_CODE", "kill -9 $$")
     with pytest.raises(ClusterError, match=r"ended by signal 9, most often for running out of memory"):
         prepared("any", tmp_path / "any", lambda folder: None)
+
+
+def test_a_change_of_its_text_makes_another_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache kept an older tokenizer once, and this machine trained another model than a pod did."""
+    before = prepare_tiny()
+    monkeypatch.setattr(tiny, "_corpus", lambda: ["another text " * 200])
+    after = prepare_tiny()
+    assert before != after and (before / "tokenizer.json").read_text() != (after / "tokenizer.json").read_text()
+    monkeypatch.undo()
+    assert prepare_tiny() == before

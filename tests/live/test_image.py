@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+import rollama
+from infra.image.smoke import code_hash
 from rollama.cluster import pods
 from tests.live.kube import Kube, until
 
@@ -40,6 +43,7 @@ def test_one_training_step_in_a_restricted_pod(site: Kube, image: str) -> None:
         found = json.loads(log.splitlines()[-1])
         assert found["training"] == "ok"
         assert (found["user"], found["root_read_only"], found["compilers"]) == (1000, True, [])
+        assert found["code"] == code_hash(Path(rollama.__file__).parent), "the image holds other code than this checkout"
         assert found["sbom_components"] > 100
     finally:
         site.run("delete", "pod", "smoke", "--wait=false")
