@@ -43,7 +43,7 @@ def test_one_training_step_in_a_restricted_pod(site: Kube, image: str) -> None:
         found = json.loads(log.splitlines()[-1])
         assert found["training"] == "ok"
         assert (found["user"], found["root_read_only"], found["compilers"]) == (1000, True, [])
-        assert found["code"] == code_hash(Path(rollama.__file__).parent), "the image holds other code than this checkout"
+        assert found["code"] == code_hash(Path(rollama.__file__).parent), "the image holds other code than the checkout"
         assert found["sbom_components"] > 100
     finally:
         site.run("delete", "pod", "smoke", "--wait=false")
