@@ -37,6 +37,7 @@ class Consistency(StrEnum):
 
     KL = "kl"
     HIDDEN = "hidden"
+    SBERT = "sbert"
 
 
 class ImagePosition(StrEnum):
@@ -74,6 +75,7 @@ DESCRIPTIONS: dict[StrEnum, str] = {
     SegMethod.CESEG: "RO-LLaMA-SEG++: NESEG + consistency of noisy and clean plan embeddings",
     Consistency.KL: "KL(clean || noisy) of the token distributions over the answer",
     Consistency.HIDDEN: "1 - cosine of mean-pooled last hidden states over the answer",
+    Consistency.SBERT: "1 - cosine of the answers in the space of a frozen sentence encoder (expected embeddings)",
     ImagePosition.NONE: "image features without positions, as published",
     ImagePosition.COORDINATES: "image features carry patient coordinates",
 }

@@ -40,6 +40,7 @@ class SegBatch:
         learn_prompts: whether this step's gradients reach the prompts.
         probe: whether to log the norm of R's gradient this time (it costs one more pass back through the encoder).
         last: whether it is the step's last micro-batch on this rank (gradients are exchanged then).
+        case_ids: the cases, for messages.
     """
 
     image: torch.Tensor
@@ -50,6 +51,7 @@ class SegBatch:
     learn_prompts: bool = True
     probe: bool = False
     last: bool = True
+    case_ids: tuple[str, ...] = ()
 
 
 class SegOutput(NamedTuple):

@@ -91,6 +91,7 @@ class TrainingData:
             learn_prompts=learn,
             probe=learn and (step // self.config.prompt_every) % PROBE_EVERY == 0,
             last=last,
+            case_ids=tuple(case.case_id for case in cases),
         )
 
     def _sample(self, row: Draw) -> Sample:

@@ -1,8 +1,10 @@
-"""Micro-batches whose content does not depend on how many workers there are.
+"""Micro-batches without padding, whose content does not depend on how many workers there are.
 
-The rows of an optimizer step are sorted by length (little padding), cut into micro-batches, and only then dealt to
-the workers. So a run on two workers computes the very micro-batches of a run on one, and every batch knows the global
-number of answer tokens of its step, which is the denominator of every loss, without communication.
+Padding costs as much as real tokens. Here the documents of a micro-batch lie one after the other in a single row, and
+attention and positions begin anew with each (see `attention`), so a document cannot tell whether it is alone. The
+documents of an optimizer step are spread over its micro-batches so that each has about the same number of tokens, and
+only then dealt to the workers: a run on two workers computes the very micro-batches of a run on one. Every batch knows
+the answer tokens of its whole step, the denominator of every loss.
 """
 
 from __future__ import annotations
@@ -19,57 +21,104 @@ from rollama.training.sampler import BatchOrder
 
 
 @dataclass(frozen=True)
-class TextBatch:
-    """One micro-batch, padded on the right. B rows, T tokens, A answer tokens.
+class Document:
+    """One training text inside a batch: the key of its noise, and its place (`row`, `start`, `length` in tokens)."""
 
-    Padding needs no attention mask: attention is causal, and no real token comes after padding.
+    case_id: str
+    epoch: int
+    row: int
+    start: int
+    length: int
+
+    @property
+    def place(self) -> tuple[int, slice]:
+        """Index into the first two axes of a (B, T, ...) tensor."""
+        return self.row, slice(self.start, self.start + self.length)
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """One micro-batch of D documents in B x T tokens, A of them answer tokens.
+
+    Packed, B is 1 and T the sum of the lengths. Padded (on the right), B is D; padding needs no attention mask, because
+    attention is causal and no real token comes after padding.
 
     Attributes:
         ids: (B, T) token ids; padding holds 0 and is never looked at.
-        lengths: real tokens of each row.
+        documents: where each document lies.
         positions: (A,) index into the flattened (B*T) hidden states of the token *before* each answer token.
         targets: (A,) the answer tokens, the end token included.
-        answer_row: (A,) the row of each answer token.
-        case_ids, epochs: keys of each row's noise.
+        answer_document: (A,) the document of each answer token.
         global_tokens: answer tokens of the whole optimizer step, all micro-batches and workers.
-        global_rows: rows of the whole optimizer step.
+        global_documents: documents of the whole optimizer step.
+        step: optimizer step, from 0.
     """
 
     ids: torch.Tensor
-    lengths: tuple[int, ...]
+    documents: tuple[Document, ...]
     positions: torch.Tensor
     targets: torch.Tensor
-    answer_row: torch.Tensor
-    case_ids: tuple[str, ...]
-    epochs: tuple[int, ...]
+    answer_document: torch.Tensor
     global_tokens: int
-    global_rows: int
+    global_documents: int
+    step: int = 0
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """The cases whose texts these are."""
+        return tuple(document.case_id for document in self.documents)
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...] | None:
+        """(first, end) of each document in the single row of a packed batch; None for a padded one."""
+        if len(self.ids) > 1 or len(self.documents) == 1:
+            return None
+        return tuple((document.start, document.start + document.length) for document in self.documents)
+
+    @property
+    def token_positions(self) -> torch.Tensor:
+        """(B, T) position of each token in its document."""
+        places = torch.zeros(self.ids.shape, dtype=torch.long)
+        for document in self.documents:
+            places[document.place] = torch.arange(document.length)
+        return places.to(self.ids.device)
 
 
 def collate(
-    rows: Sequence[TokenRow], epochs: Sequence[int], global_tokens: int, global_rows: int, device: torch.device
+    rows: Sequence[TokenRow],
+    epochs: Sequence[int],
+    global_tokens: int,
+    global_documents: int,
+    device: torch.device,
+    packed: bool = True,
+    step: int = 0,
 ) -> TextBatch:
-    """Pad rows on the right and index their answers."""
-    width = max(len(row.ids) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    """Lay documents one after the other, or each in its own padded row, and index their answers."""
+    lengths = [len(row.ids) for row in rows]
+    height, width = (1, sum(lengths)) if packed else (len(rows), max(lengths))
+    ids = torch.zeros(height, width, dtype=torch.long)
+    documents: list[Document] = []
     positions: list[int] = []
     targets: list[int] = []
-    answer_row: list[int] = []
-    for index, row in enumerate(rows):
-        ids[index, : len(row.ids)] = torch.tensor(row.ids)
-        positions += range(index * width + row.prompt_length - 1, index * width + len(row.ids) - 1)
+    answer_document: list[int] = []
+    for index, (row, epoch) in enumerate(zip(rows, epochs, strict=True)):
+        place = (0, sum(lengths[:index])) if packed else (index, 0)
+        document = Document(row.case_id, epoch, *place, lengths[index])
+        documents.append(document)
+        ids[document.place] = torch.tensor(row.ids)
+        first = document.row * width + document.start
+        positions += range(first + row.prompt_length - 1, first + lengths[index] - 1)
         targets += row.ids[row.prompt_length :]
-        answer_row += [index] * row.answer_length
+        answer_document += [index] * row.answer_length
     return TextBatch(
         ids=ids.to(device),
-        lengths=tuple(len(row.ids) for row in rows),
+        documents=tuple(documents),
         positions=torch.tensor(positions, device=device),
         targets=torch.tensor(targets, device=device),
-        answer_row=torch.tensor(answer_row, device=device),
-        case_ids=tuple(row.case_id for row in rows),
-        epochs=tuple(epochs),
+        answer_document=torch.tensor(answer_document, device=device),
         global_tokens=global_tokens,
-        global_rows=global_rows,
+        global_documents=global_documents,
+        step=step,
     )
 
 
@@ -83,6 +132,7 @@ class TextBatches:
     rank: int
     world: int
     device: torch.device
+    packed: bool = True
 
     def __post_init__(self) -> None:
         if self.order.batch % self.world:
@@ -92,14 +142,33 @@ class TextBatches:
             )
 
     def step(self, step: int) -> Iterator[TextBatch]:
-        """This worker's micro-batches of optimizer step `step`, longest rows first."""
+        """This worker's micro-batches of optimizer step `step`."""
         draws = [(self.rows[draw.row], draw.epoch) for draw in self.order.step(step)]
         draws.sort(key=lambda pair: (-len(pair[0].ids), pair[0].case_id, pair[1]))
         tokens = sum(row.answer_length for row, _ in draws)
         size = math.gcd(self.micro_batch, self.order.batch // self.world)
-        groups = [draws[first : first + size] for first in range(0, len(draws), size)]
+        groups = (_balanced if self.packed else _alike)(draws, size)
         for turn in range(0, len(groups), self.world):
-            # Back and forth, so that no worker always gets the longest rows.
+            # Back and forth, so that no worker always gets the longest.
             place = self.rank if (turn // self.world) % 2 == 0 else self.world - 1 - self.rank
-            group = groups[turn + place]
-            yield collate([row for row, _ in group], [epoch for _, epoch in group], tokens, len(draws), self.device)
+            rows, epochs = zip(*groups[turn + place], strict=True)
+            yield collate(rows, epochs, tokens, len(draws), self.device, self.packed, step)
+
+
+Drawn = list[tuple[TokenRow, int]]
+
+
+def _balanced(draws: Drawn, size: int) -> list[Drawn]:
+    """Groups of `size` documents with about equal sums of lengths: the longest first, each to the shortest group."""
+    groups: list[Drawn] = [[] for _ in range(len(draws) // size)]
+    sums = [0] * len(groups)
+    for draw in draws:
+        chosen = min((index for index in range(len(groups)) if len(groups[index]) < size), key=sums.__getitem__)
+        groups[chosen].append(draw)
+        sums[chosen] += len(draw[0].ids)
+    return groups
+
+
+def _alike(draws: Drawn, size: int) -> list[Drawn]:
+    """Groups of `size` documents of about equal length, which need the least padding."""
+    return [draws[first : first + size] for first in range(0, len(draws), size)]

@@ -44,10 +44,13 @@ class TextConfig(StrictModel):
     noise_alpha: float = Field(5.0, ge=0, description="alpha of NEFTune's noise")
     consistency: Consistency = Consistency.KL
     consistency_weight: float = Field(1.0, ge=0, description="lambda of CEFTune")
+    consistency_every: int = Field(1, ge=1, description="clean pass on every n-th step only, with n times the weight")
+    sentence_encoder: str = Field("minilm", min_length=1, description="for consistency sbert: minilm, or a folder")
     lora: LoraSection = LoraSection()
     max_tokens: int = Field(1024, ge=8, description="longest row; a longer one is refused, never cut")
     batch: int = Field(8, ge=1, description="rows per optimizer step, all workers together")
     micro_batch: int = Field(4, ge=1, description="most rows per forward pass of one worker")
+    packing: bool = Field(True, description="rows one after the other without padding; false pads each to the longest")
     steps: int = Field(60, ge=1, description="optimizer steps")
     lr: float = Field(2e-3, gt=0, description="peak of the one-cycle schedule")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps spent warming up")

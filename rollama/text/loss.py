@@ -8,11 +8,14 @@ head runs on chunks of answer tokens. For each chunk the loss is
 with the closed-form gradient  d/dh = ((1 + lambda) p_n - onehot(y) - lambda p_c) W  with respect to the noisy hidden
 state. When the head is frozen (LoRA), this gradient is computed in the forward pass, chunk by chunk, and nothing but a
 tensor of the hidden states' size is kept. When the head is trained, each chunk is recomputed in the backward pass.
+
+The `sbert` space of consistency needs the expected embedding `p_n M` of each answer token in another model's space (M
+has one row a token of the vocabulary, see `sentence`); it is computed from the same chunks.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +24,14 @@ from torch.utils.checkpoint import checkpoint
 
 Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(cross-entropy + lambda * KL, cross-entropy, KL), each summed over the answer tokens."""
+
+
+class Expected(NamedTuple):
+    """Cross-entropy summed over the answer, and each answer token's expected embedding, noisy and clean: (A, S)."""
+
+    cross_entropy: torch.Tensor
+    noisy: torch.Tensor
+    clean: torch.Tensor
 
 
 class AnswerHead(nn.Module):
@@ -36,22 +47,44 @@ class AnswerHead(nn.Module):
         self.chunk = chunk
 
     def forward(
-        self, hidden: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor | None = None, weight: float = 0.0
-    ) -> Sums:
-        """Sums over the answer.
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        clean: torch.Tensor | None = None,
+        weight: float = 0.0,
+        matrix: torch.Tensor | None = None,
+    ) -> Sums | Expected:
+        """Sums over the answer; with a `matrix`, cross-entropy and the predictions in another embedding space.
 
         Args:
             hidden: (A, H) last hidden states at the positions that predict the answer.
             targets: (A,) answer tokens.
             clean: (A, H) the clean pass's states, or None for no KL.
             weight: lambda.
+            matrix: (V, S) embedding of each token of the vocabulary in the other space, float32; needs `clean`.
         """
+        if matrix is not None and clean is not None:
+            return self._expect(hidden, targets, clean, matrix)
         if self.weight.requires_grad and torch.is_grad_enabled():
             return _trained_head(hidden, self.weight, targets, clean, weight, self.chunk)
         sums: Sums = _FrozenHead.apply(  # type: ignore[no-untyped-call]
             hidden, self.weight, targets, clean, weight, self.chunk
         )
         return sums
+
+    def _expect(
+        self, hidden: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor, matrix: torch.Tensor
+    ) -> Expected:
+        entropy = hidden.new_zeros((), dtype=torch.float32)
+        noisy, constant = [], []
+        for first in range(0, len(targets), self.chunk):
+            part = slice(first, first + self.chunk)
+            one, two = checkpoint(_expect, hidden[part], self.weight, targets[part], matrix, use_reentrant=False)
+            entropy = entropy + one
+            noisy.append(two)
+            with torch.no_grad():
+                constant.append(_expect(clean[part], self.weight, targets[part], matrix)[1])
+        return Expected(entropy, torch.cat(noisy), torch.cat(constant))
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -124,12 +157,21 @@ def _chunk(
     return cross_entropy + weight * divergence, cross_entropy, divergence
 
 
-def hidden_distance(noisy: torch.Tensor, clean: torch.Tensor, answer_row: torch.Tensor, rows: int) -> torch.Tensor:
+def _expect(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, matrix: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = functional.linear(hidden, head).float()
+    return functional.cross_entropy(logits, targets, reduction="sum"), logits.softmax(-1) @ matrix
+
+
+def hidden_distance(
+    noisy: torch.Tensor, clean: torch.Tensor, answer_document: torch.Tensor, documents: int
+) -> torch.Tensor:
     """Sum over documents of 1 - cos of the mean-pooled answer states: (A, H), (A, H) -> ()."""
-    counts = torch.bincount(answer_row, minlength=rows).clamp(min=1).unsqueeze(1)
+    counts = torch.bincount(answer_document, minlength=documents).clamp(min=1).unsqueeze(1)
 
     def pool(states: torch.Tensor) -> torch.Tensor:
-        empty = states.new_zeros(rows, states.shape[1], dtype=torch.float32)
-        return empty.index_add(0, answer_row, states.float()) / counts
+        empty = states.new_zeros(documents, states.shape[1], dtype=torch.float32)
+        return empty.index_add(0, answer_document, states.float()) / counts
 
     return (1 - functional.cosine_similarity(pool(noisy), pool(clean), dim=1)).sum()

@@ -6,10 +6,11 @@
 
 R compares predictions from noisy and clean embeddings under the same weights. The paper's R could not be read in
 full; `kl` is KL(clean || noisy) of the token distributions over the answer, `hidden` is 1 - cos of the mean-pooled last
-hidden states over the answer. Both are logged: a value near zero means that the term does nothing.
+hidden states over the answer, `sbert` 1 - cos in the space of a sentence encoder. R is logged: a value near zero means
+that the term does nothing.
 
-Sums are divided by the answer tokens (`hidden`: rows) of the whole optimizer step, so adding up the micro-batches of
-all workers gives the exact mean whatever the accumulation and sharding.
+Sums are divided by the answer tokens (`hidden`, `sbert`: documents) of the whole optimizer step, so adding up the
+micro-batches of all workers gives the exact mean whatever the accumulation and sharding.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import torch
 from torch import nn
 
 from rollama.core.registry import Consistency, TextMethod
-from rollama.core.seeding import derive_seed
 from rollama.text.batch import TextBatch
 from rollama.text.config import TextConfig
 from rollama.text.loss import hidden_distance
+from rollama.text.model import AnswerLoss
 from rollama.text.noise import Noise
+from rollama.text.sentence import SentenceSpace
 
 Step = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
@@ -55,65 +57,63 @@ class NeftuneMethod:
     def forward(self, module: nn.Module, batch: TextBatch) -> Step:
         """See `TextTrainingMethod`; metrics: ce, noise_ratio (noise over embedding, root mean squares)."""
         result = module(batch, noise=self.noise)
-        return result.total / batch.global_tokens, {
-            "ce": result.cross_entropy / batch.global_tokens,
-            "noise_ratio": result.noise_ratio.sum() / batch.global_rows,
-        }
+        return result.total / batch.global_tokens, _metrics(result, batch)
 
 
 class CeftuneMethod:
-    """NEFTune with consistency to a clean pass of the same weights."""
+    """NEFTune with consistency to a clean pass of the same weights.
 
-    def __init__(self, alpha: float, seed: int, space: Consistency, weight: float) -> None:
-        self.noise = Noise(alpha, seed)
-        self.space, self.weight = space, weight
+    With `consistency_every` k, only every k-th step has the clean pass, and k times the weight: the same in the mean.
+    """
+
+    def __init__(self, config: TextConfig, sentences: SentenceSpace | None = None) -> None:
+        if config.consistency is Consistency.SBERT and sentences is None:
+            raise ValueError("consistency sbert needs a sentence encoder")
+        self.noise = Noise(config.noise_alpha, config.seed)
+        self.consistency = config.consistency
+        self.sentences = sentences if config.consistency is Consistency.SBERT else None
+        self.every, self.weight = config.consistency_every, config.consistency_weight * config.consistency_every
 
     def forward(self, module: nn.Module, batch: TextBatch) -> Step:
-        """See `TextTrainingMethod`; metrics: ce, consistency (R without lambda), noise_ratio."""
+        """See `TextTrainingMethod`; metrics: ce, noise_ratio and, on steps that have it, consistency (R)."""
+        if batch.step % self.every:
+            result = module(batch, noise=self.noise)
+            return result.total / batch.global_tokens, _metrics(result, batch)
         with torch.no_grad(), evaluating(module):
             clean = module(batch, states_only=True).detach()
-        if self.space is Consistency.KL:
+        if self.consistency is Consistency.KL:
             result = module(batch, noise=self.noise, clean=clean, weight=self.weight)
-            consistency = result.divergence / batch.global_tokens
-            loss = result.total / batch.global_tokens
+            metrics = {**_metrics(result, batch), "consistency": result.divergence / batch.global_tokens}
+            return result.total / batch.global_tokens, metrics
+        if self.sentences is not None:
+            result = module(batch, noise=self.noise, clean=clean, matrix=self.sentences.matrix)
+            distance = self.sentences.distance(
+                result.expected.noisy, result.expected.clean, batch.answer_document, len(batch.documents)
+            )
         else:
             result = module(batch, noise=self.noise)
-            distance = hidden_distance(result.hidden, clean, batch.answer_row, len(batch.lengths)) / batch.global_rows
-            consistency = distance.detach()
-            loss = result.total / batch.global_tokens + self.weight * distance
-        return loss, {
-            "ce": result.cross_entropy / batch.global_tokens,
-            "consistency": consistency,
-            "noise_ratio": result.noise_ratio.sum() / batch.global_rows,
-        }
+            distance = hidden_distance(result.hidden, clean, batch.answer_document, len(batch.documents))
+        distance = distance / batch.global_documents
+        loss = result.total / batch.global_tokens + self.weight * distance
+        return loss, {**_metrics(result, batch), "consistency": distance.detach()}
 
 
-class KeyedDropout:
-    """A method under dropout whose masks depend on the rows of the micro-batch, not on when or where it runs."""
-
-    def __init__(self, method: TextTrainingMethod, seed: int) -> None:
-        self.method, self.seed = method, seed
-
-    def forward(self, module: nn.Module, batch: TextBatch) -> Step:
-        """The wrapped method's forward with the global generators seeded from the rows, and restored after."""
-        keys = [f"{case_id}/{epoch}" for case_id, epoch in zip(batch.case_ids, batch.epochs, strict=True)]
-        devices = [batch.ids.device] if batch.ids.is_cuda else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derive_seed(self.seed, "dropout", *keys))
-            return self.method.forward(module, batch)
+def _metrics(result: AnswerLoss, batch: TextBatch) -> dict[str, torch.Tensor]:
+    return {
+        "ce": result.cross_entropy / batch.global_tokens,
+        "noise_ratio": result.noise_ratio.sum() / batch.global_documents,
+    }
 
 
-def build_method(config: TextConfig) -> TextTrainingMethod:
-    """The method that the configuration names."""
-    method: TextTrainingMethod
+def build_method(config: TextConfig, sentences: SentenceSpace | None = None) -> TextTrainingMethod:
+    """The method that the configuration names; the space `sbert` needs its sentence encoder."""
     match config.method:
         case TextMethod.PLAIN:
-            method = PlainMethod()
+            return PlainMethod()
         case TextMethod.NEFTUNE:
-            method = NeftuneMethod(config.noise_alpha, config.seed)
+            return NeftuneMethod(config.noise_alpha, config.seed)
         case TextMethod.CEFTUNE:
-            method = CeftuneMethod(config.noise_alpha, config.seed, config.consistency, config.consistency_weight)
-    return KeyedDropout(method, config.seed) if config.lora.enabled and config.lora.dropout > 0 else method
+            return CeftuneMethod(config, sentences)
 
 
 @contextlib.contextmanager

@@ -20,10 +20,12 @@ from rollama.core.errors import CheckpointError
 from rollama.core.seeding import derive_seed
 from rollama.language.architectures import meta_base
 from rollama.language.base import BaseInfo, load_base
+from rollama.text.attention import use_document_attention
 from rollama.text.batch import TextBatch
 from rollama.text.config import LoraSection, TextConfig
-from rollama.text.loss import AnswerHead
-from rollama.text.noise import Noise, row_rms
+from rollama.text.dropout import CurrentBatch, key_dropout
+from rollama.text.loss import AnswerHead, Expected
+from rollama.text.noise import Noise, document_rms
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 ADAPTER = "default"
@@ -37,7 +39,8 @@ class AnswerLoss(NamedTuple):
         total: cross-entropy + weight * KL, with gradient.
         cross_entropy, divergence: its two parts, without gradient.
         hidden: (A, H) last hidden states, with gradient.
-        noise_ratio: (B,) root mean square of each row's noise over that of its embeddings.
+        noise_ratio: (D,) root mean square of each document's noise over that of its embeddings.
+        expected: predictions in another embedding space, where one was given.
     """
 
     total: torch.Tensor
@@ -45,14 +48,16 @@ class AnswerLoss(NamedTuple):
     divergence: torch.Tensor
     hidden: torch.Tensor
     noise_ratio: torch.Tensor
+    expected: Expected | None = None
 
 
 class TextModule(nn.Module):
     """A causal LM (plain or wrapped by PEFT) with its answer loss."""
 
-    def __init__(self, lm: Any, loss_chunk: int) -> None:
+    def __init__(self, lm: Any, loss_chunk: int, current: CurrentBatch | None = None) -> None:
         super().__init__()
         self.lm = lm
+        self.current = current or CurrentBatch()
         self.head = AnswerHead(self._causal().lm_head.weight, loss_chunk)
 
     def _causal(self) -> Any:
@@ -65,29 +70,39 @@ class TextModule(nn.Module):
         clean: torch.Tensor | None = None,
         weight: float = 0.0,
         states_only: bool = False,
+        matrix: torch.Tensor | None = None,
     ) -> AnswerLoss | torch.Tensor:
         """One pass.
 
         Args:
-            batch: rows of B x T tokens with A answer tokens.
+            batch: D documents in B x T tokens with A answer tokens.
             noise: added to the token embeddings.
             clean: (A, H) states of a clean pass, for the KL term.
             weight: weight of the KL term in `total`.
             states_only: return the (A, H) states and leave the head out.
+            matrix: (V, S) embeddings of the vocabulary in another space; `expected` is then given, and no KL.
         """
         causal = self._causal()
+        self.current.batch = batch
         embeddings = causal.get_input_embeddings()(batch.ids)
-        ratio = torch.zeros(len(batch.lengths), device=embeddings.device)
+        ratio = torch.zeros(len(batch.documents), device=embeddings.device)
         if noise is not None:
             drawn = noise.draw(batch, embeddings.shape[-1])
-            ratio = row_rms(drawn, batch.lengths) / row_rms(embeddings, batch.lengths).clamp(min=1e-12)
+            norms = document_rms(embeddings, batch.documents).clamp(min=1e-12)
+            ratio = document_rms(drawn, batch.documents) / norms
             embeddings = embeddings + drawn.to(embeddings.dtype)
-        states = causal.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        states = causal.model(
+            inputs_embeds=embeddings, position_ids=batch.token_positions, use_cache=False, spans=batch.spans
+        ).last_hidden_state
         hidden: torch.Tensor = states.flatten(0, 1)[batch.positions]
         if states_only:
             return hidden
-        total, cross_entropy, divergence = self.head(hidden, batch.targets, clean, weight)
-        return AnswerLoss(total, cross_entropy, divergence, hidden, ratio)
+        result = self.head(hidden, batch.targets, clean, weight, matrix)
+        if isinstance(result, Expected):
+            entropy = result.cross_entropy
+            return AnswerLoss(entropy, entropy.detach(), torch.zeros_like(entropy), hidden, ratio, result)
+        total, entropy, divergence = result
+        return AnswerLoss(total, entropy, divergence, hidden, ratio)
 
 
 def build_module(config: TextConfig) -> tuple[TextModule, Any, BaseInfo]:
@@ -111,13 +126,16 @@ def build_meta(config: TextConfig) -> TextModule:
 
 
 def _wrap(lm: Any, config: TextConfig) -> TextModule:
+    use_document_attention(lm)
+    current = CurrentBatch()
     if config.activation_checkpointing:
         lm.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if config.lora.enabled:
         lm = add_adapter(lm, config.lora, derive_seed(config.seed, "adapter"))
+        key_dropout(lm, config.seed, current)
     else:
         lm.requires_grad_(True)
-    return TextModule(lm, config.loss_chunk)
+    return TextModule(lm, config.loss_chunk, current)
 
 
 def add_adapter(lm: Any, lora: LoraSection, seed: int, name: str = ADAPTER) -> Any:

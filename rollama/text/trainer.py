@@ -6,9 +6,10 @@ import logging
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 from rollama.core.errors import DataError
-from rollama.core.registry import Task
+from rollama.core.registry import Consistency, Task, TextMethod
 from rollama.data.case import Split
 from rollama.data.dataset import open_dataset
 from rollama.data.tokenization import length_report, tokenize_cases
@@ -18,6 +19,7 @@ from rollama.text.config import TextConfig
 from rollama.text.engine import DeepSpeedEngine
 from rollama.text.method import build_method
 from rollama.text.model import build_module, portable_names
+from rollama.text.sentence import SentenceSpace
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
 from rollama.training.loop import Callback, run
 from rollama.training.metrics_log import MetricsLog, read_metrics
@@ -52,7 +54,13 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     if worker.rank == 0:
         log.info("task %s: %s", task, lengths)
     order = BatchOrder(len(rows), config.batch, config.seed)
-    batches = TextBatches(rows, order, config.micro_batch, worker.rank, worker.world, worker.device)
+    batches = TextBatches(rows, order, config.micro_batch, worker.rank, worker.world, worker.device, config.packing)
+
+    sentences = None
+    if config.method is TextMethod.CEFTUNE and config.consistency is Consistency.SBERT:
+        vocabulary = int(module.head.weight.shape[0])
+        sentences = SentenceSpace.load(config.sentence_encoder, tokenizer, vocabulary, worker.device)
+    method = build_method(config, sentences)
 
     engine = DeepSpeedEngine(module, config, worker.device)
     first = 0
@@ -66,13 +74,13 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     callbacks.append(Checkpointer(engine, worker.scratch, key, every, config.steps, worker.report))
     callbacks += worker.callbacks
     rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
-    run(engine, build_method(config), batches.step, rate, config.steps, first, callbacks)
+    run(engine, method, batches.step, rate, config.steps, first, callbacks)
 
     tensors = engine.parameters()
     if worker.rank == 0:
         last = read_metrics(worker.metrics_path)[-10:]
         names = sorted({name for row in last for name in row} - {"step", "attempt", "lr", "seconds"})
-        metrics = {name: sum(float(row[name]) for row in last) / len(last) for name in names}
+        metrics = {name: mean(float(row[name]) for row in last if name in row) for name in names}
         save_text_model(
             out,
             portable_names(tensors),

@@ -69,7 +69,7 @@ class Callback(Protocol):
 
 
 class NotFinite(RollamaError):
-    """The loss became NaN or infinite; the optimizer was not stepped."""
+    """The loss became NaN or infinite; the optimizer was not stepped, so the last checkpoint is good."""
 
 
 def run(
@@ -95,14 +95,20 @@ def run(
         started = time.perf_counter()
         totals: dict[str, torch.Tensor] = {}
         micro = list(batches(step))
+        bad: list[str] = []
         for index, batch in enumerate(micro):
             loss, metrics = method.forward(engine.module, batch)
+            if not math.isfinite(loss.detach()):
+                bad += getattr(batch, "case_ids", ())
             engine.backward(loss, last=index == len(micro) - 1)
             for name, value in {"loss": loss.detach(), **metrics}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.float()
         reduced = engine.reduce(totals)
         if not math.isfinite(reduced["loss"]):
-            raise NotFinite(f"step {step + 1}: loss is {reduced['loss']}; lower the learning rate or check the data")
+            raise NotFinite(
+                f"step {step + 1}: loss is {reduced['loss']}, from {', '.join(bad) or 'cases of another worker'}; "
+                "lower the learning rate or check the data; the same command goes on from the last checkpoint"
+            )
         rate = lr(step)
         engine.step(rate)
         reduced |= {"lr": rate, "seconds": time.perf_counter() - started}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -89,11 +91,11 @@ def test_shares_add_up_to_the_mean_over_all_answer_tokens(module: TextModule) ->
     assert torch.allclose(sum(parts), whole, rtol=1e-5)
 
 
-def test_dropout_is_keyed_by_the_rows() -> None:
-    module, _, _ = build_module(tiny_config(lora={"dropout": 0.5}))
-    for name, parameter in trained_parameters(module).items():
-        if "lora_B" in name:
-            parameter.data.fill_(0.1)
-    first, again = (value(module, method="plain", lora={"dropout": 0.5})[0] for _ in range(2))
-    other = value(module, method="plain", lora={"dropout": 0.5}, seed=1)[0]
-    assert first.item() == again.item() != other.item()
+def test_clean_pass_on_every_nth_step_with_n_times_the_weight(module: TextModule) -> None:
+    always, metrics = value(module, method="ceftune")
+    neftune, _ = value(module, method="neftune")
+    method = build_method(tiny_config(method="ceftune", consistency_every=3))
+    now, seen = method.forward(module, batch())
+    later, unseen = method.forward(module, replace(batch(), step=1))
+    assert torch.allclose(now - neftune, 3 * (always - neftune), rtol=1e-4) and later.item() == neftune.item()
+    assert seen["consistency"] == metrics["consistency"] and "consistency" not in unseen
