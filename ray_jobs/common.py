@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray_jobs.remote import FAILURE, METRICS, recorded_failure
+from ray_jobs.remote import FAILURE, METRICS, NOTES, WORKING, recorded_failure
 from rollama.core.errors import ClusterError, RollamaError
 from rollama.core.registry import Task
 from rollama.core.storage import Location, Storage, open_storage
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from rollama.text.config import TextConfig
 
 OnStep = Callable[[dict[str, Any]], None]
-WORKING = "ray"
 _LOW_MEMORY = re.compile(r"running low on memory\. Memory on the node .*? was ([\d.]+GB used / [\d.]+GB limit)")
 _KILLED = re.compile(r"OOM killer|SIGKILL")
 FOLLOW_EVERY_S, FOLLOW_BUCKET_EVERY_S = 1.0, 5.0
+
+log = logging.getLogger(__name__)
 
 
 def start_ray(cpus: int) -> None:
@@ -118,6 +120,8 @@ def launch(
     try:
         with _followed(storage, on_step):
             _fit(trainer)
+        if notes := storage.read_text(NOTES):
+            log.warning("%s", notes.strip())
     except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
         if said := recorded_failure(storage):
             raise said from error
@@ -151,6 +155,7 @@ def _prepare(storage: Storage) -> None:
     elif not storage.exists(METRICS):
         storage.write_bytes(METRICS, b"")
     storage.delete(FAILURE)
+    storage.delete(NOTES)
 
 
 def _fit(trainer: Any) -> None:

@@ -19,16 +19,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rollama.core.errors import ClusterError, ConfigError, DataError, RollamaError
+from rollama.core.errors import CheckpointError, ClusterError, ConfigError, DataError, RollamaError
 from rollama.core.storage import Location, Storage, open_storage
 from rollama.data.store import Kind, Reference, parse_reference, push, read_stored, resolve
-from rollama.training.artefact import read_manifest
+from rollama.training.artefact import check_artefact, read_manifest
 from rollama.training.loop import Metrics
 from rollama.training.metrics_log import read_metrics
 from rollama.training.runs import is_trained
 from rollama.training.worker import Worker
 
-METRICS, FAILURE = "metrics.jsonl", "failure.json"
+METRICS, FAILURE, NOTES = "metrics.jsonl", "failure.json", "notes.txt"
+WORKING = "ray"
+"""What Ray Train keeps of a run, below the run's place: its checkpoints and its own state."""
 MIRROR_EVERY_S = 2.0
 
 log = logging.getLogger(__name__)
@@ -86,23 +88,54 @@ def _ray_worker(run: Storage, scratch: Path, callbacks: tuple[Any, ...]) -> Work
     checkpoint = ray.train.get_checkpoint()
     resume = None
     if checkpoint:
-        resume = Path(checkpoint.path if run.local else checkpoint.to_directory(str(scratch / "resume")))
+        resume, complaints = newest_whole(run, Path(checkpoint.path).name, scratch)
+        if rank == 0 and complaints:
+            run.write_text(NOTES, "".join(f"{line}; going on from {resume.name}\n" for line in complaints))
     metrics, mirror = (run.local or scratch) / METRICS, None
     if run.local is None and rank == 0:
         mirror = start_mirror(metrics, run)
         callbacks = (*callbacks, mirror)
     logged = read_metrics(metrics)
+    attempt = logged[-1]["attempt"] + 1 if logged else 0
     return Worker(
         rank=rank,
         world=context.get_world_size(),
         device=ray.train.torch.get_device(),
         resume=resume,
         scratch=scratch,
-        report=partial(report, mirror=mirror),
+        report=partial(report, attempt=attempt, mirror=mirror),
         metrics_path=metrics,
-        attempt=logged[-1]["attempt"] + 1 if logged else 0,
+        attempt=attempt,
         callbacks=callbacks,
     )
+
+
+def newest_whole(run: Storage, newest: str, scratch: Path) -> tuple[Path, list[str]]:
+    """The newest checkpoint whose files have their hashes, and what is wrong with newer ones.
+
+    Args:
+        newest: name of the checkpoint that Ray Train would go on from.
+        scratch: where checkpoints of a bucket are fetched to.
+
+    Raises:
+        CheckpointError: none is whole.
+    """
+    found = {name.split("/")[1] for name in run.names(WORKING) if name.startswith(f"{WORKING}/step-")}
+    complaints: list[str] = []
+    for name in sorted((name for name in found if name <= newest), reverse=True):
+        folder = (run.local or scratch) / WORKING / name
+        try:
+            if run.local is None:
+                for file in run.names(f"{WORKING}/{name}"):
+                    (scratch / file).parent.mkdir(parents=True, exist_ok=True)
+                    run.download(file, scratch / file)
+            check_artefact(folder)
+        except CheckpointError as error:
+            complaints.append(str(error))
+        else:
+            return folder, complaints
+    why = "; ".join(complaints) or f"{newest} is gone"
+    raise CheckpointError(f"{run.uri}: no checkpoint is whole ({why}); delete the run to start anew")
 
 
 def start_mirror(path: Path, run: Storage) -> MetricsMirror:
@@ -111,17 +144,21 @@ def start_mirror(path: Path, run: Storage) -> MetricsMirror:
     return MetricsMirror(path, run)
 
 
-def report(step: int, metrics: Metrics, folder: Path | None, mirror: MetricsMirror | None = None) -> None:
+def report(
+    step: int, metrics: Metrics, folder: Path | None, attempt: int = 0, mirror: MetricsMirror | None = None
+) -> None:
     """Give a step and its checkpoint to Ray Train (collective).
 
-    The curve is stored first: a restart goes on behind this checkpoint, so its steps are never logged again.
+    The curve is stored first: a restart goes on behind this checkpoint, so its steps are never logged again. The
+    attempt is in the name: a step whose checkpoint was damaged is saved again, and Ray deletes the older by its name.
     """
     import ray.train
 
     if mirror is not None:
         mirror.flush()
     checkpoint = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
-    ray.train.report({"step": step, **metrics}, checkpoint=checkpoint, checkpoint_dir_name=f"step-{step:06d}")
+    name = f"step-{step:06d}" + (f"-{attempt}" if attempt else "")
+    ray.train.report({"step": step, **metrics}, checkpoint=checkpoint, checkpoint_dir_name=name)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)  # it is in the run's storage now; a pod's /tmp is small
 

@@ -72,6 +72,12 @@ def load_artefact(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     """
     from safetensors.torch import load_file
 
+    manifest = check_artefact(folder)
+    return load_file(folder / WEIGHTS), manifest
+
+
+def check_artefact(folder: Path) -> dict[str, Any]:
+    """The manifest, after checking all files against it; raises what `load_artefact` raises."""
     manifest = read_manifest(folder)
     found = {path.name for path in folder.iterdir()} - {MANIFEST}
     wanted = dict(manifest["files"])
@@ -83,7 +89,7 @@ def load_artefact(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
             raise CheckpointError(
                 f"{folder / name}: its SHA-256 differs from {MANIFEST}; the file was changed or damaged"
             )
-    return load_file(folder / WEIGHTS), manifest
+    return manifest
 
 
 def artefact_hash(folder: Path) -> str:

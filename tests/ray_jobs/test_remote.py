@@ -9,7 +9,7 @@ import pytest
 
 from ray_jobs import remote
 from ray_jobs.common import _cause, _followed, _for_workers, _prepare
-from rollama.core.errors import ClusterError, ConfigError, DataError
+from rollama.core.errors import CheckpointError, ClusterError, ConfigError, DataError
 from rollama.core.files import hash_file, write_json
 from rollama.core.storage import Storage, open_storage
 from rollama.data.store import pull
@@ -46,6 +46,22 @@ def model(tmp_path) -> Path:
 
 def stored(run: Storage) -> list[int]:
     return [row["step"] for row in parse_metrics(run.read_text(remote.METRICS) or "")]
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_the_newest_whole_checkpoint_is_gone_on_from(where, server, tmp_path, model):
+    run = open_storage(tmp_path / "run" if where == "folder" else f"{WORKSPACE}/train/s-1")
+    for name in ("step-000002", "step-000004", "step-000006", "step-000008"):
+        for file in model.iterdir():
+            run.write_bytes(f"{remote.WORKING}/{name}/{file.name}", file.read_bytes())
+    run.write_bytes(f"{remote.WORKING}/step-000006/model.safetensors", b"cut")
+    run.delete(f"{remote.WORKING}/step-000004/manifest.json")
+    found, complaints = remote.newest_whole(run, "step-000006", tmp_path / "scratch")
+    assert found.name == "step-000002" and (found / "model.safetensors").read_bytes() == bytes(50)
+    assert ["SHA-256 differs" in complaints[0], "no manifest.json" in complaints[1]] == [True, True]
+    run.write_bytes(f"{remote.WORKING}/step-000002/model.safetensors", b"cut")
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        remote.newest_whole(run, "step-000006", tmp_path / "again")
 
 
 LOW = """ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the \
@@ -104,7 +120,7 @@ def test_the_curve_is_stored_before_the_checkpoint_is_reported(run, tmp_path, mo
     monkeypatch.setattr(ray.train, "report", lambda *_, **given: at_report.append((stored(run), given)))
     for step in (1, 2, 3):
         local.after_step(step, {"loss": 1.0})
-    remote.report(3, {"loss": 1.0}, folder, mirror)
+    remote.report(3, {"loss": 1.0}, folder, mirror=mirror)
     assert at_report[0][0] == [1, 2, 3]
     assert at_report[0][1]["checkpoint"].path == str(folder)
     assert at_report[0][1]["checkpoint_dir_name"] == "step-000003"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,20 @@ def test_the_same_run_goes_on_and_another_configuration_is_refused(cohort, tmp_p
     with pytest.raises(CheckpointError, match="another configuration or data"):
         train_text(other, Task.SUMMARY, cohort, tmp_path / "run", tmp_path / "model")
     assert artefact_hash(tmp_path / "model") == before
+
+
+def test_a_damaged_checkpoint_costs_its_steps_and_is_said(cohort, tmp_path, caplog):
+    """The newest is truncated, the one before is gone on from, and the end is the same."""
+    run_text(cohort, tmp_path)
+    before = artefact_hash(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model")
+    weights = tmp_path / "run" / "ray" / f"step-{STEPS:06d}" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    run_text(cohort, tmp_path)
+    assert artefact_hash(tmp_path / "model") == before
+    assert "SHA-256 differs" in caplog.text and "going on from step-000006" in caplog.text
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows if '"attempt": 1' in row] == [STEPS]
 
 
 def test_errors_of_workers_reach_the_driver_in_their_own_words(cohort, tmp_path):
