@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from rollama import RESEARCH_ONLY, __version__
-from rollama.cli import check, cohort, demo, evaluate, info, jobs, predict, preview, serve, store, submit, train
+from rollama.cli import check, cohort, demo, evaluate, info, jobs, plan, predict, preview, serve, store, submit, train
 from rollama.core.errors import ConfigError, RollamaError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("check")(check.check)
 app.command("predict")(predict.predict)
 app.command("push")(store.push)
 app.command("pull")(store.pull)
+app.add_typer(plan.app, name="plan")
 app.command("preview")(preview.preview)
 app.command("serve")(serve.serve)
 app.add_typer(submit.submit, name="submit")

@@ -18,6 +18,7 @@ from rollama.core.errors import CheckpointError
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.model import SegBatch, SegmentationNet
 from rollama.training.loop import Metrics
+from rollama.training.shards import Piece
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -34,6 +35,7 @@ class DdpEngine:
     """Implements `training.loop.Engine`."""
 
     module: torch.nn.Module
+    sharded = False
 
     def __init__(
         self, network: SegmentationNet, config: SegConfig, rank: int, world: int, device: torch.device
@@ -86,6 +88,10 @@ class DdpEngine:
             for key in MOMENTS:
                 result[f"{key}/{name}"] = moments[key] if key in moments else torch.zeros_like(value)
         return result
+
+    def pieces(self) -> Mapping[str, Piece]:
+        """Never asked for: the state is small."""
+        raise NotImplementedError("the segmentation network's state is saved whole")
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore what `state` gave.

@@ -4,8 +4,8 @@ What DeepSpeed does by itself, and what is asked of it here:
 
 * it divides gradients by the number of ranks and, unless told otherwise, by the accumulation steps; the loop wants the
   *sum* of the shares, so the loss is multiplied by the number of ranks and the accumulation factor is switched off;
-* its own checkpoints fit one number of ranks; `state` collects whole float32 tensors instead, `load_state` deals them
-  out again, so a run goes on with other workers;
+* its own checkpoints fit one number of ranks; `state` collects whole float32 tensors on rank 0 instead, or `pieces`
+  (full fine-tuning under ZeRO-3) gives what each rank holds, and `load_state` deals either out to any number of ranks;
 * on CPU it compiles a shared-memory extension at every start; that is marked as not available, so gloo is used and no
   compiler is needed.
 """
@@ -27,8 +27,10 @@ from rollama.core.errors import CheckpointError
 from rollama.text.config import TextConfig
 from rollama.text.model import trained_parameters
 from rollama.training.loop import Metrics
+from rollama.training.shards import Piece, part_of, shape_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+ROLES = ("param", *MOMENTS)
 STEP = "adam/step"
 
 
@@ -79,6 +81,7 @@ class DeepSpeedEngine:
         self._adam: Any = optimizer
         self._stage = config.zero.stage
         self._trained = parameters
+        self.sharded = config.zero.stage == 3 and not config.lora.enabled
         self.module: nn.Module = engine
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
@@ -100,33 +103,68 @@ class DeepSpeedEngine:
         return dict(zip(names, stacked.tolist(), strict=True))
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """The trained parameters, whole, float32 (collective)."""
-        return {name: self._read(parameter, None) for name, parameter in self._trained.items()}
+        """The trained parameters, whole, float32, on rank 0; nothing elsewhere (collective)."""
+        found = {}
+        for name, parameter in self._trained.items():
+            value = self._read(parameter, None)
+            if self.rank == 0:
+                found[name] = value
+        return found
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Trained parameters and Adam's moments, whole, float32, and Adam's step count (collective).
+        """Trained parameters and Adam's moments, whole, float32, and Adam's step count, on rank 0 (collective).
 
         Raises:
             CheckpointError: no step was made yet, so there are no moments.
         """
+        state = {STEP: self._adam_step()}
+        for name, parameter in self._trained.items():
+            for role in ROLES:
+                value = self._read(parameter, None if role == "param" else role)
+                if self.rank == 0:
+                    state[f"{role}/{name}"] = value
+        return state if self.rank == 0 else {}
+
+    def pieces(self) -> dict[str, Piece]:
+        """What this rank holds of the same under ZeRO-3.
+
+        Raises:
+            CheckpointError: no step was made yet, so there are no moments.
+        """
+        from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
+        step = self._adam_step()
+        found = {STEP: Piece(0, (1,), step)} if self.rank == 0 else {}
+        for name, parameter in self._trained.items():
+            first, end = self._range(parameter)
+            for role in ROLES if end > first else ():
+                held = (
+                    safe_get_local_fp32_param(parameter)
+                    if role == "param"
+                    else safe_get_local_optimizer_state(parameter, role)
+                )
+                shape = tuple(parameter.ds_shape)  # type: ignore[attr-defined]
+                found[f"{role}/{name}"] = Piece(first, shape, held.flatten()[: end - first].float())
+        return found
+
+    def _range(self, parameter: Any) -> tuple[int, int]:
+        """Which elements of a parameter this rank holds under ZeRO-3; the last ranks' parts may be padded."""
+        part, whole = parameter.ds_tensor.numel(), parameter.ds_numel
+        return min(part * self.rank, whole), min(part * (self.rank + 1), whole)
+
+    def _adam_step(self) -> torch.Tensor:
         steps = [self._adam.state[master]["step"] for master in self._masters() if "step" in self._adam.state[master]]
         if not steps:
             raise CheckpointError("there is no optimizer state before the first step")
-        state = {STEP: torch.as_tensor(steps[0], dtype=torch.float32).reshape(1).cpu()}
-        for name, parameter in self._trained.items():
-            state[f"param/{name}"] = self._read(parameter, None)
-            for key in MOMENTS:
-                state[f"{key}/{name}"] = self._read(parameter, key)
-        return state
+        return torch.as_tensor(steps[0], dtype=torch.float32).reshape(1).cpu()
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Restore what `state` returned, on any number of ranks (collective).
+        """Restore what `state` or the `pieces` of all ranks gave, on any number of ranks (collective).
 
         Raises:
             CheckpointError: names or shapes do not fit this module.
         """
-        roles = ("param", *MOMENTS)
-        wanted = {STEP, *(f"{role}/{name}" for role in roles for name in self._trained)}
+        wanted = {STEP, *(f"{role}/{name}" for role in ROLES for name in self._trained)}
         if wanted != set(state):
             missing, added = sorted(wanted - set(state)), sorted(set(state) - wanted)
             raise CheckpointError(
@@ -140,12 +178,16 @@ class DeepSpeedEngine:
         if hasattr(self._engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
         for name, parameter in self._trained.items():
-            shape = getattr(parameter, "ds_shape", parameter.shape)
-            for role in roles:
-                value = state[f"{role}/{name}"]
-                if value.shape != shape:
-                    raise CheckpointError(f"{role}/{name}: shape {tuple(value.shape)}, the model needs {tuple(shape)}")
-                self._write(parameter, None if role == "param" else role, value.to(self.device))
+            shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+            for role in ROLES:
+                found = shape_of(state, f"{role}/{name}")
+                if found != shape:
+                    raise CheckpointError(f"{role}/{name}: shape {found}, the model needs {shape}")
+                if self._stage == 3:
+                    self._write_part(parameter, role, state, f"{role}/{name}")
+                else:
+                    value = state[f"{role}/{name}"].to(self.device)
+                    self._write(parameter, None if role == "param" else role, value)
 
     def close(self) -> None:
         """Release DeepSpeed's hooks and buffers."""
@@ -172,32 +214,33 @@ class DeepSpeedEngine:
 
     @torch.no_grad()
     def _write(self, parameter: Any, key: str | None, value: torch.Tensor) -> None:
-        """Set this rank's part of a float32 tensor, and for a parameter also the copy that the forward pass uses."""
-        import deepspeed
-        from deepspeed.utils import (
-            safe_set_full_fp32_param,
-            safe_set_full_optimizer_state,
-            safe_set_local_fp32_param,
-            safe_set_local_optimizer_state,
-        )
+        """Set a float32 tensor below ZeRO-3, and for a parameter also the copy that the forward pass uses."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         if self._stage == 0:
             (parameter.data if key is None else self._adam.state[parameter][key]).copy_(value)
-        elif self._stage == 3:
-            part = parameter.ds_tensor.numel()  # the last rank's part is padded
-            padded = nn.functional.pad(value.flatten(), (0, part * self.world - value.numel()))
-            own = padded.narrow(0, part * self.rank, part)
-            if key is not None:
-                safe_set_local_optimizer_state(parameter, own, key)
-                return
-            safe_set_local_fp32_param(parameter, own)
-            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-                parameter.data.copy_(value)
         elif key is not None:
             safe_set_full_optimizer_state(parameter, value, key)
         else:
             safe_set_full_fp32_param(parameter, value)
             parameter.data.copy_(value)
+
+    @torch.no_grad()
+    def _write_part(self, parameter: Any, role: str, state: Mapping[str, torch.Tensor], name: str) -> None:
+        """Set this rank's part of a float32 tensor under ZeRO-3, and for a parameter also its working copy."""
+        import deepspeed
+        from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+        first, end = self._range(parameter)
+        held = part_of(state, name, first, end).to(self.device)
+        own = nn.functional.pad(held, (0, parameter.ds_tensor.numel() - held.numel()))
+        if role != "param":
+            safe_set_local_optimizer_state(parameter, own, role)
+            return
+        safe_set_local_fp32_param(parameter, own)
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            if self.rank == 0:  # the others receive it
+                parameter.data.copy_(state[name].to(self.device))
 
 
 def _import_deepspeed(device: torch.device) -> Any:

@@ -2,7 +2,8 @@
 
 A checkpoint is an artefact whose tensors are named by role (`param/...`, `exp_avg/...`, `exp_avg_sq/...`, ...) and
 whose manifest holds the cursor: the number of finished steps. Nothing else is needed, because batch order, noise and
-learning rate are functions of the step (see `sampler`, `schedule`).
+learning rate are functions of the step (see `sampler`, `schedule`). State that no rank can hold whole is written in
+pieces (see `shards`); both forms are read on any number of workers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from pathlib import Path
 import torch
 
 from rollama.core.errors import CheckpointError
-from rollama.training.artefact import load_artefact, save_artefact
+from rollama.training.artefact import load_artefact, read_manifest, save_artefact
 from rollama.training.loop import Engine, Metrics
+from rollama.training.shards import FORM, ShardedState, save_shards
 
 Report = Callable[[int, Metrics, Path | None], None]
-"""Called on every rank: (step, metrics, folder of the new checkpoint on rank 0, else None)."""
+"""Called on every rank: (step, metrics, folder with this rank's files of the new checkpoint, or None)."""
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, torch.Tensor], step: int, config_hash: str) -> None:
@@ -25,20 +27,21 @@ def save_checkpoint(folder: Path, state: Mapping[str, torch.Tensor], step: int, 
     save_artefact(folder, state, {"kind": "checkpoint", "step": step, "config_hash": config_hash})
 
 
-def load_checkpoint(folder: Path, config_hash: str) -> tuple[dict[str, torch.Tensor], int]:
-    """Read a checkpoint: (state, finished steps).
+def load_checkpoint(folder: Path, config_hash: str) -> tuple[Mapping[str, torch.Tensor], int]:
+    """Read a checkpoint: (state, finished steps). State in pieces is read from the folder when it is used.
 
     Raises:
         CheckpointError: damaged, not a checkpoint, or of a run with another configuration.
     """
-    state, manifest = load_artefact(folder)
+    manifest = read_manifest(folder)
     if manifest.get("kind") != "checkpoint":
         raise CheckpointError(f"{folder}: is a {manifest.get('kind')!r}, not a training checkpoint")
     if manifest.get("config_hash") != config_hash:
         raise CheckpointError(
             f"{folder}: was written with another configuration or data; choose another run name or restore the settings"
         )
-    return state, int(manifest["step"])
+    pieces = manifest.get("form") == FORM
+    return ShardedState(folder) if pieces else load_artefact(folder)[0], int(manifest["step"])
 
 
 class Checkpointer:
@@ -52,9 +55,13 @@ class Checkpointer:
         """Save when it is time (collective: every rank takes part)."""
         if step % self.every and step != self.steps:
             return
-        state = self.engine.state()
-        folder = None
-        if self.engine.rank == 0:
-            folder = self.scratch / f"step-{step:06d}"
-            save_checkpoint(folder, state, step, self.config_hash)
-        self.report(step, metrics, folder)
+        folder = self.scratch / f"step-{step:06d}"
+        mine = self.engine.rank == 0 or self.engine.sharded
+        if self.engine.sharded:
+            manifest = {"kind": "checkpoint", "step": step, "config_hash": self.config_hash}
+            save_shards(folder, self.engine.pieces(), manifest, self.engine.rank)
+        else:
+            state = self.engine.state()
+            if self.engine.rank == 0:
+                save_checkpoint(folder, state, step, self.config_hash)
+        self.report(step, metrics, folder if mine else None)

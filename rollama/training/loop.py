@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from rollama.core.errors import RollamaError
+from rollama.training.shards import Piece
 
 Metrics = dict[str, float]
 
@@ -37,6 +38,8 @@ class Engine(Protocol):
     module: torch.nn.Module
     rank: int
     world: int
+    sharded: bool
+    """Whether its state is kept in pieces (`pieces`), because no rank could hold it whole (`state`)."""
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Accumulate gradients so that they end up as the *sum* over micro-batches and ranks.
@@ -54,7 +57,11 @@ class Engine(Protocol):
         ...
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Trained parameters and optimizer state, whole and independent of the number of ranks (collective)."""
+        """Trained parameters and optimizer state, whole, on rank 0; nothing elsewhere (collective)."""
+        ...
+
+    def pieces(self) -> Mapping[str, Piece]:
+        """This rank's pieces of the same, where the engine is `sharded`."""
         ...
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:

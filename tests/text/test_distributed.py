@@ -57,6 +57,21 @@ def test_one_and_two_workers_have_the_same_losses_and_resume_each_other(dataset:
     assert one["one2"] == pytest.approx(one["one3"], abs=1e-5)
 
 
+def test_full_fine_tuning_under_zero_3_resumes_on_another_number_of_workers(dataset: Path, tmp_path: Path) -> None:
+    """Its state is written in pieces; noise is on."""
+    full = {"lora": {"enabled": False}, "dtype": "float32"}
+    one = launch(1, [run("one", 3, 1, **full)], dataset, tmp_path)["one"]
+    more = [run("two", 3, 2, **full), run("grown", 3, 2, resume="one/step-000002", **full)]
+    two = launch(2, more, dataset, tmp_path)
+    assert {path.name for path in (tmp_path / "two" / "step-000002").iterdir()} == {
+        "manifest.json", "shard-00000.safetensors", "shard-00001.safetensors"
+    }  # fmt: skip
+    late = {step: one[step] for step in (3, 4)}
+    back = launch(1, [run("shrunk", 3, 1, resume="two/step-000002", **full)], dataset, tmp_path)
+    assert two["two"] == pytest.approx(one, abs=1e-5) and one[4] < one[1]
+    assert two["grown"] == pytest.approx(late, abs=1e-5) and back["shrunk"] == pytest.approx(late, abs=1e-5)
+
+
 def test_two_workers_need_no_compiler(dataset: Path, tmp_path: Path) -> None:
     """DeepSpeed otherwise compiles a shared-memory extension at every start on CPU."""
     tools = tmp_path / "bin"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from rollama.text.method import build_method
 from rollama.text.model import build_module
 from rollama.training.loop import Metrics, run
 from rollama.training.sampler import BatchOrder
+from rollama.training.shards import ShardedState, save_shards
 from tests.text.conftest import tiny_config
 
 CPU = torch.device("cpu")
@@ -32,7 +35,12 @@ class Losses:
 
 
 def train(
-    config: TextConfig, cases: list[Case], first: int = 0, last: int = 4, state: dict[str, torch.Tensor] | None = None
+    config: TextConfig,
+    cases: list[Case],
+    first: int = 0,
+    last: int = 4,
+    state: Mapping[str, torch.Tensor] | None = None,
+    pieces: Path | None = None,
 ) -> tuple[dict[int, float], dict[str, torch.Tensor]]:
     module, tokenizer, _ = build_module(config)
     rows = tokenize_cases(tokenizer, Task.PLAN, cases, 200)
@@ -43,6 +51,8 @@ def train(
     losses = Losses()
     run(engine, build_method(config), batches.step, lambda step: 0.02 / (step + 1), last, first, [losses])
     result = engine.state()
+    if pieces:
+        save_shards(pieces, engine.pieces(), {"kind": "checkpoint"}, 0)
     engine.close()
     return losses.values, result
 
@@ -79,6 +89,16 @@ def test_full_fine_tuning(cases: list[Case], stage: int) -> None:
     half, middle = train(config, cases, last=2)
     rest, _ = train(config, cases, first=2, state=middle)
     assert {**half, **rest} == straight and straight[4] < straight[1]
+
+
+def test_full_fine_tuning_under_zero_3_goes_on_from_its_pieces_to_the_bit(cases: list[Case], tmp_path: Path) -> None:
+    config = tiny_config(zero={"stage": 3}, lora={"enabled": False})
+    straight, end = train(config, cases)
+    half, middle = train(config, cases, last=2, pieces=tmp_path / "middle")
+    state = ShardedState(tmp_path / "middle")
+    assert set(state) == set(middle) and all(torch.equal(state[name], middle[name]) for name in middle)
+    rest, again = train(config, cases, first=2, state=state)
+    assert {**half, **rest} == straight and all(torch.equal(end[name], again[name]) for name in end)
 
 
 def test_gradient_is_the_sum_of_the_shares(cases: list[Case]) -> None:

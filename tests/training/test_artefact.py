@@ -83,6 +83,8 @@ def test_checkpoints_belong_to_one_configuration(tmp_path):
 )
 def test_checkpointer_saves_on_time_and_at_the_end(tmp_path, rank, expected):
     class Engine:
+        sharded = False
+
         def state(self):
             return {"param/w": torch.ones(1)}
 
