@@ -143,7 +143,7 @@ def kept_activations(config: TextConfig, module: TextModule, batch: TextBatch) -
         return kept
     blocks = module.lm.config.num_hidden_layers
     plain = build_meta(config.model_copy(update={"activation_checkpointing": False}))
-    return kept + _saved_in(plain, batch) // blocks
+    return int(kept + _saved_in(plain, batch) // blocks)
 
 
 def _saved_in(module: TextModule, batch: TextBatch) -> int:
