@@ -12,7 +12,7 @@ def test_a_preset_is_planned_without_its_weights(capsys):
 
 def test_what_does_not_fit_and_unknown_kinds_are_errors(capsys):
     words = ["plan", "train", "s", "--preset", "cluster-7b", "--length", "128", "--gpu"]
-    assert _run([*words, "a100-40", "--set", "s.scale.workers=1", "--set", "s.lora.enabled=false"]) == 1
+    assert _run([*words, "a100-40", "--set", "s.scale.workers=1", "--set", "s.lora.enabled=false"]) == 2
     assert "do not fit NVIDIA A100 40 GB" in capsys.readouterr().err
-    assert _run([*words, "h1000"]) == 1
+    assert _run([*words, "h1000"]) == 2
     assert "unknown kind 'h1000'; accepted: a100-40" in capsys.readouterr().err
