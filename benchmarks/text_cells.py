@@ -84,6 +84,7 @@ def ours(options: dict[str, Any], clock: Clock) -> None:
 
     values = {"base": "smollm2", "method": options["method"], "batch": options["batch"], "clip": CLIP,
               "micro_batch": options["micro"], "steps": options["steps"], "scale": {"workers": 1},
+              "max_tokens": 4096, "dtype": options["dtype"],
               **options.get("config", {})}  # fmt: skip
     config = build(TextConfig, values, "benchmark")
     module, tokenizer, _ = build_module(config)
@@ -117,7 +118,8 @@ def trainer(options: dict[str, Any], clock: Clock) -> None:
     ]
     tokenizer = load_tokenizer("smollm2")
     tokenizer.padding_side = "right"
-    model = AutoModelForCausalLM.from_pretrained(base_folder("smollm2"), dtype=torch.bfloat16)
+    half = options["dtype"] == "bfloat16"
+    model = AutoModelForCausalLM.from_pretrained(base_folder("smollm2"), dtype=getattr(torch, options["dtype"]))
 
     class Timer(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -135,7 +137,7 @@ def trainer(options: dict[str, Any], clock: Clock) -> None:
         "gradient_accumulation_steps": options["batch"] // options["micro"], "max_steps": options["steps"],
         "learning_rate": RATE, "lr_scheduler_type": "constant", "max_grad_norm": CLIP, "weight_decay": 0.0,
         "optim": "adamw_torch", "logging_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
-        "use_cpu": True, "bf16": options.get("autocast", True), "neftune_noise_alpha": ALPHA, "seed": 0,
+        "use_cpu": True, "bf16": half and options.get("autocast", True), "neftune_noise_alpha": ALPHA, "seed": 0,
         "train_sampling_strategy": "sequential", "gradient_checkpointing": options.get("checkpointing", False),
         "dataloader_pin_memory": False,
     }  # fmt: skip
@@ -164,7 +166,7 @@ def trainer(options: dict[str, Any], clock: Clock) -> None:
 
 
 def bare(options: dict[str, Any], clock: Clock) -> None:
-    """NEFTune in a plain loop. Options: mask, autocast, packed (bool), head ('full' or 'answer')."""
+    """NEFTune in a plain loop. Options: mask, autocast, packed, checkpointing (bool), head ('full' or 'answer')."""
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -174,10 +176,13 @@ def bare(options: dict[str, Any], clock: Clock) -> None:
     from rollama.text.noise import Noise
 
     steps = ordered_rows(Path(options["dataset"]), Task(options["task"]), options["steps"], options["batch"])
-    model = AutoModelForCausalLM.from_pretrained(base_folder("smollm2"), dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(base_folder("smollm2"), dtype=getattr(torch, options["dtype"]))
+    autocast = options["autocast"] and options["dtype"] == "bfloat16"
     if not options["mask"]:
         use_document_attention(model)
-    peft = get_peft_model(model, _lora(), autocast_adapter_dtype=options["autocast"])
+    if options.get("checkpointing"):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    peft = get_peft_model(model, _lora(), autocast_adapter_dtype=autocast)
     peft.train()
     causal: Any = peft.get_base_model()
     trained = [parameter for parameter in peft.parameters() if parameter.requires_grad]
@@ -190,7 +195,7 @@ def bare(options: dict[str, Any], clock: Clock) -> None:
         for first in range(0, len(rows), options["micro"]):
             some = rows[first : first + options["micro"]]
             batch = collate(some, [0] * len(some), tokens, len(rows), torch.device("cpu"), options["packed"])
-            with torch.autocast("cpu", torch.bfloat16, enabled=options["autocast"]):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                 embeddings = causal.get_input_embeddings()(batch.ids)
                 embeddings = embeddings + noise.draw(batch, embeddings.shape[-1]).to(embeddings.dtype)
                 more: dict[str, Any] = {"spans": batch.spans, "position_ids": batch.token_positions}

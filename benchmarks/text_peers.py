@@ -1,4 +1,4 @@
-"""CEFTune against the usual trainers: python -m benchmarks.text_peers [--repeats 3] [--steps 6] [--task s]
+"""CEFTune against the usual trainers: python -m benchmarks.text_peers [--repeats 3] [--steps 4] [--task s]
 
 Same model (SmolLM2-135M), rows, order, LoRA, AdamW, clipping, one process with two threads. The cells run in turn, each
 in a process of its own, and the turns are repeated, so that a slow minute of the machine hits all alike. Every ratio is
@@ -8,8 +8,9 @@ part of the project:
     .venv/bin/uv pip install --target ~/.cache/rollama/peers --no-deps trl datasets dill xxhash multiprocess pandas \\
         python-dateutil pytz tzdata
 
-The peers run at their best, found by trying: bfloat16 weights, float32 adapter under autocast, no activation
-checkpointing (TRL turns it on by default), rows of a step sorted by length, the whole batch at once.
+All compute in the arithmetic that the processor is faster in (`--dtype` chooses). The peers run at their best, found by
+trying: in bfloat16 the adapter is float32 under autocast; no activation checkpointing (TRL turns it on by default), rows
+of a step sorted by length, the whole batch at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 from rollama.cohort.make import make_cohort
 from rollama.core.cache import cache_folder
+from rollama.language.speed import faster_dtype
 from rollama.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,13 +51,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "CEFTune every 4th step": {"cell": "ours", "method": "ceftune", "config": {"consistency_every": 4}},
 }
 SPLIT: dict[str, dict[str, Any]] = {
+    "TRL": {"cell": "trl"},
     "loop like a trainer's": {**BARE, "mask": True, "autocast": True, "packed": False, "head": "full"},
     "+ head on answers only, no logits kept": {**BARE, "mask": True, "autocast": True, "packed": False},
     "+ bfloat16 adapter, no autocast": {**BARE, "mask": True, "packed": False},
     "+ no attention mask": {**BARE, "packed": False},
     "+ no padding": BARE,
 }
-"""NEFTune in a plain loop; each line has one difference more than the line before."""
+"""NEFTune in a plain loop; each line from the second on has one difference more than the line before."""
 
 
 def measure(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,16 +125,19 @@ def main() -> None:
     """Measure and print the three tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--task", default="s", choices=["s", "p"])
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: what is faster here")
     parser.add_argument("--only", choices=["cells", "variants", "split"], help="one table")
     given = parser.parse_args()
     config = load_preset("tiny").cohort
     dataset = cache_folder() / "cohorts" / config.digest()[:16]
     if not (dataset / "dataset.json").is_file():
         make_cohort(dataset, config, None)
-    base = {"dataset": str(dataset), "task": given.task, "steps": given.steps, "batch": given.batch}
+    dtype = given.dtype or faster_dtype(cache_folder() / "arithmetic.json")
+    base = {"dataset": str(dataset), "task": given.task, "steps": given.steps, "batch": given.batch, "dtype": dtype}
+    print(f"task {given.task}, {given.batch} texts a step, {dtype}, {given.steps} steps, {given.repeats} turns\n")
     if given.only in (None, "cells"):
         found = turns(CELLS, given.repeats, base)
         print("\n".join([*table(found, "TRL"), "", *curves(found), ""]), flush=True)
@@ -143,8 +149,9 @@ def main() -> None:
         found = turns({"TRL": CELLS["TRL"], "CEFTune": CELLS["CEFTune"], **VARIANTS}, given.repeats, base)
         print("\n".join([*table(found, "TRL"), ""]), flush=True)
     if given.only in (None, "split"):
-        found = turns({**SPLIT, "NEFTune": CELLS["NEFTune"]}, given.repeats, base)
-        print("\n".join([*table(found, "loop like a trainer's"), ""]), flush=True)
+        cells = {name: cell for name, cell in SPLIT.items() if dtype == "bfloat16" or "autocast" not in name}
+        found = turns({**cells, "NEFTune": CELLS["NEFTune"]}, given.repeats, base)
+        print("\n".join([*table(found, "TRL"), ""]), flush=True)
 
 
 if __name__ == "__main__":
