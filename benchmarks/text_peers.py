@@ -9,7 +9,7 @@ part of the project:
         python-dateutil pytz tzdata
 
 All compute in the arithmetic that the processor is faster in (`--dtype` chooses). The peers run at their best, found by
-trying: in bfloat16 the adapter is float32 under autocast; no activation checkpointing (TRL turns it on by default), rows
+trying: in bfloat16 the adapter is float32 under autocast; no activation checkpointing (TRL has it on by default), rows
 of a step sorted by length, the whole batch at once.
 """
 
@@ -59,6 +59,15 @@ SPLIT: dict[str, dict[str, Any]] = {
     "+ no padding": BARE,
 }
 """NEFTune in a plain loop; each line from the second on has one difference more than the line before."""
+
+
+def prepared_dataset() -> Path:
+    """The tiny preset's cohort, made once in the cache."""
+    config = load_preset("tiny").cohort
+    dataset = cache_folder() / "cohorts" / config.digest()[:16]
+    if not (dataset / "dataset.json").is_file():
+        make_cohort(dataset, config, None)
+    return dataset
 
 
 def measure(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,12 +140,14 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: what is faster here")
     parser.add_argument("--only", choices=["cells", "variants", "split"], help="one table")
     given = parser.parse_args()
-    config = load_preset("tiny").cohort
-    dataset = cache_folder() / "cohorts" / config.digest()[:16]
-    if not (dataset / "dataset.json").is_file():
-        make_cohort(dataset, config, None)
     dtype = given.dtype or faster_dtype(cache_folder() / "arithmetic.json")
-    base = {"dataset": str(dataset), "task": given.task, "steps": given.steps, "batch": given.batch, "dtype": dtype}
+    base = {
+        "dataset": str(prepared_dataset()),
+        "task": given.task,
+        "steps": given.steps,
+        "batch": given.batch,
+        "dtype": dtype,
+    }
     print(f"task {given.task}, {given.batch} texts a step, {dtype}, {given.steps} steps, {given.repeats} turns\n")
     if given.only in (None, "cells"):
         found = turns(CELLS, given.repeats, base)

@@ -12,11 +12,14 @@ import contextlib
 import logging
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_jobs.remote import FAILURE, METRICS, NOTES, WORKING, recorded_failure
+from ray_jobs.remote import CURVE, FAILURE, METRICS, NOTES, WORKING, evaluation_results, recorded_failure
+from ray_jobs.tracking import Tracker
 from rollama.core.errors import ClusterError, RollamaError
 from rollama.core.registry import Task
 from rollama.core.storage import Location, Storage, open_storage
@@ -117,8 +120,10 @@ def launch(
             worker_runtime_env={"env_vars": worker_environment(scale.cpus_per_worker, gpu=bool(scale.gpus_per_worker))},
         ),
     )
+    tags = {"task": extra.get("task", "seg"), "method": str(config.method), "dataset": payload["dataset"]}
+    tracker = Tracker(storage, payload["config"], tags)
     try:
-        with _followed(storage, on_step):
+        with _tracked(storage, tracker), _followed(storage, on_step, tracker):
             _fit(trainer)
         if notes := storage.read_text(NOTES):
             log.warning("%s", notes.strip())
@@ -202,22 +207,59 @@ def worker_environment(threads: int, gpu: bool = False) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _followed(storage: Storage, on_step: OnStep | None) -> Iterator[None]:
-    """Feed new lines of the run's growing metrics to `on_step` from a thread."""
-    if on_step is None:
+def _tracked(storage: Storage, tracker: Tracker) -> Iterator[None]:
+    """Draw the learning curve and end the run in MLflow as the block ends."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        curve = None
+        with contextlib.suppress(RollamaError):  # a bucket that is away; what failed before is the better message
+            if status != "KILLED":
+                curve = _draw_curve(storage)
+            tracker.update(parse_metrics(storage.read_text(METRICS) or ""), evaluation_results(storage))
+        tracker.finish(status, curve)
+
+
+def _draw_curve(storage: Storage) -> bytes | None:
+    """The learning curve, also as CURVE in the run."""
+    from rollama.evaluation.figures import curves_png
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / METRICS
+        path.write_text(storage.read_text(METRICS) or "", encoding="utf-8")
+        picture = curves_png({storage.uri.rstrip("/").rpartition("/")[2]: path}, evaluation_results(storage))
+    if picture is not None:
+        storage.write_bytes(CURVE, picture)
+    return picture
+
+
+@contextlib.contextmanager
+def _followed(storage: Storage, on_step: OnStep | None, tracker: Tracker | None = None) -> Iterator[None]:
+    """Feed new lines of the run's growing metrics to `on_step` and MLflow from a thread."""
+    if on_step is None and tracker is None:
         yield
         return
     done = threading.Event()
 
     def follow() -> None:
         seen = -1
+        if tracker is not None:
+            tracker.start()  # a new SQLite file takes seconds, in which the workers start
         while True:
             finished = done.wait(FOLLOW_EVERY_S if storage.local else FOLLOW_BUCKET_EVERY_S)
             with contextlib.suppress(RollamaError):  # a bucket that is away for a while only delays the progress
                 rows = parse_metrics(storage.read_text(METRICS) or "")
                 if rows and rows[-1]["step"] != seen:
                     seen = rows[-1]["step"]
-                    on_step(rows[-1])
+                    if on_step is not None:
+                        on_step(rows[-1])
+                    if tracker is not None and not finished:
+                        tracker.update(rows, evaluation_results(storage))
             if finished:
                 return
 

@@ -28,7 +28,9 @@ from rollama.training.metrics_log import read_metrics
 from rollama.training.runs import is_trained
 from rollama.training.worker import Worker
 
-METRICS, FAILURE, NOTES = "metrics.jsonl", "failure.json", "notes.txt"
+METRICS, FAILURE, NOTES, CURVE = "metrics.jsonl", "failure.json", "notes.txt", "curve.png"
+EVALUATIONS = "evaluations"
+"""Models that were evaluated during training, and `step-NNNNNN.json` with each result."""
 WORKING = "ray"
 """What Ray Train keeps of a run, below the run's place: its checkpoints and its own state."""
 MIRROR_EVERY_S = 2.0
@@ -181,6 +183,16 @@ def failures_recorded(run: Storage) -> Iterator[None]:
         with suppress(RollamaError):  # the error itself may be that the storage is gone
             run.write_text(FAILURE, json.dumps(words, indent=2, ensure_ascii=False) + "\n")
         raise
+
+
+def evaluation_results(run: Storage) -> list[dict[str, Any]]:
+    """What evaluations during training found so far, in order: step, metric, value, cases."""
+    found = []
+    for name in run.names(EVALUATIONS):
+        if name.count("/") == 1 and name.endswith(".json"):
+            with suppress(RollamaError, ValueError):  # one that is just being written comes with the next look
+                found.append(json.loads(run.read_text(name) or "{}"))
+    return sorted((item for item in found if item), key=lambda item: int(item["step"]))
 
 
 def recorded_failure(run: Storage) -> RollamaError | None:

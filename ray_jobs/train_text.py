@@ -6,13 +6,15 @@ python -m ray_jobs.train_text --preset cluster-7b --task s --dataset /data/cohor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray_jobs.common import OnStep, entry, launch, read_arguments
+from ray_jobs.monitor import RayEvaluations
 from ray_jobs.remote import on_worker
 from rollama.core.config import build
 from rollama.core.registry import Task
-from rollama.core.storage import Location
+from rollama.core.storage import Location, open_storage
 from rollama.language.base import base_folder
 from rollama.text.config import TextConfig
 from rollama.training.loop import Callback
@@ -41,6 +43,9 @@ def worker(payload: dict[str, Any]) -> None:
 
     with on_worker(payload) as (here, dataset, out):
         config = build(TextConfig, payload["config"], "text configuration")
+        if config.monitor.every and here.rank == 0:
+            task, run = Task(payload["task"]), open_storage(payload["run"])
+            here = replace(here, evaluations=RayEvaluations(run, payload["dataset"], task, config, here.scratch))
         trainer.train_text(config, Task(payload["task"]), dataset, out, here)
 
 

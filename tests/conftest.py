@@ -13,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["DS_ACCELERATOR"] = "cpu"
+os.environ["MLFLOW_TRACKING_URI"] = ""  # no SQLite file a training; the tracking tests name their place
 
 
 @pytest.fixture

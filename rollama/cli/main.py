@@ -13,7 +13,23 @@ import typer
 from rich.console import Console
 
 from rollama import RESEARCH_ONLY, __version__
-from rollama.cli import check, cohort, demo, evaluate, info, jobs, plan, predict, preview, serve, store, submit, train
+from rollama.cli import (
+    check,
+    cohort,
+    demo,
+    evaluate,
+    export,
+    import_text,
+    info,
+    jobs,
+    plan,
+    predict,
+    preview,
+    serve,
+    store,
+    submit,
+    train,
+)
 from rollama.core.errors import ConfigError, RollamaError
 
 app = typer.Typer(
@@ -34,6 +50,8 @@ app.command("predict")(predict.predict)
 app.command("push")(store.push)
 app.command("pull")(store.pull)
 app.add_typer(plan.app, name="plan")
+app.command("export")(export.export)
+app.command("import-text")(import_text.import_text)
 app.command("preview")(preview.preview)
 app.command("serve")(serve.serve)
 app.add_typer(submit.submit, name="submit")

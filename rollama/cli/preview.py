@@ -26,13 +26,14 @@ def preview(
     from rollama.core.errors import DataError
     from rollama.core.registry import Task
     from rollama.data.case import Split
-    from rollama.data.dataset import open_dataset
-    from rollama.data.tokenization import length_report, tokenize_cases
+    from rollama.data.dataset import open_dataset, open_texts
+    from rollama.data.tokenization import length_report, source_and_answer, tokenize_cases
     from rollama.language.base import load_tokenizer
     from rollama.presets import load_preset
 
     chosen = load_preset(preset, overrides)
-    data = open_dataset(dataset or (workspace or Path("runs") / chosen.name) / "cohort", check_volumes=False)
+    root = dataset or (workspace or Path("runs") / chosen.name) / "cohort"
+    data = open_texts(root)
     training = data.select(Split.TRAIN)
     found = [case for case in data.cases if case.case_id == case_id] if case_id else list(training[:1])
     if not found:
@@ -41,20 +42,24 @@ def preview(
     if not data.info.synthetic:
         console.print("[bold red]This shows clinical text of a real patient.[/]")
     for task in Task:
+        if not any(all(source_and_answer(task, case)) for case in training):
+            console.print(f"[bold]{task}[/]: no texts for it in this data set", highlight=False)
+            continue
         config = chosen.text(task)
         tokenizer = load_tokenizer(config.base, config.allow_download)
-        report = length_report(tokenize_cases(tokenizer, task, training, config.max_tokens))
+        report = length_report(tokenize_cases(tokenizer, task, training, config.max_tokens, config.template))
         console.print(
             f"[bold]{task}[/]: {report.rows} training rows, tokens: median {report.median}, 90 % {report.p90}, longest "
             f"{report.longest} of at most {config.max_tokens}; {report.answer_share:.0%} are answer",
             highlight=False,
         )
-        (row,) = tokenize_cases(tokenizer, task, found, config.max_tokens)
+        (row,) = tokenize_cases(tokenizer, task, found, config.max_tokens, config.template)
         shown = Text(tokenizer.decode(row.ids[: row.prompt_length]), style="dim")
         shown.append(tokenizer.decode(row.ids[row.prompt_length :]), style="bold green")
         console.print(shown)
     if picture:
-        _draw(found[0].image, found[0].target, picture, f"{found[0].case_id} - true target")
+        case = next(case for case in open_dataset(root, check_volumes=False).cases if case.case_id == found[0].case_id)
+        _draw(case.image, case.target, picture, f"{found[0].case_id} - true target")
         console.print(f"{picture}: written", highlight=False)
 
 

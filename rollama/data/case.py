@@ -35,21 +35,32 @@ class Evidence(StrictModel):
     end: int = Field(gt=0)
 
 
-class Case(StrictModel):
-    """One case. `plan is None` when the stored plan text does not parse; `plan_text` then keeps it as it is.
+class TextCase(StrictModel):
+    """The texts of a case. `plan is None` when the stored plan text does not parse; `plan_text` then keeps it as it is.
 
-    `image` and `target` are absolute paths of NIfTI files on one grid; `spacing` is in mm, in array order (x, y, z).
+    A data set for S alone has no plans and one for P alone no notes: those texts are empty.
     """
 
     case_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     centre: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     split: Split
+    note: str = Field("", repr=False)
+    summary: str = Field("", repr=False)
+    plan: Plan | None
+    plan_text: str = Field("", repr=False)
+    evidence: tuple[Evidence, ...] = ()
+    provenance: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class Case(TextCase):
+    """A case with its CT and target.
+
+    `image` and `target` are absolute paths of NIfTI files on one grid; `spacing` is in mm, in array order (x, y, z).
+    """
+
     note: str = Field(min_length=1, repr=False)
     summary: str = Field(min_length=1, repr=False)
-    plan: Plan | None
     plan_text: str = Field(min_length=1, repr=False)
     image: Path
     target: Path
     spacing: tuple[float, float, float]
-    evidence: tuple[Evidence, ...] = ()
-    provenance: dict[str, str | int | float | bool] = Field(default_factory=dict)

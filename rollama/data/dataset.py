@@ -11,6 +11,8 @@ Layout::
     <root>/<centre>/labels/<case_id>.nii.gz    target mask, 0 or 1, on the CT's grid
     <root>/<centre>/parts/, readers/           label maps of the target's parts and of readers, if kept (see `parts`)
 
+A data set of texts alone has the label kind `none` and no volumes; it trains S and P (see `texts`).
+
 A broken case found in the ninth hour of training costs nine hours, so `open_dataset` looks at every case first and
 names all that are wrong in one error.
 """
@@ -21,7 +23,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -29,7 +31,7 @@ from pydantic import Field
 from rollama.core.config import StrictModel, build, hash_json
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.files import hash_file, read_json, write_json, write_text
-from rollama.data.case import Case, Split
+from rollama.data.case import Case, Split, TextCase
 from rollama.data.plan import parse_plan
 
 KEYS = {split: "training" if split is Split.TRAIN else str(split) for split in Split}
@@ -42,7 +44,7 @@ class DatasetInfo(StrictModel):
     name: str
     version: str
     synthetic: bool
-    label: Literal["CTV", "PTV"]
+    label: Literal["CTV", "PTV", "none"]
     notice: str
     centres: tuple[str, ...] = Field(min_length=1)
     external_centres: tuple[str, ...] = ()
@@ -50,15 +52,18 @@ class DatasetInfo(StrictModel):
     generator: dict[str, Any] = Field(default_factory=dict)
 
 
+Kind = TypeVar("Kind", bound=TextCase)
+
+
 @dataclass(frozen=True)
-class Dataset:
+class Opened(Generic[Kind]):
     """An opened dataset; `cases` are in a stable order (centre, case id)."""
 
     root: Path
     info: DatasetInfo
-    cases: tuple[Case, ...]
+    cases: tuple[Kind, ...]
 
-    def select(self, *splits: Split, centre: str | None = None) -> tuple[Case, ...]:
+    def select(self, *splits: Split, centre: str | None = None) -> tuple[Kind, ...]:
         """The cases of the given splits (all when none is given), of one centre when it is named.
 
         Raises:
@@ -73,6 +78,10 @@ class Dataset:
         )
 
 
+Dataset = Opened[Case]
+TextDataset = Opened[TextCase]
+
+
 def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
     """Open a dataset and check all of it.
 
@@ -84,6 +93,22 @@ def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
         DataError: lists every case with a missing file, a wrong affine, a CT with values that are no numbers, a label
             that is not binary, and every centre that is missing or not declared.
     """
+    found = _open(root, Case, check_volumes)
+    if found.info.label == "none":
+        raise DataError(f"{root}: holds texts only; it trains S and P, nothing that needs a CT")
+    return found
+
+
+def open_texts(root: Path) -> TextDataset:
+    """Open the texts of a dataset, with or without volumes, and check them.
+
+    Raises:
+        DataError: lists every case that is broken, and every centre that is missing or not declared.
+    """
+    return _open(root, TextCase, check_volumes=False)
+
+
+def _open(root: Path, kind: type[Kind], check_volumes: bool) -> Opened[Kind]:
     info_path = root / "dataset.json"
     if not root.is_dir():
         raise DataError(f"{root}: no such dataset folder; make one with 'rollama cohort make {root}'")
@@ -92,7 +117,9 @@ def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
     except ConfigError as error:
         raise DataError(str(error)) from error
     problems: list[str] = []
-    cases: list[Case] = []
+    cases: list[Kind] = []
+    if kind is not TextCase and info.label == "none":
+        return Opened(root, info, ())
     found = {path.parent.name for path in root.glob("*/dataset.json")}
     problems += [
         f"{root / name}: centre folder missing, but declared in dataset.json" for name in set(info.centres) - found
@@ -100,16 +127,16 @@ def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
     problems += [f"{root / name}: unknown centre, not declared in {info_path}" for name in found - set(info.centres)]
     for centre in info.centres:
         if centre in found:
-            cases += _read_centre(root / centre, centre, check_volumes, problems)
+            cases += _read_centre(root / centre, centre, kind, check_volumes, problems)
     ids = [case.case_id for case in cases]
     problems += [f"{root}: case id {name} occurs more than once" for name in {i for i in ids if ids.count(i) > 1}]
     if problems:
         shown = "\n  ".join(sorted(problems)[:50])
         raise DataError(f"{root}: {len(problems)} problem(s) in the dataset:\n  {shown}")
-    return Dataset(root, info, tuple(sorted(cases, key=lambda case: (case.centre, case.case_id))))
+    return Opened(root, info, tuple(sorted(cases, key=lambda case: (case.centre, case.case_id))))
 
 
-def _read_centre(folder: Path, centre: str, check_volumes: bool, problems: list[str]) -> list[Case]:
+def _read_centre(folder: Path, centre: str, kind: type[Kind], check_volumes: bool, problems: list[str]) -> list[Kind]:
     try:
         datalist = read_json(folder / "dataset.json")
         texts = _read_lines(folder / "text.jsonl")
@@ -129,8 +156,8 @@ def _read_centre(folder: Path, centre: str, check_volumes: bool, problems: list[
                 problems.append(f"{folder / 'text.jsonl'}: no line for case {name}")
                 continue
             try:
-                case = _build_case(folder, centre, split, item, record)
-                if check_volumes:
+                case = _build_case(folder, centre, kind, split, item, record)
+                if check_volumes and isinstance(case, Case):
                     case = case.updated(spacing=check_pair(case.image, case.target))
                 cases.append(case)
             except (ConfigError, DataError) as error:
@@ -156,14 +183,16 @@ def _read_lines(path: Path) -> dict[str, dict[str, Any]]:
     return records
 
 
-def _build_case(folder: Path, centre: str, split: Split, item: dict[str, Any], record: dict[str, Any]) -> Case:
+def _build_case(
+    folder: Path, centre: str, kind: type[Kind], split: Split, item: dict[str, Any], record: dict[str, Any]
+) -> Kind:
     text = str(record.get("plan_text", ""))
     try:
         plan = parse_plan(text, "plan_text").model_dump()
     except DataError:
         plan = None  # free text is kept and flagged by `plan is None`
-    paths = {}
-    for key in ("image", "label"):
+    paths: dict[str, Path] = {}
+    for key in ("image", "label") if kind is Case else ():
         if key not in item:
             raise DataError(f"its entry in dataset.json has no {key!r}")
         paths[key] = (folder / str(item[key])).resolve()
@@ -177,15 +206,14 @@ def _build_case(folder: Path, centre: str, split: Split, item: dict[str, Any], r
         "summary": record.get("summary", ""),
         "plan": plan,
         "plan_text": text,
-        "image": paths["image"],
-        "target": paths["label"],
-        "spacing": (1.0, 1.0, 1.0),
         "evidence": record.get("evidence", ()),
         "provenance": record.get("provenance", {}),
     }
+    if paths:
+        values |= {"image": paths["image"], "target": paths["label"], "spacing": (1.0, 1.0, 1.0)}
     # Messages must not repeat the note: validate here and name the fields only.
     try:
-        return Case.model_validate(values)
+        return kind.model_validate(values)
     except ValueError as error:
         fields = sorted({str(item["loc"][0]) for item in getattr(error, "errors", list)()})
         raise DataError(f"field(s) {', '.join(fields)} missing or not accepted") from None

@@ -13,8 +13,8 @@ from typing import Any
 
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
-from rollama.data.case import Case
-from rollama.data.prompts import build_prompt
+from rollama.data.case import TextCase
+from rollama.data.chat import Template, form_of
 
 
 @dataclass(frozen=True)
@@ -47,38 +47,33 @@ class LengthReport:
     answer_share: float
 
 
-def source_and_answer(task: Task, case: Case) -> tuple[str, str]:
+def source_and_answer(task: Task, case: TextCase) -> tuple[str, str]:
     """What S or P reads and writes for a case: note and summary, or summary and plan text."""
     return (case.note, case.summary) if task is Task.SUMMARY else (case.summary, case.plan_text)
 
 
-def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of a prompt, with the tokenizer's opening token where it has one and without a closing one."""
-    ids = [int(token) for token in tokenizer(prompt)["input_ids"]]
-    if ids and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    return ids
-
-
-def tokenize_cases(tokenizer: Any, task: Task, cases: Iterable[Case], max_tokens: int) -> list[TokenRow]:
+def tokenize_cases(
+    tokenizer: Any, task: Task, cases: Iterable[TextCase], max_tokens: int, template: Template = Template.PLAIN
+) -> list[TokenRow]:
     """Rows of all cases, in their order.
 
     Raises:
-        DataError: rows longer than `max_tokens` (names the cases), or an empty answer.
+        DataError: rows longer than `max_tokens` (names the cases), or an empty text or answer.
+        ConfigError: the tokenizer lacks a token that the template needs.
     """
+    form = form_of(tokenizer, template)
     rows, too_long, empty = [], [], []
     for case in cases:
         text, answer = source_and_answer(task, case)
-        prompt = prompt_ids(tokenizer, build_prompt(task, text))
-        answer_ids = [int(token) for token in tokenizer(answer.strip(), add_special_tokens=False)["input_ids"]]
-        row = TokenRow(case.case_id, (*prompt, *answer_ids, int(tokenizer.eos_token_id)), len(prompt))
+        prompt = form.prompt(task, text)
+        row = TokenRow(case.case_id, (*prompt, *form.answer(answer)), len(prompt))
         rows.append(row)
-        if not answer_ids:
+        if not answer.strip() or not text.strip():
             empty.append(case.case_id)
         if len(row.ids) > max_tokens:
             too_long.append(f"{case.case_id} ({len(row.ids)})")
     if empty:
-        raise DataError(f"task {task}: the answer is empty in {len(empty)} case(s): {', '.join(empty[:20])}")
+        raise DataError(f"task {task}: text or answer is empty in {len(empty)} case(s): {', '.join(empty[:20])}")
     if too_long:
         raise DataError(
             f"task {task}: {len(too_long)} case(s) have more than max_tokens={max_tokens} tokens and would lose part "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def draw_curves(curves: Mapping[str, Path]) -> Figure | None:
+def draw_curves(curves: Mapping[str, Path], evaluations: Sequence[Mapping[str, Any]] = ()) -> Figure | None:
     """One panel a training run: loss, cross-entropy (or DiceCE) and R against the step; None without any log.
 
     R gets its own logarithmic axis: it is orders of magnitude smaller, and near zero means that it has no effect.
 
     Args:
         curves: title -> its `metrics.jsonl`.
+        evaluations: of the first run, made while it trained: step, metric, value.
     """
     logs = {name: read_metrics(path) for name, path in curves.items()}
     logs = {name: rows for name, rows in logs.items() if rows}
@@ -40,17 +41,17 @@ def draw_curves(curves: Mapping[str, Path]) -> Figure | None:
     figure = Figure(figsize=(5.4 * columns, 3.3 * lines), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     for place, (name, rows) in enumerate(logs.items(), 1):
-        _draw_run(figure.add_subplot(lines, columns, place), name, rows)
+        _draw_run(figure.add_subplot(lines, columns, place), name, rows, evaluations if place == 1 else ())
     return figure
 
 
-def curves_png(curves: Mapping[str, Path]) -> bytes | None:
+def curves_png(curves: Mapping[str, Path], evaluations: Sequence[Mapping[str, Any]] = ()) -> bytes | None:
     """`draw_curves` as PNG bytes."""
-    figure = draw_curves(curves)
+    figure = draw_curves(curves, evaluations)
     return None if figure is None else figure_png(figure, dpi=120)
 
 
-def _draw_run(axes: Any, name: str, rows: list[dict[str, Any]]) -> None:
+def _draw_run(axes: Any, name: str, rows: list[dict[str, Any]], evaluations: Sequence[Mapping[str, Any]] = ()) -> None:
     handles = []
     for key in ("loss", "ce", "dice_ce"):
         steps, values = _series(rows, key)
@@ -71,6 +72,17 @@ def _draw_run(axes: Any, name: str, rows: list[dict[str, Any]]) -> None:
         right.set_yscale("log")
         right.tick_params(axis="y", labelcolor=COLOURS["consistency"])
         right.spines["top"].set_visible(False)
+    if evaluations:
+        name = str(evaluations[0]["metric"])
+        points = [(item["step"], item["value"]) for item in evaluations if item["metric"] == name]
+        third = axes.twinx()
+        third.set_ylim(0, 1.05)
+        third.axis("off")
+        handles += third.plot(*zip(*points, strict=True), color="#15803d", marker="o", markersize=4, linewidth=1.0,
+                              label=f"validation {name} (0 to 1)")  # fmt: skip
+        for step, value in points:
+            third.annotate(f"{value:.2f}", (step, value), xytext=(0, 5), textcoords="offset points", fontsize=7,
+                           ha="center", color="#15803d")  # fmt: skip
     axes.legend(handles=handles, frameon=False, fontsize=8)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rollama.core.config import StrictModel
 from rollama.core.registry import Consistency, TextMethod
+from rollama.data.chat import Template
 from rollama.training.config import ScaleConfig
 
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -34,6 +35,15 @@ class ZeroSection(StrictModel):
     bucket: int = Field(50_000_000, ge=1, description="elements communicated at once")
 
 
+class MonitorSection(StrictModel):
+    """Evaluation by generation while training goes on: ROUGE-L for S, plan fields right for P, on validation cases."""
+
+    every: int = Field(0, ge=0, description="optimizer steps between evaluations; 0 evaluates never")
+    cases: int = Field(16, ge=1, description="validation cases, the same each time")
+    keep: Literal["best", "last"] = Field("best", description="which evaluated model becomes the trained model")
+    gpus: float = Field(0, ge=0, description="of the task that generates; without one it runs on a CPU")
+
+
 class TextConfig(StrictModel):
     """One S or P training run. The default is the recipe for SmolLM2 on two CPU cores."""
 
@@ -47,6 +57,7 @@ class TextConfig(StrictModel):
     consistency_every: int = Field(1, ge=1, description="clean pass on every n-th step only, with n times the weight")
     sentence_encoder: str = Field("minilm", min_length=1, description="for consistency sbert: minilm, or a folder")
     lora: LoraSection = LoraSection()
+    template: Template = Field(Template.PLAIN, description="how prompt and answer are written: see data/chat.py")
     max_tokens: int = Field(1024, ge=8, description="longest row; a longer one is refused, never cut")
     batch: int = Field(8, ge=1, description="rows per optimizer step, all workers together")
     micro_batch: int = Field(4, ge=1, description="most rows per forward pass of one worker")
@@ -61,6 +72,7 @@ class TextConfig(StrictModel):
     loss_chunk: int = Field(256, ge=1, description="answer tokens whose vocabulary logits exist at once")
     seed: int = 0
     scale: ScaleConfig = ScaleConfig()
+    monitor: MonitorSection = MonitorSection()
     max_new_tokens: int = Field(256, ge=1, description="generation stops here")
     generate_batch: int = Field(16, ge=1, description="texts generated together")
 

@@ -20,8 +20,7 @@ import torch
 
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import Task
-from rollama.data.prompts import build_instruction, build_prompt
-from rollama.data.tokenization import prompt_ids
+from rollama.data.chat import Form, Template, form_of
 from rollama.language.base import BaseInfo, load_base
 from rollama.text.checkpoint import TextArtefact, check_base, load_text_model
 from rollama.text.model import DTYPES, lora_config
@@ -50,10 +49,10 @@ class TextModel:
         artefacts: Mapping[Task, TextArtefact],
         batch: int,
         limits: Mapping[Task, int],
-        instruct: bool = False,
     ) -> None:
         self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
-        self.batch, self.limits, self.instruct = batch, dict(limits), instruct
+        self.batch, self.limits = batch, dict(limits)
+        self._forms = {task: self._form(task) for task in self.models}
         self._lock = threading.Lock()  # the active adapter is state of the shared model
 
     @classmethod
@@ -91,7 +90,7 @@ class TextModel:
         shared: Any = None
         for task, artefact in artefacts.items():
             if artefact.config.lora.enabled:
-                shared = _with_adapter(lm if shared is None else shared, task, artefact, shared is not None)
+                shared = put_adapter(lm if shared is None else shared, task, artefact, shared is not None)
             else:
                 whole, _, _ = load_base(name, _dtype(dtype), allow_download)
                 _check_keys(artefact, whole.load_state_dict(artefact.tensors, strict=False), whole)
@@ -116,9 +115,7 @@ class TextModel:
         """The untrained base, asked through its chat template."""
         lm, tokenizer, info = load_base(base, _dtype(dtype), allow_download)
         lm.to(device or inference_device())
-        return cls(
-            dict.fromkeys(Task, lm), tokenizer, info, {}, batch, dict.fromkeys(Task, max_new_tokens), instruct=True
-        )
+        return cls(dict.fromkeys(Task, lm), tokenizer, info, {}, batch, dict.fromkeys(Task, max_new_tokens))
 
     def generate(
         self, task: Task, texts: Sequence[str], progress: Progress | None = None, max_new_tokens: int | None = None
@@ -146,20 +143,13 @@ class TextModel:
                     if progress is not None:
                         progress(len(answers), len(prompts))
 
-                greedy(model, [prompts[index] for index in chosen], limit, self._stop_tokens(), done)
+                greedy(model, [prompts[index] for index in chosen], limit, self._stop_tokens(task), done)
         return [answers[index] for index in range(len(prompts))]
 
     def _prompt(self, task: Task, text: str, index: int, limit: int) -> list[int]:
         if not text.strip():
             raise DataError(f"text {index} for task {task} is empty")
-        if not self.instruct:
-            ids = prompt_ids(self.tokenizer, build_prompt(task, text))
-        elif self.tokenizer.chat_template:
-            message = [{"role": "user", "content": build_instruction(task, text)}]
-            chat = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-            ids = list(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
-        else:
-            ids = prompt_ids(self.tokenizer, build_instruction(task, text) + "\n")
+        ids = self._forms[task].prompt(task, text)
         context = int(self.models[task].config.max_position_embeddings)
         if len(ids) + limit > context:
             raise DataError(
@@ -168,6 +158,12 @@ class TextModel:
             )
         return ids
 
+    def _form(self, task: Task) -> Form:
+        """As the task was trained; the untrained base is asked through its chat template, if it has one."""
+        if task in self.artefacts:
+            return form_of(self.tokenizer, self.artefacts[task].config.template)
+        return form_of(self.tokenizer, Template.CHAT if self.tokenizer.chat_template else Template.PLAIN)
+
     def _activate(self, task: Task) -> Any:
         model = self.models[task]
         if not hasattr(model, "get_base_model"):
@@ -175,8 +171,8 @@ class TextModel:
         model.set_adapter(str(task))
         return model.get_base_model()
 
-    def _stop_tokens(self) -> set[int]:
-        stop = {int(self.tokenizer.eos_token_id)}
+    def _stop_tokens(self, task: Task) -> set[int]:
+        stop = {int(self.tokenizer.eos_token_id), self._forms[task].closing}
         configured = next(iter(self.models.values())).generation_config.eos_token_id
         return stop | set(
             configured if isinstance(configured, list) else [configured] if configured is not None else []
@@ -239,7 +235,12 @@ def _dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def _with_adapter(model: Any, task: Task, artefact: TextArtefact, more: bool) -> Any:
+def put_adapter(model: Any, task: Task, artefact: TextArtefact, more: bool) -> Any:
+    """Put an artefact's adapter on a base (`more`: on a model that has one already), named after its task.
+
+    Raises:
+        CheckpointError: the adapter does not fit the base.
+    """
     from peft import get_peft_model, set_peft_model_state_dict
 
     config = lora_config(artefact.config.lora)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
+
+import torch
 
 from rollama.core.errors import DataError
 from rollama.core.registry import Consistency, Task, TextMethod
 from rollama.data.case import Split
-from rollama.data.dataset import open_dataset
+from rollama.data.dataset import open_texts
 from rollama.data.tokenization import length_report, tokenize_cases
 from rollama.text.batch import TextBatches
 from rollama.text.checkpoint import save_text_model
@@ -19,6 +23,7 @@ from rollama.text.config import TextConfig
 from rollama.text.engine import DeepSpeedEngine
 from rollama.text.method import build_method
 from rollama.text.model import build_module, portable_names
+from rollama.text.monitor import Monitor, best_of
 from rollama.text.sentence import SentenceSpace
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
 from rollama.training.loop import Callback, run
@@ -42,14 +47,14 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         CheckpointError: the checkpoint belongs to another configuration.
         NotFinite: the loss became NaN or infinite.
     """
-    data = open_dataset(dataset, check_volumes=False)
+    data = open_texts(dataset)
     cases = data.select(Split.TRAIN)
     if not cases:
         raise DataError(f"{dataset}: no case in the training split")
     key = run_hash(config, str(task), data.info.content_hash)
     module, tokenizer, base = build_module(config)
     # Every worker tokenises all rows: it is cheap, and every worker then knows each step's count of answer tokens.
-    rows = tokenize_cases(tokenizer, task, cases, config.max_tokens)
+    rows = tokenize_cases(tokenizer, task, cases, config.max_tokens, config.template)
     lengths = length_report(rows)
     if worker.rank == 0:
         log.info("task %s: %s", task, lengths)
@@ -71,6 +76,27 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     if worker.rank == 0:
         callbacks.append(MetricsLog(worker.metrics_path, worker.attempt))
     every = config.scale.checkpoint_every
+
+    def save(folder: Path, tensors: Mapping[str, torch.Tensor], named: bool = False, **more: Any) -> None:
+        save_text_model(
+            folder,
+            tensors if named else portable_names(tensors),
+            task,
+            config,
+            base,
+            key,
+            data={"name": data.info.name, "content_hash": data.info.content_hash, "synthetic": data.info.synthetic},
+            lengths=asdict(lengths),
+            workers=worker.world,
+            **more,
+        )
+
+    if config.monitor.every:  # before the checkpoint: a run that goes on behind it has been evaluated up to it
+        if not data.select(Split.VALIDATION):
+            raise DataError(
+                f"{dataset}: no case in the validation split, which monitor.every={config.monitor.every} needs"
+            )
+        callbacks.append(Monitor(engine, save, config.monitor.every, config.steps, worker.scratch, worker.evaluations))
     callbacks.append(Checkpointer(engine, worker.scratch, key, every, config.steps, worker.report))
     callbacks += worker.callbacks
     rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
@@ -81,16 +107,12 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         last = read_metrics(worker.metrics_path)[-10:]
         names = sorted({name for row in last for name in row} - {"step", "attempt", "lr", "seconds"})
         metrics = {name: mean(float(row[name]) for row in last if name in row) for name in names}
-        save_text_model(
-            out,
-            portable_names(tensors),
-            task,
-            config,
-            base,
-            key,
-            data={"name": data.info.name, "content_hash": data.info.content_hash, "synthetic": data.info.synthetic},
-            lengths=asdict(lengths),
-            metrics=metrics,
-            workers=worker.world,
-        )
+        found = worker.evaluations.collect() if worker.evaluations and config.monitor.every else ()
+        evaluated = [{"step": item.step, item.metric: item.value, "cases": item.cases} for item in found]
+        more = {"metrics": metrics, **({"evaluations": evaluated} if evaluated else {})}
+        if found and config.monitor.keep == "best":
+            best, kept = best_of(found)
+            save(out, kept, named=True, kept_step=best.step, **more)
+        else:
+            save(out, tensors, **more)
     engine.close()

@@ -5,8 +5,10 @@ The launcher (ray_jobs) fills a `Worker` in; tests fill it in by hand for a sing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -14,7 +16,30 @@ from rollama.training.checkpoint import Report
 from rollama.training.config import ScaleConfig
 from rollama.training.loop import Callback
 
-__all__ = ["ScaleConfig", "Worker", "inference_device"]
+__all__ = ["Evaluated", "Evaluations", "ScaleConfig", "Worker", "inference_device"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model during training: after which step, its figure on validation cases (more is better), and where it is."""
+
+    step: int
+    metric: str
+    value: float
+    cases: int
+    folder: Path
+
+
+class Evaluations(Protocol):
+    """Evaluates models beside the training that makes them."""
+
+    def submit(self, step: int, folder: Path) -> None:
+        """Take the artefact in `folder` and evaluate it; returns before that is done."""
+        ...
+
+    def collect(self) -> Sequence[Evaluated]:
+        """Wait for all that were submitted, also by earlier attempts of the run; in the order of their steps."""
+        ...
 
 
 def inference_device() -> torch.device:
@@ -39,6 +64,7 @@ class Worker:
         metrics_path: where rank 0 appends its metrics.
         attempt: 0 for the first start of this worker group, then counting restarts.
         callbacks: handed in by the launcher and called on every rank after the trainer's own, each step.
+        evaluations: on rank 0, where the launcher offers it.
     """
 
     rank: int
@@ -50,3 +76,4 @@ class Worker:
     metrics_path: Path
     attempt: int = 0
     callbacks: tuple[Callback, ...] = ()
+    evaluations: Evaluations | None = None
