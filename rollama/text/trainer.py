@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rollama.core.errors import DataError
+from rollama.core.errors import ConfigError, DataError
 from rollama.core.registry import Consistency, Task, TextMethod
 from rollama.data.case import Split
 from rollama.data.dataset import open_texts
@@ -43,7 +43,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
 
     Raises:
         DataError: the dataset is broken, has no training case, or a row is longer than `max_tokens`.
-        ConfigError: the base is not here, or `batch` does not fit the workers.
+        ConfigError: the base is not here or reads less than `max_tokens`, or `batch` does not fit the workers.
         CheckpointError: the checkpoint belongs to another configuration.
         NotFinite: the loss became NaN or infinite.
     """
@@ -53,6 +53,9 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         raise DataError(f"{dataset}: no case in the training split")
     key = run_hash(config, str(task), data.info.content_hash)
     module, tokenizer, base = build_module(config)
+    context = int(module.lm.config.max_position_embeddings)
+    if config.max_tokens > context:
+        raise ConfigError(f"max_tokens: {config.max_tokens} is more than {config.base} can read ({context} tokens)")
     # Every worker tokenises all rows: it is cheap, and every worker then knows each step's count of answer tokens.
     rows = tokenize_cases(tokenizer, task, cases, config.max_tokens, config.template)
     lengths = length_report(rows)

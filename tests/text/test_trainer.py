@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rollama.core.errors import CheckpointError, DataError
+from rollama.core.errors import CheckpointError, ConfigError, DataError
+from rollama.core.files import read_json, write_json
 from rollama.core.registry import Task
 from rollama.text.checkpoint import load_text_model
 from rollama.text.trainer import train_text
+from rollama.training.artefact import artefact_hash
 from rollama.training.metrics_log import read_metrics
 from rollama.training.runs import is_trained
+from rollama.training.worker import Evaluated
 from tests.text.conftest import local_worker, tiny_config
 
 
@@ -45,3 +50,58 @@ def test_long_rows_stop_the_run_before_training(dataset: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="max_tokens=20"):
         train_text(tiny_config(max_tokens=20), Task.PLAN, dataset, tmp_path / "model", local_worker(tmp_path))
     assert not (tmp_path / "model").exists()
+
+
+def test_more_tokens_than_the_base_reads_are_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"max_tokens: 4000 is more than tiny can read \(2048 tokens\)"):
+        train_text(tiny_config(max_tokens=4000), Task.PLAN, dataset, tmp_path / "model", local_worker(tmp_path))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_packed_and_padded_training_are_the_same_run(dataset: Path, tmp_path: Path, dropout: float) -> None:
+    losses = []
+    for packing, micro in ((True, 4), (False, 2)):
+        folder = tmp_path / f"{packing}"
+        config = tiny_config(
+            packing=packing, micro_batch=micro, lr=0.02, lora={"dropout": dropout}, consistency_every=2
+        )
+        train_text(config, Task.PLAN, dataset, folder / "model", local_worker(folder))
+        losses.append({row["step"]: row["loss"] for row in read_metrics(folder / "metrics.jsonl")})
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    rows = read_metrics(tmp_path / "True" / "metrics.jsonl")
+    assert ["consistency" in row for row in rows] == [True, False, True, False]
+
+
+class Kept:
+    """Evaluations that like the second step best."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.found = folder, list[Evaluated]()
+
+    def submit(self, step: int, folder: Path) -> None:
+        target = self.folder / f"step-{step}"
+        shutil.copytree(folder, target)
+        self.found.append(Evaluated(step, "rougeL", 1.0 if step == 2 else 0.5, 3, target))
+
+    def collect(self) -> list[Evaluated]:
+        return self.found
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_best_evaluated_model_is_the_trained_one(dataset: Path, tmp_path: Path, keep: str) -> None:
+    with_validation(dataset, tmp_path / "data")
+    config = tiny_config(monitor={"every": 2, "keep": keep})
+    worker = replace(local_worker(tmp_path), evaluations=Kept(tmp_path / "kept"))
+    train_text(config, Task.PLAN, tmp_path / "data", tmp_path / "model", worker)
+    manifest = load_text_model(tmp_path / "model").manifest
+    assert [item["step"] for item in manifest["evaluations"]] == [2, 4]
+    step = 2 if keep == "best" else 4
+    assert manifest.get("kept_step") == (2 if keep == "best" else None)
+    assert artefact_hash(tmp_path / "model") == artefact_hash(tmp_path / "kept" / f"step-{step}")
+
+
+def with_validation(source: Path, out: Path) -> None:
+    """The data set with its test cases as validation cases."""
+    shutil.copytree(source, out)
+    lists = read_json(out / "a" / "dataset.json")
+    write_json(out / "a" / "dataset.json", {**lists, "validation": lists["test"], "test": []})

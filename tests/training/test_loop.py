@@ -75,6 +75,20 @@ def test_starts_where_it_is_told_to():
     assert engine.steps == pytest.approx([0.3, 0.4])
 
 
+class Named(torch.Tensor):
+    """A batch that knows its cases."""
+
+    case_ids = ("a-1", "a-2")
+
+
+def test_a_loss_that_is_not_finite_names_the_cases_of_its_micro_batch():
+    engine = OneWeight()
+    bad, good = torch.tensor([[float("nan")]]).as_subclass(Named), torch.ones(1, 1)
+    with pytest.raises(NotFinite, match="loss is nan, from a-1, a-2; lower the learning rate"):
+        run(engine, Squares(), lambda step: [good, bad], lambda step: 0.1, steps=3)
+    assert engine.steps == []
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer():
     engine = OneWeight()
     with pytest.raises(NotFinite, match="step 1: loss is nan"):
