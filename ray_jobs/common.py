@@ -89,7 +89,7 @@ def launch(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     scale, storage = config.scale, open_storage(run)
-    payload = {
+    payload: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "dataset": _for_workers(dataset),
         "run": storage.uri,

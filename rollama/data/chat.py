@@ -42,6 +42,7 @@ class Form:
         special: whether the tokenizer adds its opening token to the prompt (else `before` has it).
         trail: what follows the answer before the closing token.
         closing: id of the token that ends an answer.
+        opening: id of a token before everything, where neither the tokenizer nor `before` adds it.
     """
 
     tokenizer: Any
@@ -51,11 +52,13 @@ class Form:
     special: bool
     trail: str
     closing: int
+    opening: int | None = None
 
     def prompt(self, task: Task, text: str) -> list[int]:
         """Token ids up to where the answer begins."""
         body = build_prompt(task, text) if self.template is Template.PLAIN else build_instruction(task, text)
-        return self.ids(self.before + body + self.after, self.special)
+        first = [] if self.opening is None else [self.opening]
+        return first + self.ids(self.before + body + self.after, self.special)
 
     def answer(self, text: str) -> list[int]:
         """Token ids of an answer, the closing token last."""
@@ -79,7 +82,10 @@ def form_of(tokenizer: Any, template: Template) -> Form:
         case Template.PLAIN:
             return Form(tokenizer, template, "", "", True, "", _end(tokenizer))
         case Template.LLAMA2:
-            return Form(tokenizer, template, "[INST] ", " [/INST]", True, " ", _end(tokenizer))
+            if tokenizer.bos_token_id is None:
+                raise ConfigError("template llama2: the base's tokenizer has no opening token; accepted: plain, chat")
+            opening = int(tokenizer.bos_token_id)
+            return Form(tokenizer, template, "[INST] ", " [/INST]", False, " ", _end(tokenizer), opening)
         case Template.LLAMA3:
             user, assistant = (f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant"))
             closing = _token(tokenizer, "<|eot_id|>", template)

@@ -168,7 +168,8 @@ def _read_centre(folder: Path, centre: str, kind: type[Kind], check_volumes: boo
 
 def _read_lines(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: texts may hold Unicode's own line separators, which JSON does not escape.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise DataError(f"{path}: cannot read it ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -112,7 +112,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         metrics = {name: mean(float(row[name]) for row in last if name in row) for name in names}
         found = worker.evaluations.collect() if worker.evaluations and config.monitor.every else ()
         evaluated = [{"step": item.step, item.metric: item.value, "cases": item.cases} for item in found]
-        more = {"metrics": metrics, **({"evaluations": evaluated} if evaluated else {})}
+        more: dict[str, Any] = {"metrics": metrics, **({"evaluations": evaluated} if evaluated else {})}
         if found and config.monitor.keep == "best":
             best, kept = best_of(found)
             save(out, kept, named=True, kept_step=best.step, **more)
