@@ -13,7 +13,7 @@ help: ## list the targets
 
 setup: .venv/.ready ## install everything into .venv
 
-demo: setup ## the main job: cohort, three models, evaluation, report.html (about 20 minutes)
+demo: setup ## the main job: cohort, three models, evaluation, report.html (20 to 40 minutes)
 	@$(BIN)/rollama demo
 
 test: setup ## the fast tests
