@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ray_jobs.remote import CURVE, FAILURE, METRICS, NOTES, WORKING, evaluation_results, recorded_failure
 from ray_jobs.tracking import Tracker
 from rollama.core.errors import ClusterError, RollamaError
+from rollama.core.files import read_json
 from rollama.core.registry import Task
 from rollama.core.storage import Location, Storage, open_storage
 from rollama.data.store import is_reference, parse_reference, resolve
@@ -120,7 +121,7 @@ def launch(
             worker_runtime_env={"env_vars": worker_environment(scale.cpus_per_worker, gpu=bool(scale.gpus_per_worker))},
         ),
     )
-    tags = {"task": extra.get("task", "seg"), "method": str(config.method), "dataset": payload["dataset"]}
+    tags = {"task": extra.get("task", "seg"), "method": str(config.method), "dataset": _content(payload["dataset"])}
     tracker = Tracker(storage, payload["config"], tags)
     try:
         with _tracked(storage, tracker), _followed(storage, on_step, tracker):
@@ -151,6 +152,14 @@ def own_errors() -> Iterator[None]:
 def _for_workers(dataset: Location) -> str:
     text = str(dataset)
     return str(parse_reference(text)) if is_reference(text) else str(resolve(dataset).resolve())
+
+
+def _content(dataset: str) -> str:
+    """The hash of a data set's content; a path may hold names of people or projects."""
+    if is_reference(dataset):
+        return parse_reference(dataset).digest
+    path = Path(dataset) / "dataset.json"
+    return str(read_json(path).get("content_hash", "")) if path.is_file() else ""
 
 
 def _prepare(storage: Storage) -> None:
@@ -220,9 +229,17 @@ def _tracked(storage: Storage, tracker: Tracker) -> Iterator[None]:
         curve = None
         with contextlib.suppress(RollamaError):  # a bucket that is away; what failed before is the better message
             if status != "KILLED":
-                curve = _draw_curve(storage)
+                curve = _curve(storage)
             tracker.update(parse_metrics(storage.read_text(METRICS) or ""), evaluation_results(storage))
         tracker.finish(status, curve)
+
+
+def _curve(storage: Storage) -> bytes | None:
+    try:
+        return _draw_curve(storage)
+    except Exception as error:  # a picture must not turn a trained model into a failure, or hide one
+        log.warning("the learning curve was not drawn: %s", error)
+        return None
 
 
 def _draw_curve(storage: Storage) -> bytes | None:

@@ -17,18 +17,21 @@ from statistics import mean
 from typing import Any
 
 from ray_jobs.common import worker_environment
-from ray_jobs.remote import EVALUATIONS
+from ray_jobs.remote import EVALUATIONS, evaluation_results
 from rollama.core.config import build
+from rollama.core.errors import ConfigError
 from rollama.core.registry import Task
 from rollama.core.storage import Storage, open_storage
-from rollama.data.case import Split, TextCase
+from rollama.data.case import TextCase
 from rollama.data.dataset import open_texts
 from rollama.data.store import resolve
 from rollama.evaluation.fields import compare_plans, read_generated
 from rollama.evaluation.rouge import rouge
 from rollama.text.config import TextConfig
+from rollama.text.monitor import validation_cases
 from rollama.training.worker import Evaluated
 
+PATIENCE_S = 3600.0
 METRICS = {Task.SUMMARY: "rougeL", Task.PLAN: "fields_mean"}
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class RayEvaluations:
-    """Implements `training.worker.Evaluations` for a run and its data set."""
+    """Implements `training.worker.Evaluations` for a run and its data set.
+
+    One task runs at a time: each holds a base model in memory, and they are slower than training on few cores.
+    """
 
     run: Storage
     dataset: str
@@ -46,54 +52,94 @@ class RayEvaluations:
     started: dict[int, Any] = field(default_factory=dict)
 
     def submit(self, step: int, folder: Path) -> None:
-        """Store the model, forget an earlier result of the step, start its task."""
-        import ray
-
+        """Store the model, forget an earlier result of the step, start its task behind the others."""
         place = self.run.child(f"{EVALUATIONS}/{_name(step)}")
         for path in sorted(folder.iterdir()):
             place.upload(path, path.name)
         self.run.delete(f"{EVALUATIONS}/{_name(step)}.json")
-        gpus = self.config.monitor.gpus
-        environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
-        remote = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=1, runtime_env=environment)(evaluate_model)
-        self.started[step] = remote.remote(
-            self.run.uri, step, self.dataset, str(self.task), self.config.model_dump(mode="json")
-        )
+        self._start(step)
+
+    def go_on(self, finished: int) -> None:
+        """Evaluate what an earlier attempt stored up to step `finished` but did not see evaluated."""
+        names = self.run.names(EVALUATIONS)
+        for step in sorted({int(name.split("/")[1][5:11]) for name in names if name.count("/") == 2}):
+            if step <= finished and f"{EVALUATIONS}/{_name(step)}.json" not in names:
+                self._start(step)
 
     def collect(self) -> Sequence[Evaluated]:
-        """Results of all models that are there. A failed evaluation costs a warning, not the training."""
+        """Results of all models. A failed evaluation costs a warning, not the training."""
         import ray
 
+        _, late = ray.wait(list(self.started.values()), num_returns=len(self.started), timeout=PATIENCE_S)
         for step, task in self.started.items():
             try:
+                if task in late:
+                    raise TimeoutError(f"not done {PATIENCE_S / 60:.0f} minutes after the training")
                 ray.get(task)
             except Exception as error:  # whatever a task may die of
                 log.warning("the evaluation after step %d failed: %s", step, str(error).strip().splitlines()[-1])
-        found = []
+        return [Evaluated(**item) for item in evaluation_results(self.run)]
+
+    def fetch(self, step: int) -> Path:
+        """The model of a step; the others are deleted, their results stay."""
         for name in self.run.names(EVALUATIONS):
-            if name.count("/") == 1 and name.endswith(".json"):
-                folder = (self.run.local or self.scratch) / name.removesuffix(".json")
-                if self.run.local is None:
-                    for file in self.run.names(name.removesuffix(".json")):
-                        (self.scratch / file).parent.mkdir(parents=True, exist_ok=True)
-                        self.run.download(file, self.scratch / file)
-                found.append(Evaluated(folder=folder, **json.loads(self.run.read_text(name) or "{}")))
-        return sorted(found, key=lambda item: item.step)
+            if name.count("/") == 2 and name.split("/")[1] != _name(step):
+                self.run.delete(name)
+        return _fetched(self.run, step, self.scratch)
+
+    def _start(self, step: int) -> None:
+        import ray
+
+        gpus = self.config.monitor.gpus
+        environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
+        remote = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=1, runtime_env=environment)(evaluate_model)
+        before = list(self.started.values())[-1:]  # in a list: it is waited for, and its failure is not handed on
+        self.started[step] = remote.remote(
+            self.run.uri, step, self.dataset, str(self.task), self.config.model_dump(mode="json"), before
+        )
 
 
-def evaluate_model(run: str, step: int, dataset: str, task: str, config: dict[str, Any]) -> None:
-    """What the task runs: generate for the first validation cases and write the mean figure."""
+def check_gpus(config: TextConfig) -> None:
+    """Refuse a share of a GPU for evaluations that the workers leave nothing of: it would be waited for in vain.
+
+    Raises:
+        ConfigError: names what there is and what is needed.
+    """
+    import ray
+
+    there = ray.cluster_resources().get("GPU", 0.0)
+    needed = config.scale.workers * config.scale.gpus_per_worker + config.monitor.gpus
+    if config.monitor.gpus and there < needed:
+        raise ConfigError(
+            f"monitor.gpus: {config.monitor.gpus:g} beside the workers needs {needed:g} GPUs, found {there:g}"
+        )
+
+
+def evaluate_model(run: str, step: int, dataset: str, task: str, config: dict[str, Any], before: list[Any]) -> None:
+    """What the task runs: generate for the validation cases and write the mean figure."""
+    import ray
+
+    if before:
+        ray.wait(before)
     place = open_storage(run)
     chosen, what = build(TextConfig, config, "text configuration"), Task(task)
     with tempfile.TemporaryDirectory(prefix="rollama-evaluation-") as scratch:
-        folder = place.local / EVALUATIONS / _name(step) if place.local else Path(scratch)
-        if place.local is None:
-            for name in place.names(f"{EVALUATIONS}/{_name(step)}"):
-                place.download(name, folder / name.rpartition("/")[2])
-        cases = open_texts(resolve(dataset)).select(Split.VALIDATION)[: chosen.monitor.cases]
+        folder = _fetched(place, step, Path(scratch))
+        cases = validation_cases(open_texts(resolve(dataset)), chosen.monitor.cases)
         value = validate(folder, what, cases, chosen)
     result = {"step": step, "metric": METRICS[what], "value": value, "cases": len(cases)}
     place.write_text(f"{EVALUATIONS}/{_name(step)}.json", json.dumps(result) + "\n")
+
+
+def _fetched(run: Storage, step: int, scratch: Path) -> Path:
+    """The folder of a step's model, from a bucket copied below `scratch`."""
+    name = f"{EVALUATIONS}/{_name(step)}"
+    if run.local is not None:
+        return run.local / name
+    for file in run.names(name):
+        (scratch / file).parent.mkdir(parents=True, exist_ok=True)
+        run.download(file, scratch / file)
+    return scratch / name
 
 
 def validate(folder: Path, task: Task, cases: Sequence[TextCase], config: TextConfig) -> float:

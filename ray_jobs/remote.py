@@ -26,6 +26,7 @@ from rollama.training.artefact import check_artefact, read_manifest
 from rollama.training.loop import Metrics
 from rollama.training.metrics_log import read_metrics
 from rollama.training.runs import is_trained
+from rollama.training.shards import everyones
 from rollama.training.worker import Worker
 
 METRICS, FAILURE, NOTES, CURVE = "metrics.jsonl", "failure.json", "notes.txt", "curve.png"
@@ -91,6 +92,9 @@ def _ray_worker(run: Storage, scratch: Path, callbacks: tuple[Any, ...]) -> Work
     resume = None
     if checkpoint:
         resume, complaints = newest_whole(run, Path(checkpoint.path).name, scratch)
+        oldest = min(everyones(resume.name))
+        if resume.name != oldest:  # another rank found a newer one damaged on its way: all have to take the same
+            resume, _ = newest_whole(run, oldest, scratch)
         if rank == 0 and complaints:
             run.write_text(NOTES, "".join(f"{line}; going on from {resume.name}\n" for line in complaints))
     metrics, mirror = (run.local or scratch) / METRICS, None
@@ -132,7 +136,7 @@ def newest_whole(run: Storage, newest: str, scratch: Path) -> tuple[Path, list[s
                     (scratch / file).parent.mkdir(parents=True, exist_ok=True)
                     run.download(file, scratch / file)
             check_artefact(folder)
-        except CheckpointError as error:
+        except (CheckpointError, DataError) as error:
             complaints.append(str(error))
         else:
             return folder, complaints

@@ -13,17 +13,21 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rollama.core.seeding import derive_seed
 from rollama.core.storage import Storage
 
 EXPERIMENT, RECORD = "rollama", "mlflow.json"
 AT_ONCE = {"metrics": 900, "params": 100}
 """How many of each MLflow takes in a request (metrics: 1000)."""
+STARTING_S = 60.0
+"""How long figures wait for MLflow to be there."""
 Rows = Sequence[Mapping[str, Any]]
 
 log = logging.getLogger(__name__)
@@ -35,7 +39,9 @@ class Tracker:
     def __init__(self, run: Storage, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         self.run, self.parameters, self.tags = run, parameters, tags
         self.client: Any = None
-        self.run_id, self.step, self.evaluated = "", 0, 0
+        self.run_id, self.step = "", 0
+        self.evaluated: list[int] = []
+        self._ready = threading.Event()
 
     def start(self) -> None:
         """Begin the MLflow run, or go on with the one that this run has."""
@@ -43,15 +49,17 @@ class Tracker:
         if place is not None:
             with self._watching():
                 self._start(*place)
+        self._ready.set()
 
     def update(self, rows: Rows, evaluations: Rows = ()) -> None:
         """Log what is new. Steps that were run again after a failure are equal and are not logged again."""
+        self._ready.wait(STARTING_S)
         if self.client is None:
             return
         from mlflow.entities import Metric
 
         new = [row for row in rows if row["step"] > self.step]
-        later = [item for item in evaluations if item["step"] > self.evaluated]
+        later = [item for item in evaluations if item["step"] not in self.evaluated]
         now = int(time.time() * 1000)
         metrics = [
             Metric(key, float(value), now, int(row["step"]))
@@ -65,7 +73,7 @@ class Tracker:
         with self._watching():
             self._send(metrics=metrics)
             self.step = max([self.step, *(int(row["step"]) for row in new)])
-            self.evaluated = max([self.evaluated, *(int(item["step"]) for item in later)])
+            self.evaluated += [int(item["step"]) for item in later]
             self._remember()
 
     def finish(self, status: str, curve: bytes | None = None) -> None:
@@ -88,16 +96,16 @@ class Tracker:
 
         client: Any = MlflowClient(uri)
         record = json.loads(self.run.read_text(RECORD) or "{}")
-        if record.get("uri") == uri:
+        if record.get("place") == derive_seed(uri):
             self.run_id, self.step, self.evaluated = record["run_id"], record["step"], record["evaluated"]
             client.update_run(self.run_id, status="RUNNING")
-            self.client = client
+            self.client, self.place = client, derive_seed(uri)
             return
         found = client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         name = self.run.uri.rstrip("/").rpartition("/")[2]
         self.run_id = client.create_run(experiment, run_name=name, tags=dict(self.tags)).info.run_id
-        self.client = client
+        self.client, self.place = client, derive_seed(uri)
         self._send(params=[Param(key, value[:500]) for key, value in flatten(self.parameters).items()])
         self._remember()
 
@@ -107,12 +115,8 @@ class Tracker:
                 self.client.log_batch(self.run_id, **{kind: items[first : first + AT_ONCE[kind]]})
 
     def _remember(self) -> None:
-        record = {
-            "uri": self.client.tracking_uri,
-            "run_id": self.run_id,
-            "step": self.step,
-            "evaluated": self.evaluated,
-        }
+        # A hash of the address: it may hold a password.
+        record = {"place": self.place, "run_id": self.run_id, "step": self.step, "evaluated": self.evaluated}
         self.run.write_text(RECORD, json.dumps(record) + "\n")
 
     @contextmanager

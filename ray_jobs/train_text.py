@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from ray_jobs.common import OnStep, entry, launch, read_arguments
-from ray_jobs.monitor import RayEvaluations
+from ray_jobs.monitor import RayEvaluations, check_gpus
 from ray_jobs.remote import on_worker
 from rollama.core.config import build
 from rollama.core.registry import Task
 from rollama.core.storage import Location, open_storage
 from rollama.language.base import base_folder
 from rollama.text.config import TextConfig
+from rollama.training.artefact import read_manifest
 from rollama.training.loop import Callback
 
 
@@ -45,7 +46,11 @@ def worker(payload: dict[str, Any]) -> None:
         config = build(TextConfig, payload["config"], "text configuration")
         if config.monitor.every and here.rank == 0:
             task, run = Task(payload["task"]), open_storage(payload["run"])
-            here = replace(here, evaluations=RayEvaluations(run, payload["dataset"], task, config, here.scratch))
+            check_gpus(config)
+            evaluations = RayEvaluations(run, payload["dataset"], task, config, here.scratch)
+            if here.resume is not None:
+                evaluations.go_on(int(read_manifest(here.resume)["step"]))
+            here = replace(here, evaluations=evaluations)
         trainer.train_text(config, Task(payload["task"]), dataset, out, here)
 
 

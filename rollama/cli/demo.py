@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Make a cohort, train S, P and SEG++ on local Ray, evaluate them, and write one report.html.
 
-    20 to 40 minutes on two cores, by processor. A second run reuses what is valid; an interrupted one goes on where it was.
+    20 to 40 minutes on two cores. A second run reuses what is valid; an interrupted one goes on where it was.
     """
     from rollama.presets import load_preset
 

@@ -85,12 +85,15 @@ def train(
 
 
 def _lengths(config: TextConfig, task: Task, dataset: Path) -> tuple[int, int, float]:
+    from rollama.core.errors import DataError
     from rollama.data.case import Split
     from rollama.data.dataset import open_texts
     from rollama.data.tokenization import length_report, tokenize_cases
     from rollama.language.base import load_tokenizer
 
     cases = open_texts(dataset).select(Split.TRAIN)
+    if not cases:
+        raise DataError(f"{dataset}: no case in the training split")
     tokenizer = load_tokenizer(config.base, config.allow_download)
     report = length_report(tokenize_cases(tokenizer, task, cases, config.max_tokens, config.template))
     return report.longest, report.median, report.answer_share

@@ -124,11 +124,11 @@ def model_config(what: What, preset: Any) -> Any:
 
 def run_key(what: What, preset: Any, dataset: Path) -> str:
     """Identity of the run: configuration, task and data; checks the data set on the way."""
-    from rollama.data.dataset import open_dataset
+    from rollama.data.dataset import open_dataset, open_texts
     from rollama.training.runs import run_hash
 
-    content = open_dataset(dataset, check_volumes=what is What.SEG).info.content_hash
-    return run_hash(model_config(what, preset), what.value, content)
+    info = open_dataset(dataset).info if what is What.SEG else open_texts(dataset).info
+    return run_hash(model_config(what, preset), what.value, info.content_hash)
 
 
 def run_name(name: str, key: str) -> str:

@@ -20,6 +20,7 @@ names all that are wrong in one error.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,8 @@ def _open(root: Path, kind: type[Kind], check_volumes: bool) -> Opened[Kind]:
     for centre in info.centres:
         if centre in found:
             cases += _read_centre(root / centre, centre, kind, check_volumes, problems)
-    ids = [case.case_id for case in cases]
-    problems += [f"{root}: case id {name} occurs more than once" for name in {i for i in ids if ids.count(i) > 1}]
+    ids = Counter(case.case_id for case in cases)
+    problems += [f"{root}: case id {name} occurs more than once" for name, count in ids.items() if count > 1]
     if problems:
         shown = "\n  ".join(sorted(problems)[:50])
         raise DataError(f"{root}: {len(problems)} problem(s) in the dataset:\n  {shown}")

@@ -35,7 +35,7 @@ from rollama.core.config import StrictModel, build, hash_json
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.files import hash_file, read_json, write_text
 from rollama.core.storage import Storage, locate, open_storage
-from rollama.data.dataset import open_dataset
+from rollama.data.dataset import open_dataset, open_texts
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -284,6 +284,8 @@ def _files_of(folder: Path) -> list[str]:
 
 def _check_self_contained(folder: Path) -> None:
     root = folder.resolve()
+    if open_texts(folder).info.label == "none":
+        return  # texts alone: nothing is referred to
     for case in open_dataset(folder).cases:
         for path in (case.image, case.target):
             if not path.is_relative_to(root):
@@ -310,7 +312,7 @@ def _check_base(folder: Path, paths: list[str]) -> list[str]:
 def _facts(folder: Path, kind: Kind, hashes: dict[str, str]) -> dict[str, Any]:
     """What the manifest says about the content, after comparing the files with what the folder claims about them."""
     if kind is Kind.DATASET:
-        info = open_dataset(folder, check_volumes=False).info
+        info = open_texts(folder).info
         inside = {path: value for path, value in hashes.items() if path.split("/")[0] in info.centres}
         if hash_json(inside) != info.content_hash:
             raise DataError(f"{folder}: its files differ from the content hash in dataset.json; it was changed")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +60,13 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
         )
     if out.exists():
         raise ConfigError(f"{out}: is there already; name another folder")
+    if clean_id(centre, "centre") != centre:
+        raise ConfigError(f"centre {centre!r}: letters, digits, - and _ only, such as {clean_id(centre, 'centre')}")
     records = list(_folder(source) if source.path.is_dir() else _lines(source))
     if not records:
         raise DataError(f"{source.path}: no case found")
     ids = [record["case_id"] for _, record in records]
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
         raise DataError(f"{source.path}: {len(twice)} case id(s) occur more than once: {', '.join(twice[:10])}")
     with new_folder(out) as temporary:
         lists: dict[str, list[dict[str, str]]] = {key: [] for key in KEYS.values()}
@@ -82,12 +85,13 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
             content_hash=content_hash(temporary, [centre]),
         )
         write_json(temporary / "dataset.json", info.model_dump(mode="json"))
+        open_texts(temporary)
     return open_texts(out)
 
 
 def _lines(source: Source) -> Iterator[tuple[Split, dict[str, str]]]:
     try:
-        text = source.path.read_text(encoding="utf-8")
+        text = source.path.read_text(encoding="utf-8-sig")  # Windows programs write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{source.path}: cannot be read as UTF-8 text ({type(error).__name__})") from error
     for number, line in enumerate(text.split("\n"), 1):
@@ -102,7 +106,8 @@ def _lines(source: Source) -> Iterator[tuple[Split, dict[str, str]]]:
         wanted = [source.case_id, *source.mapping.values(), *([source.split] if source.split else [])]
         if missing := [name for name in wanted if name not in row]:
             raise DataError(f"{source.path}: line {number} has no {', '.join(missing)}; it has {', '.join(row)}")
-        name = clean_id(str(row[source.case_id]), f"{source.path}: line {number}")
+        identity = row[source.case_id]
+        name = clean_id("" if identity is None else str(identity), f"{source.path}: line {number}")
         record = {FIELDS[field]: str(row[column] or "") for field, column in source.mapping.items()}
         yield _split(source, row.get(source.split or ""), name, f"line {number}"), {"case_id": name, **record}
 
@@ -140,7 +145,7 @@ def _split(source: Source, found: object, name: str, where: str) -> Split:
     if source.split:
         names: Sequence[str] = [str(split) for split in Split]
         if str(found) not in names:
-            raise DataError(f"{source.path}: {where}: split {found!r}; accepted: {', '.join(names)}")
+            raise DataError(f"{source.path}: {where}: {source.split} is no split; accepted: {', '.join(names)}")
         return Split(str(found))
     place = derive_seed(name, "split") / 2**63
     validation, test = source.shares

@@ -3,8 +3,9 @@
 Padding costs as much as real tokens. Here the documents of a micro-batch lie one after the other in a single row, and
 attention and positions begin anew with each (see `attention`), so a document cannot tell whether it is alone. The
 documents of an optimizer step are spread over its micro-batches so that each has about the same number of tokens, and
-only then dealt to the workers: a run on two workers computes the very micro-batches of a run on one. Every batch knows
-the answer tokens of its whole step, the denominator of every loss.
+only then dealt to the workers: a run on two workers computes the very micro-batches of a run on one, if `micro_batch`
+divides a worker's share. Every batch knows the answer tokens of its whole step, the denominator of every loss, so the
+loss is the same however a step is cut.
 """
 
 from __future__ import annotations
@@ -146,13 +147,18 @@ class TextBatches:
         draws = [(self.rows[draw.row], draw.epoch) for draw in self.order.step(step)]
         draws.sort(key=lambda pair: (-len(pair[0].ids), pair[0].case_id, pair[1]))
         tokens = sum(row.answer_length for row, _ in draws)
-        size = math.gcd(self.micro_batch, self.order.batch // self.world)
+        size = documents_at_once(self.micro_batch, self.order.batch, self.world)
         groups = (_balanced if self.packed else _alike)(draws, size)
         for turn in range(0, len(groups), self.world):
             # Back and forth, so that no worker always gets the longest.
             place = self.rank if (turn // self.world) % 2 == 0 else self.world - 1 - self.rank
             rows, epochs = zip(*groups[turn + place], strict=True)
             yield collate(rows, epochs, tokens, len(draws), self.device, self.packed, step)
+
+
+def documents_at_once(micro_batch: int, batch: int, world: int) -> int:
+    """Documents of a micro-batch: at most `micro_batch`, and so that every worker has as many micro-batches."""
+    return math.gcd(micro_batch, batch // world)
 
 
 Drawn = list[tuple[TokenRow, int]]

@@ -19,7 +19,7 @@ from torch import nn
 
 from rollama.core.registry import Consistency, TextMethod
 from rollama.data.tokenization import TokenRow
-from rollama.text.batch import TextBatch, collate
+from rollama.text.batch import TextBatch, collate, documents_at_once
 from rollama.text.config import TextConfig
 from rollama.text.model import TextModule, build_meta, trained_parameters
 
@@ -94,8 +94,8 @@ def plan_training(config: TextConfig, length: int, answer_share: float = 0.3) ->
     every = {name: parameter.numel() for name, parameter in module.named_parameters()}
     trained = sum(parameter.numel() for parameter in trained_parameters(module).values())
     width = 2 if config.dtype == "bfloat16" else 4
-    texts = min(config.micro_batch, config.batch // world)
-    rounds = -(-config.batch // (texts * world))
+    texts = documents_at_once(config.micro_batch, config.batch, world)
+    rounds = config.batch // (texts * world)
     answer = max(1, round(answer_share * length))
     batch = collate(
         [TokenRow(f"row-{index}", (1,) * length, length - answer) for index in range(texts)],
@@ -188,9 +188,10 @@ def _sent(config: TextConfig, parameters: int, trained: int, rounds: int, width:
     if world == 1:
         return 0
     share = (world - 1) / world
-    reduced = 4 * trained * share * (2 if stage == 0 else 1)  # gradients travel in float32
+    # Gradients travel in float32. DeepSpeed all-reduces them (twice the volume), from stage 2 on in every round.
+    reduced = 4 * trained * share * (1 if stage == 3 else 2)
     if stage < 3:
-        return int(reduced + (width * trained * share if stage else 0))
+        return int(reduced * (rounds if stage == 2 else 1) + (width * trained * share if stage else 0))
     forward, _ = _passes(config)
     # Every forward pass gathers all weights, the backward pass gathers them again; recomputing happens within it.
     gathers = forward + 1 - (1 if config.activation_checkpointing else 0)

@@ -15,10 +15,11 @@ import torch
 from rollama import RESEARCH_ONLY
 from rollama.core.errors import CheckpointError, ConfigError
 from rollama.core.files import new_folder, write_json
-from rollama.data.prompts import build_prompt
+from rollama.data.chat import Template, form_of
+from rollama.data.prompts import build_instruction, build_prompt
 from rollama.language.base import load_base
 from rollama.text.checkpoint import adapter_config, check_base, load_text_model
-from rollama.text.generate import put_adapter
+from rollama.text.generate import check_keys, put_adapter
 
 TOLERANCE = 1e-3
 """Largest difference of a logit between the merged model and base plus adapter, float32."""
@@ -43,21 +44,23 @@ def export_merged(folder: Path, out: Path, base: str | None = None, allow_downlo
     name = base or artefact.config.base
     lm, tokenizer, info = load_base(name, torch.float32, allow_download)
     check_base(artefact, info)
-    ids = torch.tensor([tokenizer(build_prompt(artefact.task, "An invented text."))["input_ids"]])
+    form = form_of(tokenizer, artefact.config.template)
+    ids = torch.tensor([form.prompt(artefact.task, "An invented text.")])
     if artefact.config.lora.enabled:
         model = put_adapter(lm, artefact.task, artefact, more=False)
         wanted = _logits(model, ids)
         merged = model.merge_and_unload()
     else:
-        lm.load_state_dict(artefact.tensors, strict=False)
+        check_keys(artefact, lm.load_state_dict(artefact.tensors, strict=False), lm)
         wanted, merged = _logits(lm, ids), lm
     difference = float((_logits(merged, ids) - wanted).abs().max())
     if not difference <= TOLERANCE:
         raise CheckpointError(f"{folder}: the merged model's logits differ by {difference:.2g}; nothing was written")
+    merged.generation_config.eos_token_id = sorted({int(tokenizer.eos_token_id), form.closing})
     with new_folder(out) as temporary:
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        write_json(temporary / RECORD, _record(artefact, difference))
+        write_json(temporary / RECORD, {**_record(artefact, difference), "closing_token": form.closing})
     return difference
 
 
@@ -90,7 +93,12 @@ def _record(artefact: Any, difference: float | None) -> dict[str, Any]:
         "trained_model": artefact.manifest["files"],
         "data": artefact.manifest.get("data"),
         "largest_logit_difference": difference,
-        "prompt": build_prompt(artefact.task, "{text}"),
+        "template": str(artefact.config.template),
+        "prompt": (
+            build_prompt(artefact.task, "{text}")
+            if artefact.config.template is Template.PLAIN
+            else f"the template around: {build_instruction(artefact.task, '{text}')}"
+        ),
     }
 
 

@@ -93,7 +93,7 @@ class TextModel:
                 shared = put_adapter(lm if shared is None else shared, task, artefact, shared is not None)
             else:
                 whole, _, _ = load_base(name, _dtype(dtype), allow_download)
-                _check_keys(artefact, whole.load_state_dict(artefact.tensors, strict=False), whole)
+                check_keys(artefact, whole.load_state_dict(artefact.tensors, strict=False), whole)
                 models[task] = whole
         models |= {task: shared for task, artefact in artefacts.items() if artefact.config.lora.enabled}
         for model in models.values():
@@ -263,7 +263,8 @@ def put_adapter(model: Any, task: Task, artefact: TextArtefact, more: bool) -> A
     return model
 
 
-def _check_keys(artefact: TextArtefact, result: Any, model: Any) -> None:
+def check_keys(artefact: TextArtefact, result: Any, model: Any) -> None:
+    """Refuse a whole model whose tensors are not those of its base; `result` is of `load_state_dict(strict=False)`."""
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     missing = sorted(set(result.missing_keys) - tied)
     if missing or result.unexpected_keys:

@@ -11,10 +11,18 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from rollama.text.checkpoint import load_text_model
+from rollama.core.errors import DataError
+from rollama.core.registry import Task
+from rollama.core.seeding import derive_seed
+from rollama.data.case import Split, TextCase
+from rollama.data.chat import form_of
+from rollama.data.dataset import TextDataset
+from rollama.data.tokenization import source_and_answer
+from rollama.text.config import TextConfig
 from rollama.text.engine import DeepSpeedEngine
 from rollama.training.loop import Metrics
 from rollama.training.worker import Evaluated, Evaluations
@@ -47,12 +55,41 @@ class Monitor:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def best_of(found: Sequence[Evaluated]) -> tuple[Evaluated, dict[str, torch.Tensor]]:
-    """The evaluated model with the highest figure (the earliest of equals) and its tensors.
-
-    Raises:
-        CheckpointError: its artefact is damaged.
-    """
+def best_of(found: Sequence[Evaluated]) -> Evaluated:
+    """The evaluated model with the highest figure, the earliest of equals."""
     best = max(found, key=lambda item: (item.value, -item.step))
     log.info("step %d is kept: %s %.3f on %d validation cases", best.step, best.metric, best.value, best.cases)
-    return best, load_text_model(best.folder).tensors
+    return best
+
+
+def validation_cases(data: TextDataset, number: int) -> tuple[TextCase, ...]:
+    """The validation cases that are generated for: the same each time, from all centres."""
+    found = sorted(data.select(Split.VALIDATION), key=lambda case: derive_seed(case.case_id, "monitor"))
+    return tuple(found[:number])
+
+
+def check_validation(data: TextDataset, task: Task, config: TextConfig, tokenizer: Any, context: int) -> None:
+    """Find out before training what would make every evaluation fail.
+
+    Raises:
+        DataError: there are no validation cases, texts that are empty or leave no room for an answer, or for P no plan
+            that can be scored; names the cases.
+    """
+    cases = validation_cases(data, config.monitor.cases)
+    every = f"monitor.every={config.monitor.every}"
+    if not cases:
+        raise DataError(f"{data.root}: no case in the validation split, which {every} needs")
+    form = form_of(tokenizer, config.template)
+    bad = []
+    for case in cases:
+        text, answer = source_and_answer(task, case)
+        room = context - config.max_new_tokens - len(form.prompt(task, text))
+        if not text.strip() or not answer.strip() or room < 0:
+            bad.append(case.case_id)
+    if bad:
+        raise DataError(
+            f"{data.root}: {every} cannot use the validation case(s) {', '.join(bad[:20])}: a text is empty, or leaves "
+            f"no room for an answer of max_new_tokens={config.max_new_tokens} in the base's {context} tokens"
+        )
+    if task is Task.PLAN and all(case.plan is None for case in cases):
+        raise DataError(f"{data.root}: {every} scores plans field by field, and no validation plan has the plan's form")

@@ -18,12 +18,12 @@ from rollama.data.case import Split
 from rollama.data.dataset import open_texts
 from rollama.data.tokenization import length_report, tokenize_cases
 from rollama.text.batch import TextBatches
-from rollama.text.checkpoint import save_text_model
+from rollama.text.checkpoint import load_text_model, save_text_model
 from rollama.text.config import TextConfig
 from rollama.text.engine import DeepSpeedEngine
 from rollama.text.method import build_method
 from rollama.text.model import build_module, portable_names
-from rollama.text.monitor import Monitor, best_of
+from rollama.text.monitor import Monitor, best_of, check_validation
 from rollama.text.sentence import SentenceSpace
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
 from rollama.training.loop import Callback, run
@@ -58,6 +58,8 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         raise ConfigError(f"max_tokens: {config.max_tokens} is more than {config.base} can read ({context} tokens)")
     # Every worker tokenises all rows: it is cheap, and every worker then knows each step's count of answer tokens.
     rows = tokenize_cases(tokenizer, task, cases, config.max_tokens, config.template)
+    if config.monitor.every:
+        check_validation(data, task, config, tokenizer, context)
     lengths = length_report(rows)
     if worker.rank == 0:
         log.info("task %s: %s", task, lengths)
@@ -94,11 +96,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
             **more,
         )
 
-    if config.monitor.every:  # before the checkpoint: a run that goes on behind it has been evaluated up to it
-        if not data.select(Split.VALIDATION):
-            raise DataError(
-                f"{dataset}: no case in the validation split, which monitor.every={config.monitor.every} needs"
-            )
+    if config.monitor.every:  # before the checkpoint: a run that goes on behind it has handed over all models before
         callbacks.append(Monitor(engine, save, config.monitor.every, config.steps, worker.scratch, worker.evaluations))
     callbacks.append(Checkpointer(engine, worker.scratch, key, every, config.steps, worker.report))
     callbacks += worker.callbacks
@@ -113,8 +111,9 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         found = worker.evaluations.collect() if worker.evaluations and config.monitor.every else ()
         evaluated = [{"step": item.step, item.metric: item.value, "cases": item.cases} for item in found]
         more: dict[str, Any] = {"metrics": metrics, **({"evaluations": evaluated} if evaluated else {})}
-        if found and config.monitor.keep == "best":
-            best, kept = best_of(found)
+        if worker.evaluations and found and config.monitor.keep == "best":
+            best = best_of(found)
+            kept = load_text_model(worker.evaluations.fetch(best.step)).tensors
             save(out, kept, named=True, kept_step=best.step, **more)
         else:
             save(out, tensors, **more)

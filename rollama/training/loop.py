@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from rollama.core.errors import RollamaError
-from rollama.training.shards import Piece
+from rollama.training.shards import Piece, everyones
 
 Metrics = dict[str, float]
 
@@ -112,8 +112,9 @@ def run(
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.float()
         reduced = engine.reduce(totals)
         if not math.isfinite(reduced["loss"]):
+            names = [name for found in everyones(bad) for name in found]  # all ranks are here: the loss is global
             raise NotFinite(
-                f"step {step + 1}: loss is {reduced['loss']}, from {', '.join(bad) or 'cases of another worker'}; "
+                f"step {step + 1}: loss is {reduced['loss']}, from {', '.join(names) or 'no single case'}; "
                 "lower the learning rate or check the data; the same command goes on from the last checkpoint"
             )
         rate = lr(step)

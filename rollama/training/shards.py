@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,7 @@ from rollama.core.errors import CheckpointError
 from rollama.core.files import hash_file, new_file, write_json
 from rollama.training.artefact import MANIFEST, check_artefact
 
+Value = TypeVar("Value")
 FORM = "shards"
 _PLACES = "places"
 
@@ -56,13 +57,14 @@ def save_shards(folder: Path, pieces: Mapping[str, Piece], manifest: Mapping[str
     with new_file(path) as temporary:
         save_file(tensors, temporary, metadata={_PLACES: json.dumps(places)})
     files: dict[str, str] = {}
-    for found in _everyones({path.name: hash_file(path)}):
+    for found in everyones({path.name: hash_file(path)}):
         files |= found
     if rank == 0:
         write_json(folder / MANIFEST, {**manifest, "form": FORM, "files": files})
 
 
-def _everyones(value: dict[str, str]) -> list[dict[str, str]]:
+def everyones(value: Value) -> list[Value]:
+    """What each rank gave, in the order of the ranks (collective)."""
     if not dist.is_initialized():
         return [value]
     found: list[Any] = [None] * dist.get_world_size()

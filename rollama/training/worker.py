@@ -21,13 +21,12 @@ __all__ = ["Evaluated", "Evaluations", "ScaleConfig", "Worker", "inference_devic
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model during training: after which step, its figure on validation cases (more is better), and where it is."""
+    """A model during training: after which step, and its figure on validation cases (more is better)."""
 
     step: int
     metric: str
     value: float
     cases: int
-    folder: Path
 
 
 class Evaluations(Protocol):
@@ -39,6 +38,10 @@ class Evaluations(Protocol):
 
     def collect(self) -> Sequence[Evaluated]:
         """Wait for all that were submitted, also by earlier attempts of the run; in the order of their steps."""
+        ...
+
+    def fetch(self, step: int) -> Path:
+        """The artefact of a step; those of other steps may be deleted."""
         ...
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rollama.cli.main import _run
+from rollama.cli.train import What, run_key
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.registry import Task
 from rollama.data.case import Split
@@ -13,6 +14,7 @@ from rollama.data.dataset import open_dataset, open_texts
 from rollama.data.texts import Source, import_texts
 from rollama.data.tokenization import tokenize_cases
 from rollama.language.base import load_tokenizer
+from rollama.presets import load_preset
 
 MAP = {"note": "REPORT", "summary": "IMPRESSION"}
 SECRET = "Jane Roe, left breast"
@@ -34,6 +36,7 @@ def lines(path: Path, *rows: object) -> Path:
 
 def test_json_lines_become_a_data_set_that_s_trains_on(tmp_path: Path) -> None:
     path = lines(tmp_path / "reports.jsonl", *(row(number) for number in range(40)))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     data = import_texts(Source(path, MAP, "mrn"), tmp_path / "out", "north")
     assert len(data.cases) == 40 and data.info.label == "none" and not data.info.synthetic
     case = next(case for case in data.cases if case.case_id == "P-7")
@@ -80,7 +83,9 @@ def test_a_folder_of_text_files(tmp_path: Path) -> None:
         ([row(1), row(1)], {}, r"1 case id\(s\) occur more than once: P-1"),
         ([row(1), ["x"]], {}, "line 2 is not a JSON object"),
         ([row(1, mrn=" ?")], {}, "line 1: the case has no id"),
-        ([row(1, part="holdout")], {"split": "part"}, "split 'holdout'; accepted: train"),
+        ([row(1, mrn=None)], {}, "line 1: the case has no id"),
+        ([row(1)], {"split": "REPORT"}, "line 1: REPORT is no split"),
+        ([row(1, part="holdout")], {"split": "part"}, "line 1: part is no split; accepted: train"),
         ([], {}, "no case found"),
     ],
 )
@@ -98,6 +103,9 @@ def test_the_mapping_has_to_make_sense(tmp_path: Path) -> None:
     for mapping in ({"note": "REPORT"}, {"summary": "IMPRESSION"}, {**MAP, "title": "X"}):
         with pytest.raises(ConfigError, match="needed: summary with note, plan or both"):
             import_texts(Source(path, mapping, "mrn"), tmp_path / "out", "a")
+    with pytest.raises(ConfigError, match="such as St-Mary"):
+        import_texts(Source(path, MAP, "mrn"), tmp_path / "out", "St. Mary")
+    assert not (tmp_path / "out").exists()
     (tmp_path / "folder").mkdir()
     with pytest.raises(ConfigError, match=r"\{id\} once"):
         import_texts(Source(tmp_path / "folder", MAP), tmp_path / "out", "a")
@@ -113,3 +121,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert _run(["preview", "--preset", "tiny", "--dataset", str(tmp_path / "out")]) == 0
     assert "p: no texts for it" in " ".join(capsys.readouterr().out.split())
     assert _run([*words, "--map", "note"]) == 2
+    store = str(tmp_path / "store")
+    assert _run(["push", "dataset", str(tmp_path / "out"), store]) == 0
+    key = run_key(What.S, load_preset("tiny"), tmp_path / "out")
+    assert key == run_key(What.S, load_preset("tiny"), tmp_path / "out")

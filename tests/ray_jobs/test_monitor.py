@@ -14,10 +14,10 @@ from rollama.core.errors import DataError
 from rollama.core.files import read_json, write_json
 from rollama.core.registry import Task
 from rollama.core.storage import open_storage
-from rollama.data.case import Split
-from rollama.data.dataset import open_dataset
+from rollama.data.dataset import open_texts
 from rollama.presets import load_preset
 from rollama.text.checkpoint import load_text_model
+from rollama.text.monitor import validation_cases
 from rollama.training.artefact import artefact_hash
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -31,11 +31,13 @@ def test_models_are_evaluated_beside_the_training_and_the_best_is_kept(cohort: P
     assert [item["step"] for item in found] == [2, 4, 5] and {item["metric"] for item in found} == {"fields_mean"}
     best = max(found, key=lambda item: (item["value"], -item["step"]))
     folder = tmp_path / "run" / EVALUATIONS / f"step-{best['step']:06d}"
-    cases = open_dataset(cohort).select(Split.VALIDATION)[:3]
+    cases = validation_cases(open_texts(cohort), 3)
     assert validate(folder, Task.PLAN, cases, config) == best["value"]
     manifest = load_text_model(tmp_path / "model").manifest
     assert manifest["kept_step"] == best["step"] and len(manifest["evaluations"]) == 3
     assert artefact_hash(tmp_path / "model") == artefact_hash(folder)
+    others = [item["step"] for item in found if item["step"] != best["step"]]
+    assert not any(any((tmp_path / "run" / EVALUATIONS / f"step-{step:06d}").glob("*.safetensors")) for step in others)
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

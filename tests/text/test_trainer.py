@@ -81,10 +81,13 @@ class Kept:
     def submit(self, step: int, folder: Path) -> None:
         target = self.folder / f"step-{step}"
         shutil.copytree(folder, target)
-        self.found.append(Evaluated(step, "rougeL", 1.0 if step == 2 else 0.5, 3, target))
+        self.found.append(Evaluated(step, "rougeL", 1.0 if step == 2 else 0.5, 3))
 
     def collect(self) -> list[Evaluated]:
         return self.found
+
+    def fetch(self, step: int) -> Path:
+        return self.folder / f"step-{step}"
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -92,12 +95,24 @@ def test_the_best_evaluated_model_is_the_trained_one(dataset: Path, tmp_path: Pa
     with_validation(dataset, tmp_path / "data")
     config = tiny_config(monitor={"every": 2, "keep": keep})
     worker = replace(local_worker(tmp_path), evaluations=Kept(tmp_path / "kept"))
-    train_text(config, Task.PLAN, tmp_path / "data", tmp_path / "model", worker)
+    train_text(config, Task.SUMMARY, tmp_path / "data", tmp_path / "model", worker)
     manifest = load_text_model(tmp_path / "model").manifest
     assert [item["step"] for item in manifest["evaluations"]] == [2, 4]
     step = 2 if keep == "best" else 4
     assert manifest.get("kept_step") == (2 if keep == "best" else None)
     assert artefact_hash(tmp_path / "model") == artefact_hash(tmp_path / "kept" / f"step-{step}")
+
+
+def test_validation_cases_that_cannot_be_scored_stop_the_run_before_training(dataset: Path, tmp_path: Path) -> None:
+    def train(**changes: object) -> None:
+        config = tiny_config(monitor={"every": 2}, **changes)
+        train_text(config, Task.PLAN, tmp_path / "data", tmp_path / "model", local_worker(tmp_path))
+
+    with_validation(dataset, tmp_path / "data")
+    with pytest.raises(DataError, match=r"validation case\(s\) a-01.*max_new_tokens=2040"):
+        train(max_new_tokens=2040)
+    with pytest.raises(DataError, match="no validation plan has the plan's form"):
+        train()
 
 
 def with_validation(source: Path, out: Path) -> None:

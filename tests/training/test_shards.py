@@ -24,7 +24,7 @@ def write(folder: Path, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) 
         hashes.append(value)
         return hashes
 
-    monkeypatch.setattr(shards, "_everyones", together)
+    monkeypatch.setattr(shards, "everyones", together)
     for rank in reversed(range(len(cuts))):  # rank 0 last: it needs all hashes
         pieces = {}
         for name, value in WHOLE.items():
