@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from statistics import mean
 from typing import Any
 
 from ray_jobs.common import worker_environment
-from ray_jobs.remote import EVALUATIONS, evaluation_results
+from ray_jobs.remote import EVALUATIONS, evaluation_results, fetched
 from rollama.core.config import build
 from rollama.core.errors import ConfigError
 from rollama.core.registry import Task
@@ -25,6 +26,7 @@ from rollama.core.storage import Storage, open_storage
 from rollama.data.case import TextCase
 from rollama.data.dataset import open_texts
 from rollama.data.store import resolve
+from rollama.data.tokenization import source_and_answer
 from rollama.evaluation.fields import compare_plans, read_generated
 from rollama.evaluation.rouge import rouge
 from rollama.text.config import TextConfig
@@ -70,7 +72,8 @@ class RayEvaluations:
         """Results of all models. A failed evaluation costs a warning, not the training."""
         import ray
 
-        _, late = ray.wait(list(self.started.values()), num_returns=len(self.started), timeout=PATIENCE_S)
+        tasks = list(self.started.values())
+        late = ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE_S)[1] if tasks else []
         for step, task in self.started.items():
             try:
                 if task in late:
@@ -85,7 +88,7 @@ class RayEvaluations:
         for name in self.run.names(EVALUATIONS):
             if name.count("/") == 2 and name.split("/")[1] != _name(step):
                 self.run.delete(name)
-        return _fetched(self.run, step, self.scratch)
+        return fetched(self.run, f"{EVALUATIONS}/{_name(step)}", self.scratch)
 
     def _start(self, step: int) -> None:
         import ray
@@ -124,22 +127,11 @@ def evaluate_model(run: str, step: int, dataset: str, task: str, config: dict[st
     place = open_storage(run)
     chosen, what = build(TextConfig, config, "text configuration"), Task(task)
     with tempfile.TemporaryDirectory(prefix="rollama-evaluation-") as scratch:
-        folder = _fetched(place, step, Path(scratch))
+        folder = fetched(place, f"{EVALUATIONS}/{_name(step)}", Path(scratch))
         cases = validation_cases(open_texts(resolve(dataset)), chosen.monitor.cases)
         value = validate(folder, what, cases, chosen)
     result = {"step": step, "metric": METRICS[what], "value": value, "cases": len(cases)}
     place.write_text(f"{EVALUATIONS}/{_name(step)}.json", json.dumps(result) + "\n")
-
-
-def _fetched(run: Storage, step: int, scratch: Path) -> Path:
-    """The folder of a step's model, from a bucket copied below `scratch`."""
-    name = f"{EVALUATIONS}/{_name(step)}"
-    if run.local is not None:
-        return run.local / name
-    for file in run.names(name):
-        (scratch / file).parent.mkdir(parents=True, exist_ok=True)
-        run.download(file, scratch / file)
-    return scratch / name
 
 
 def validate(folder: Path, task: Task, cases: Sequence[TextCase], config: TextConfig) -> float:
@@ -147,12 +139,12 @@ def validate(folder: Path, task: Task, cases: Sequence[TextCase], config: TextCo
     from rollama.text.generate import TextModel
 
     model = TextModel.load({task: folder}, config.dtype, base=config.base, allow_download=config.allow_download)
-    texts = [case.note if task is Task.SUMMARY else case.summary for case in cases]
+    texts = [source_and_answer(task, case)[0] for case in cases]
     answers = [answer.text for answer in model.generate(task, texts)]
     if task is Task.SUMMARY:
         return mean(rouge(case.summary, text)["rougeL"] for case, text in zip(cases, answers, strict=True))
     compared = (compare_plans(case.plan, read_generated(text)) for case, text in zip(cases, answers, strict=True))
-    return mean(fields["fields_mean"] for fields in compared if fields["fields_mean"] == fields["fields_mean"])
+    return mean(fields["fields_mean"] for fields in compared if not math.isnan(fields["fields_mean"]))
 
 
 def _name(step: int) -> str:

@@ -129,12 +129,8 @@ def newest_whole(run: Storage, newest: str, scratch: Path) -> tuple[Path, list[s
     found = {name.split("/")[1] for name in run.names(WORKING) if name.startswith(f"{WORKING}/step-")}
     complaints: list[str] = []
     for name in sorted((name for name in found if name <= newest), reverse=True):
-        folder = (run.local or scratch) / WORKING / name
         try:
-            if run.local is None:
-                for file in run.names(f"{WORKING}/{name}"):
-                    (scratch / file).parent.mkdir(parents=True, exist_ok=True)
-                    run.download(file, scratch / file)
+            folder = fetched(run, f"{WORKING}/{name}", scratch)
             check_artefact(folder)
         except (CheckpointError, DataError) as error:
             complaints.append(str(error))
@@ -142,6 +138,16 @@ def newest_whole(run: Storage, newest: str, scratch: Path) -> tuple[Path, list[s
             return folder, complaints
     why = "; ".join(complaints) or f"{newest} is gone"
     raise CheckpointError(f"{run.uri}: no checkpoint is whole ({why}); delete the run to start anew")
+
+
+def fetched(run: Storage, name: str, scratch: Path) -> Path:
+    """The folder `name` of a run; one in a bucket is copied below `scratch` first."""
+    if run.local is not None:
+        return run.local / name
+    for file in run.names(name):
+        (scratch / file).parent.mkdir(parents=True, exist_ok=True)
+        run.download(file, scratch / file)
+    return scratch / name
 
 
 def start_mirror(path: Path, run: Storage) -> MetricsMirror:
