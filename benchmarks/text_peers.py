@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rollama.cohort.make import make_cohort
+from rollama.cli.cohort import make_once
 from rollama.core.cache import cache_folder
 from rollama.language.speed import faster_dtype
 from rollama.presets import load_preset
@@ -65,8 +65,7 @@ def prepared_dataset() -> Path:
     """The tiny preset's cohort, made once in the cache."""
     config = load_preset("tiny").cohort
     dataset = cache_folder() / "cohorts" / config.digest()[:16]
-    if not (dataset / "dataset.json").is_file():
-        make_cohort(dataset, config, None)
+    make_once(dataset, config)
     return dataset
 
 

@@ -228,28 +228,24 @@ def _tracked(storage: Storage, tracker: Tracker) -> Iterator[None]:
     finally:
         curve = None
         with contextlib.suppress(RollamaError):  # a bucket that is away; what failed before is the better message
+            metrics, evaluations = storage.read_text(METRICS) or "", evaluation_results(storage)
             if status != "KILLED":
-                curve = _curve(storage)
-            tracker.update(parse_metrics(storage.read_text(METRICS) or ""), evaluation_results(storage))
+                try:
+                    curve = _draw_curve(storage, metrics, evaluations)
+                except Exception as error:  # a picture must not turn a trained model into a failure, or hide one
+                    log.warning("the learning curve was not drawn: %s", error)
+            tracker.update(parse_metrics(metrics), evaluations)
         tracker.finish(status, curve)
 
 
-def _curve(storage: Storage) -> bytes | None:
-    try:
-        return _draw_curve(storage)
-    except Exception as error:  # a picture must not turn a trained model into a failure, or hide one
-        log.warning("the learning curve was not drawn: %s", error)
-        return None
-
-
-def _draw_curve(storage: Storage) -> bytes | None:
+def _draw_curve(storage: Storage, metrics: str, evaluations: list[dict[str, Any]]) -> bytes | None:
     """The learning curve, also as CURVE in the run."""
     from rollama.evaluation.figures import curves_png
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / METRICS
-        path.write_text(storage.read_text(METRICS) or "", encoding="utf-8")
-        picture = curves_png({storage.uri.rstrip("/").rpartition("/")[2]: path}, evaluation_results(storage))
+        path.write_text(metrics, encoding="utf-8")
+        picture = curves_png({storage.uri.rstrip("/").rpartition("/")[2]: path}, evaluations)
     if picture is not None:
         storage.write_bytes(CURVE, picture)
     return picture

@@ -40,6 +40,7 @@ class Tracker:
         self.run, self.parameters, self.tags = run, parameters, tags
         self.client: Any = None
         self.run_id, self.step = "", 0
+        self.place = 0  # a hash of the address, which may hold a password
         self.evaluated: list[int] = []
         self._ready = threading.Event()
 
@@ -95,17 +96,18 @@ class Tracker:
         from mlflow.entities import Param
 
         client: Any = MlflowClient(uri)
+        self.place = derive_seed(uri)
         record = json.loads(self.run.read_text(RECORD) or "{}")
-        if record.get("place") == derive_seed(uri):
+        if record.get("place") == self.place:
             self.run_id, self.step, self.evaluated = record["run_id"], record["step"], record["evaluated"]
             client.update_run(self.run_id, status="RUNNING")
-            self.client, self.place = client, derive_seed(uri)
+            self.client = client
             return
         found = client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         name = self.run.uri.rstrip("/").rpartition("/")[2]
         self.run_id = client.create_run(experiment, run_name=name, tags=dict(self.tags)).info.run_id
-        self.client, self.place = client, derive_seed(uri)
+        self.client = client
         self._send(params=[Param(key, value[:500]) for key, value in flatten(self.parameters).items()])
         self._remember()
 
@@ -115,7 +117,6 @@ class Tracker:
                 self.client.log_batch(self.run_id, **{kind: items[first : first + AT_ONCE[kind]]})
 
     def _remember(self) -> None:
-        # A hash of the address: it may hold a password.
         record = {"place": self.place, "run_id": self.run_id, "step": self.step, "evaluated": self.evaluated}
         self.run.write_text(RECORD, json.dumps(record) + "\n")
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rollama.core.errors import ConfigError, DataError
@@ -85,8 +85,8 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
             content_hash=content_hash(temporary, [centre]),
         )
         write_json(temporary / "dataset.json", info.model_dump(mode="json"))
-        open_texts(temporary)
-    return open_texts(out)
+        checked = open_texts(temporary)
+    return replace(checked, root=out)
 
 
 def _lines(source: Source) -> Iterator[tuple[Split, dict[str, str]]]:

@@ -177,10 +177,9 @@ def largest_block(module: TextModule) -> int:
     return max(sum(parameter.numel() for parameter in layer.parameters()) for layer in layers)
 
 
-def _passes(config: TextConfig) -> tuple[int, int]:
-    """Forward passes of a micro-batch, and how many of them keep nothing (the clean one)."""
-    clean = 1 if config.method is TextMethod.CEFTUNE else 0
-    return 1 + clean + (1 if config.activation_checkpointing else 0), clean
+def _forward_passes(config: TextConfig) -> int:
+    """Of a micro-batch: the noisy one, CEFTune's clean one, and the one that checkpointing computes again."""
+    return 1 + (config.method is TextMethod.CEFTUNE) + config.activation_checkpointing
 
 
 def _sent(config: TextConfig, parameters: int, trained: int, rounds: int, width: int) -> int:
@@ -192,7 +191,7 @@ def _sent(config: TextConfig, parameters: int, trained: int, rounds: int, width:
     reduced = 4 * trained * share * (1 if stage == 3 else 2)
     if stage < 3:
         return int(reduced * (rounds if stage == 2 else 1) + (width * trained * share if stage else 0))
-    forward, _ = _passes(config)
+    forward = _forward_passes(config)
     # Every forward pass gathers all weights, the backward pass gathers them again; recomputing happens within it.
     gathers = forward + 1 - (1 if config.activation_checkpointing else 0)
     return int(reduced * rounds + width * parameters * share * gathers * rounds)
@@ -206,7 +205,7 @@ def _flops(config: TextConfig, module: TextModule, length: int, answer: int) -> 
         body -= head  # the input embedding is looked up, not multiplied
     model = module.lm.config
     attention = 2 * model.num_hidden_layers * model.hidden_size * length  # causal: half of 4 * T * H a token and layer
-    forward, _ = _passes(config)
+    forward = _forward_passes(config)
     backward = 1 if config.lora.enabled else 2
     heads = 2 if config.method is TextMethod.CEFTUNE and config.consistency is not Consistency.HIDDEN else 1
     tokens = config.batch * length
