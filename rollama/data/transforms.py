@@ -30,7 +30,8 @@ from scipy import ndimage
 from rollama.core.seeding import derive_seed
 from rollama.data.case import Case
 from rollama.data.plan import Plan
-from rollama.data.volumes import Volume, read_ct, read_mask, to_model_grid
+from rollama.data.resampling import to_model_grid
+from rollama.data.volumes import Volume, read_ct, read_mask
 
 BODY_HU = -180.0
 """Between a couch's foam or shell and fat."""

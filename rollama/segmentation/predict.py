@@ -21,8 +21,9 @@ from monai.inferers.utils import sliding_window_inference
 
 from rollama.core.errors import DataError
 from rollama.data.plan import Plan, parse_plan
+from rollama.data.resampling import mask_to_native, to_model_grid
 from rollama.data.transforms import cut, patient_centre, place, scale_hu
-from rollama.data.volumes import Volume, mask_to_native, to_model_grid
+from rollama.data.volumes import Volume
 from rollama.segmentation.checkpoint import load_model
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.text_encoder import encoder_text

@@ -18,8 +18,9 @@ import torch
 from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, open_dataset
+from rollama.data.resampling import to_model_grid
 from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pipeline
-from rollama.data.volumes import read_ct, read_mask, to_model_grid
+from rollama.data.volumes import read_ct, read_mask
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import DdpEngine

@@ -11,7 +11,8 @@ import pytest
 import SimpleITK
 
 from rollama.core.errors import DataError
-from rollama.data.volumes import Volume, mask_to_native, read_ct, to_canonical, to_model_grid, write_mask
+from rollama.data.resampling import mask_to_native, to_model_grid
+from rollama.data.volumes import Volume, read_ct, to_canonical, write_mask
 
 Triple = tuple[float, float, float]
 

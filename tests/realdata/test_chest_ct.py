@@ -19,7 +19,8 @@ import SimpleITK
 from rollama.chain.outputs import write_outputs
 from rollama.chain.run import Chain
 from rollama.core.cache import cache_folder
-from rollama.data.volumes import mask_to_native, read_ct, to_model_grid, write_mask
+from rollama.data.resampling import mask_to_native, to_model_grid
+from rollama.data.volumes import read_ct, write_mask
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
 from tests.chain.tiny import make_models
