@@ -2,109 +2,34 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 
 from rollama.core.errors import ConfigError, DataError
-from rollama.core.files import write_json
 from rollama.data.case import Split
-from rollama.data.dataset import Dataset, content_hash, open_dataset, write_centre
+from rollama.data.dataset import Dataset, open_dataset
 from rollama.data.parts import Part
-from rollama.evaluation import predictions as checked
 from rollama.evaluation.predictions import HELD_OUT, read_predictions
 from rollama.evaluation.score import Scores, score_predictions, write_scores
-
-AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
-SHAPE = (16, 12, 8)
-PLAN = (
-    "Side: left. Surgery: breast-conserving. Volumes: whole breast. Nodes: L1, L2. Boost: none. "
-    "Prescription: 40.05 Gy in 15 fractions. Technique: VMAT."
+from tests.evaluation.toy import (
+    EMPTY,
+    IDS,
+    PLAN,
+    TARGET,
+    read_texts,
+    refused,
+    save,
+    stamp,
+    write_texts,
 )
-NO_PLAN = (
-    "Side: left. Surgery: breast-conserving. Volumes: none. Nodes: none. Boost: none. Prescription: none. "
-    "Technique: none."
-)
-TARGET = np.zeros(SHAPE, dtype=np.uint8)
-TARGET[2:6, 3:8, 2:6] = 1  # low index: patient left (RAS)
-EMPTY = np.zeros_like(TARGET)
-CASES = {  # id -> centre, split, whether it has a target
-    "north-0": ("north", Split.TRAIN, True),
-    "north-1": ("north", Split.TEST, True),
-    "north-2": ("north", Split.TEST, True),
-    "north-3": ("north", Split.TEST, False),
-    "south-0": ("south", Split.EXTERNAL, True),
-    "west-0": ("west", Split.TEST, True),
-}
-IDS = [name for name, (_, split, _) in CASES.items() if split is not Split.TRAIN]
-
-
-def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(array, affine), path)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    ct = np.full(SHAPE, -1000, dtype=np.int16)
-    ct[1:15, 1:11] = 20
-    records: dict[str, list[tuple[Split, dict[str, Any]]]] = {}
-    for name, (centre, split, has_target) in CASES.items():
-        save(folder / centre / "images" / f"{name}.nii.gz", ct)
-        save(folder / centre / "labels" / f"{name}.nii.gz", TARGET if has_target else EMPTY)
-        record = {"case_id": name, "note": f"SECRET note {name}", "summary": f"tumour of {name}, 12 mm, left breast"}
-        records.setdefault(centre, []).append((split, record | {"plan_text": PLAN if has_target else NO_PLAN}))
-    for centre, items in records.items():
-        write_centre(folder / centre, items)
-    stamp(folder)
-    return folder
-
-
-def stamp(root: Path) -> None:
-    """Write the root's description with the hash of what lies there now."""
-    centres = ["north", "south", "west"]
-    write_json(root / "dataset.json", {
-        "name": "toy", "version": "1", "synthetic": True, "label": "CTV", "notice": "n", "centres": centres,
-        "external_centres": ["south"], "content_hash": content_hash(root, centres),
-    })  # fmt: skip
-
-
-@pytest.fixture
-def oracle(root: Path, tmp_path: Path) -> Path:
-    """Predictions as the data set has them, of the training case too."""
-    folder = tmp_path / "predictions"
-    folder.mkdir()
-    lines = []
-    for case in open_dataset(root).cases:
-        shutil.copy(case.target, folder)
-        lines.append({"case_id": case.case_id, "summary": case.summary, "plan_text": case.plan_text})
-    write_texts(folder, lines)
-    return folder
-
-
-def write_texts(folder: Path, lines: list[Any]) -> None:
-    (folder / "text.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def read_texts(folder: Path) -> dict[str, dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "text.jsonl").read_text().splitlines()]
-    return {line["case_id"]: line for line in lines}
 
 
 def run(root: Path, folder: Path, **options: Any) -> Scores:
     dataset = open_dataset(root, check_volumes=False)
     return score_predictions(dataset, read_predictions(dataset, folder, **options))
-
-
-def refused(root: Path, folder: Path, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        read_predictions(open_dataset(root, check_volumes=False), folder, **options)
-    return str(caught.value)
 
 
 def figures(scores: Scores, task: str, split: str = "test", centre: str = "all") -> dict[str, dict[str, Any]]:
@@ -262,96 +187,6 @@ def test_splits_narrow_what_is_scored(root: Path, oracle: Path) -> None:
         read_predictions(cut, oracle, ["external"])
 
 
-def bad_grid(folder: Path) -> None:
-    save(folder / "north-1.nii.gz", TARGET, np.diag([6.0, 6.0, 5.0, 1.0]))
-
-
-def flipped_grid(folder: Path) -> None:
-    save(folder / "north-1.nii.gz", TARGET, np.diag([-6.0, 6.0, 6.0, 1.0]))
-
-
-def bad_shape(folder: Path) -> None:
-    save(folder / "north-1.nii.gz", TARGET[:, :, :-1].copy())
-
-
-def bad_values(folder: Path) -> None:
-    save(folder / "north-1.nii.gz", TARGET * np.uint8(255))
-
-
-def probabilities(folder: Path) -> None:
-    save(folder / "north-1.nii.gz", TARGET * np.float32(0.5))
-
-
-def not_a_number(folder: Path) -> None:
-    save(folder / "north-1.nii.gz", np.where(TARGET, np.nan, 0).astype(np.float32))
-
-
-def damaged(folder: Path) -> None:
-    (folder / "north-1.nii.gz").write_bytes(b"no image")
-
-
-def cut_off(folder: Path) -> None:
-    path = folder / "north-1.nii.gz"
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def unknown(folder: Path) -> None:
-    for number in range(12):
-        save(folder / f"nobody-{number:02}.nii.gz", TARGET)
-
-
-def doubled(folder: Path) -> None:
-    save(folder / "north-1.nii", TARGET)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (bad_grid, "north-1.nii.gz: affine differs from the CT's; resample it"),
-        (flipped_grid, "north-1.nii.gz: affine differs from the CT's"),
-        (bad_shape, "north-1.nii.gz: shape (16, 12, 7) differs from the CT's (16, 12, 8)"),
-        (bad_values, "north-1.nii.gz: values must be 0 and 1, found [255]"),
-        (probabilities, "north-1.nii.gz: values must be 0 and 1, found [0.5]"),
-        (not_a_number, "north-1.nii.gz: values must be 0 and 1, found [nan]"),
-        (damaged, "north-1.nii.gz: not a readable NIfTI file"),
-        (cut_off, "north-1.nii.gz: not a readable NIfTI file"),
-        (unknown, "12 file(s) named after no case of the data set: nobody-00.nii.gz, "),
-        (unknown, "nobody-09.nii.gz and 2 more; a mask is named after its case, such as 'north-0.nii.gz'"),
-        (doubled, "case north-1 has two masks, north-1.nii and north-1.nii.gz; keep one"),
-    ],
-)
-def test_bad_masks_are_named(root: Path, oracle: Path, spoil: Callable[[Path], None], words: str) -> None:
-    spoil(oracle)
-    message = refused(root, oracle)
-    assert "1 problem(s)" in message
-    assert words in message
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ('{"case_id": "north-1", "summary": "SECRET', "line(s) 7: not valid JSON"),
-        ("[" * 100_000, "line(s) 7: not valid JSON"),
-        ('["SECRET"]', "line(s) 7: not a JSON object"),
-        ('{"summary": "SECRET"}', "line(s) 7: no case_id of letters"),
-        ('{"case_id": "SECRET name", "summary": "x"}', "line(s) 7: no case_id of letters"),
-        ('{"case_id": 7, "summary": "SECRET"}', "line(s) 7: no case_id of letters"),
-        ('{"case_id": "north-1", "SECRET": "x"}', "line(s) 7: a key other than case_id, summary and plan_text"),
-        ('{"case_id": "north-1", "summary": ["SECRET"]}', "line(s) 7: a summary or plan_text that is no text"),
-        ('{"case_id": "north-1", "summary": "SECRET"}', "line(s) 7: the case has a line already"),
-        ('{"case_id": "nobody-1", "summary": "SECRET"}', "1 line(s) with a case_id that the data set does not have: "
-                                                       "nobody-1; an id looks like 'north-0'"),
-    ],
-)  # fmt: skip
-def test_bad_lines_are_named_and_never_repeated(root: Path, oracle: Path, line: str, words: str) -> None:
-    with (oracle / "text.jsonl").open("a") as stream:
-        stream.write(line + "\n\n")
-    message = refused(root, oracle)
-    assert "1 problem(s)" in message
-    assert f"text.jsonl: {words}" in message
-    assert "SECRET" not in message
-
-
 def test_lines_may_hold_any_character_and_a_mark_at_the_start(root: Path, oracle: Path) -> None:
     lines = read_texts(oracle)
     lines["north-1"]["summary"] += "\u2028next line\x85"
@@ -360,29 +195,6 @@ def test_lines_may_hold_any_character_and_a_mark_at_the_start(root: Path, oracle
     assert figures(run(root, oracle), "s")["rouge1"]["n"] == 4
     (oracle / "text.jsonl").write_bytes(b"\xff\xfe{}")
     assert "text.jsonl: not UTF-8 text (byte 0)" in refused(root, oracle)
-
-
-def test_everything_that_is_wrong_comes_in_one_error_of_limited_length(
-    root: Path, oracle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unknown(oracle)
-    save(oracle / "north-1.nii.gz", TARGET, np.eye(4))
-    save(oracle / "north-2.nii.gz", TARGET * np.uint8(2))
-    (oracle / "west-0.nii.gz").unlink()
-    (oracle / "text.jsonl").write_text("x\ny\n")
-    message = refused(root, oracle)
-    assert "5 problem(s)" in message
-    for words in ("nobody-00", "affine differs", "found [2]", "west-0", "line(s) 1, 2: not valid JSON"):
-        assert words in message
-    monkeypatch.setattr(checked, "PROBLEMS", 3)
-    short = refused(root, oracle).splitlines()
-    assert len(short) == 1 + 3
-    assert short[-1] == "  and 3 more"
-
-
-def test_a_damaged_reference_is_named_before_anything_is_scored(root: Path, oracle: Path) -> None:
-    (root / "north" / "images" / "north-2.nii.gz").write_bytes(b"no image")
-    assert "data set, case north-2: north-2.nii.gz or its label is not a readable NIfTI file" in refused(root, oracle)
 
 
 def test_nothing_to_score_is_refused(root: Path, tmp_path: Path, oracle: Path) -> None:
