@@ -15,6 +15,7 @@ has one row a token of the vocabulary, see `sentence`); it is computed from the 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -103,19 +104,25 @@ class _FrozenHead(torch.autograd.Function):
         cross_entropy = hidden.new_zeros((), dtype=torch.float32)
         divergence = torch.zeros_like(cross_entropy)
         gradient = torch.empty_like(hidden)
+        vocabulary = functools.partial(hidden.new_empty, (min(chunk, len(targets)), len(head)))
+        # The same memory for all chunks: fresh pages would cost more time than the arithmetic.
+        raw, push = vocabulary(dtype=head.dtype), vocabulary(dtype=torch.float32)
+        soft, gap = (vocabulary(dtype=torch.float32) if clean is not None else push for _ in range(2))
         for first in range(0, len(targets), chunk):
             part = slice(first, first + chunk)
             target = targets[part, None]
-            log_noisy = functional.log_softmax(functional.linear(hidden[part], head).float(), dim=-1)
-            cross_entropy -= log_noisy.gather(1, target).sum()
-            push = log_noisy.exp()
-            if clean is not None:
-                log_clean = functional.log_softmax(functional.linear(clean[part], head).float(), dim=-1)
-                soft = log_clean.exp()
-                divergence += (soft * (log_clean - log_noisy)).sum()
-                push.mul_(1 + weight).sub_(soft, alpha=weight)
-            push.scatter_add_(1, target, push.new_full(target.shape, -1.0))
-            gradient[part] = push.to(head.dtype) @ head
+            rows = len(target)
+            noisy = _log_probabilities(hidden[part], head, raw[:rows], push[:rows])
+            cross_entropy -= noisy.gather(1, target).sum()
+            if clean is None:
+                noisy.exp_()
+            else:
+                log_clean = _log_probabilities(clean[part], head, raw[:rows], gap[:rows])
+                torch.exp(log_clean, out=soft[:rows])
+                divergence += log_clean.sub_(noisy).mul_(soft[:rows]).sum()
+                noisy.exp_().mul_(1 + weight).sub_(soft[:rows], alpha=weight)
+            noisy.scatter_add_(1, target, noisy.new_full(target.shape, -1.0))  # now the gradient of the logits
+            gradient[part] = noisy.to(head.dtype) @ head
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(cross_entropy, divergence)
         return cross_entropy + weight * divergence, cross_entropy, divergence
@@ -124,6 +131,12 @@ class _FrozenHead(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * gradients[0].to(gradient.dtype), None, None, None, None, None
+
+
+def _log_probabilities(hidden: torch.Tensor, head: torch.Tensor, raw: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Log softmax of the head's logits in float32, written to `out` (A, V); `raw` (A, V) holds the logits."""
+    torch.mm(hidden, head.t(), out=raw)
+    return torch.log_softmax(raw, -1, dtype=torch.float32, out=out)
 
 
 def _trained_head(

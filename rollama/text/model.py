@@ -24,6 +24,7 @@ from rollama.text.attention import use_document_attention
 from rollama.text.batch import TextBatch
 from rollama.text.config import LoraSection, TextConfig
 from rollama.text.dropout import CurrentBatch, key_dropout
+from rollama.text.fused import fuse
 from rollama.text.loss import AnswerHead, Expected
 from rollama.text.noise import Noise, document_rms
 
@@ -133,6 +134,8 @@ def _wrap(lm: Any, config: TextConfig) -> TextModule:
     if config.lora.enabled:
         lm = add_adapter(lm, config.lora, derive_seed(config.seed, "adapter"))
         key_dropout(lm, config.seed, current)
+        if config.zero.stage < 3:
+            fuse(lm)
     else:
         lm.requires_grad_(True)
     return TextModule(lm, config.loss_chunk, current)

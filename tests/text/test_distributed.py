@@ -17,6 +17,7 @@ Losses = dict[str, dict[int, float]]
 
 def launch(world: int, runs: list[dict[str, Any]], dataset: Path, folder: Path, path: str | None = None) -> Losses:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({} if path is None else {"PATH": path})}
+    folder.mkdir(exist_ok=True)
     (folder / "store").unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "tests.text.distributed", str(world), json.dumps(runs), str(dataset), str(folder)],
@@ -70,6 +71,18 @@ def test_full_fine_tuning_under_zero_3_resumes_on_another_number_of_workers(data
     back = launch(1, [run("shrunk", 3, 1, resume="two/step-000002", **full)], dataset, tmp_path)
     assert two["two"] == pytest.approx(one, abs=1e-5) and one[4] < one[1]
     assert two["grown"] == pytest.approx(late, abs=1e-5) and back["shrunk"] == pytest.approx(late, abs=1e-5)
+
+
+def test_other_spaces_of_consistency_under_zero_3(dataset: Path, tmp_path: Path) -> None:
+    """`sbert` uses the head more than once in a pass, whose weight is partitioned when all weights are trained."""
+    kinds = {kind: {"consistency": kind, "steps": 2} for kind in ("hidden", "sbert")}
+    kinds["whole"] = {"consistency": "sbert", "steps": 2, "lora": {"enabled": False}}
+    kinds["whole-kl"] = {"consistency": "kl", "steps": 2, "lora": {"enabled": False}, "consistency_every": 2}
+    one = launch(1, [run(name, 2, 1, **changes) for name, changes in kinds.items()], dataset, tmp_path / "one")
+    two = launch(2, [run(name, 3, 2, **changes) for name, changes in kinds.items()], dataset, tmp_path / "two")
+    for name, losses in one.items():
+        assert two[name] == pytest.approx(losses, abs=1e-5), name
+    assert len({losses[2] for losses in one.values()}) == len(kinds)
 
 
 def test_two_workers_need_no_compiler(dataset: Path, tmp_path: Path) -> None:

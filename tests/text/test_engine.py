@@ -73,6 +73,18 @@ def test_resume_equals_the_straight_run_to_the_bit(cases: list[Case], stage: int
     assert all(value.dtype == torch.float32 and value.numel() > 0 for value in end.values())
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_optimizer_in_cpu_memory_changes_nothing(cases: list[Case], stage: int) -> None:
+    """Offloading takes another path through DeepSpeed (gradients are copied to flat buffers of their own)."""
+    zero = {"stage": stage, "offload_optimizer": True}
+    beside, _ = train(tiny_config(zero={"stage": stage}, micro_batch=2), cases)
+    straight, end = train(tiny_config(zero=zero, micro_batch=2), cases)
+    half, middle = train(tiny_config(zero=zero, micro_batch=2), cases, last=2)
+    rest, again = train(tiny_config(zero=zero, micro_batch=2), cases, first=2, state=middle)
+    assert straight == pytest.approx(beside, abs=1e-5)
+    assert {**half, **rest} == straight and all(torch.equal(end[name], again[name]) for name in end)
+
+
 @pytest.mark.parametrize("stage", [2, 3])
 def test_accumulation_changes_nothing(cases: list[Case], stage: int) -> None:
     whole, end = train(tiny_config(zero={"stage": stage}, micro_batch=8), cases)
