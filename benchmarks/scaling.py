@@ -2,9 +2,10 @@
 
 NEFTune on SmolLM2-135M with LoRA, the rows and settings of `text_peers`, in the arithmetic that the processor is faster
 in. Each line runs in processes of its own; turns alternate; ratios are taken within a turn, medians and ranges over
-turns. The first step of each run warms caches up and is left out.
+turns. The first steps of each run take memory from the system and are left out.
 
-* overhead: the same steps in a plain loop, under DeepSpeed, and under DeepSpeed in a Ray Train worker; two threads each
+* overhead: the same steps and layers in a plain loop, under DeepSpeed, and under DeepSpeed in a Ray Train worker; two
+  threads each
 * scaling: one worker with one thread, and two workers with one thread each, under Ray Train and DeepSpeed
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.text_peers import BARE, ROOT, measure, prepared_dataset, spread
+from benchmarks.text_peers import BARE, ROOT, WARM_UP, measure, prepared_dataset, spread
 from rollama.core.cache import cache_folder
 from rollama.language.speed import faster_dtype
 from rollama.training.metrics_log import read_metrics
@@ -56,22 +57,24 @@ def under_ray(base: dict[str, Any], workers: int, threads: int) -> float:
         if done.returncode:
             raise SystemExit(done.stderr[-2000:])
         rows = read_metrics(Path(folder) / "run" / "metrics.jsonl")
-    return median(row["seconds"] for row in rows[1:])
+    return median(row["seconds"] for row in rows[WARM_UP:])
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--task", default="s", choices=["s", "p"])
     given = parser.parse_args()
+    if given.steps <= WARM_UP:
+        parser.error(f"--steps: more than the {WARM_UP} that are left out")
     dtype = faster_dtype(cache_folder() / "arithmetic.json")
     base = {"dataset": str(prepared_dataset()), "task": given.task, "steps": given.steps, "batch": 8, "dtype": dtype}
     found: dict[str, list[float]] = {name: [] for name in ("plain loop", "DeepSpeed", "Ray", "Ray 1x1", "Ray 2x1")}
     for turn in range(given.repeats):
         jobs = {
-            "plain loop": lambda: measure({**base, **BARE, "micro": 8})["step"],
+            "plain loop": lambda: measure({**base, **BARE, "fused": True, "micro": 8})["step"],
             "DeepSpeed": lambda: measure({**base, "cell": "ours", "method": "neftune", "micro": 8})["step"],
             "Ray": lambda: under_ray(base, 1, 2),
             "Ray 1x1": lambda: under_ray(base, 1, 1),

@@ -81,7 +81,9 @@ def ours(options: dict[str, Any], clock: Clock) -> None:
     from rollama.text.model import build_module
     from rollama.training.loop import Metrics, run
     from rollama.training.sampler import BatchOrder
+    from rollama.training.worker import keep_memory
 
+    keep_memory(torch.device("cpu"))
     values = {"base": "smollm2", "method": options["method"], "batch": options["batch"], "clip": CLIP,
               "micro_batch": options["micro"], "steps": options["steps"], "scale": {"workers": 1},
               "max_tokens": 4096, "dtype": options["dtype"],
@@ -166,12 +168,16 @@ def trainer(options: dict[str, Any], clock: Clock) -> None:
 
 
 def bare(options: dict[str, Any], clock: Clock) -> None:
-    """NEFTune in a plain loop. Options: mask, autocast, packed, checkpointing (bool), head ('full' or 'answer')."""
+    """NEFTune in a plain loop.
+
+    Options: mask, autocast, packed, checkpointing, fused (bool), head ('full' or 'answer').
+    """
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
     from rollama.text.attention import use_document_attention
     from rollama.text.batch import collate
+    from rollama.text.fused import fuse
     from rollama.text.loss import AnswerHead
     from rollama.text.noise import Noise
 
@@ -184,6 +190,8 @@ def bare(options: dict[str, Any], clock: Clock) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     peft = get_peft_model(model, _lora(), autocast_adapter_dtype=autocast)
     peft.train()
+    if options.get("fused"):
+        fuse(peft)
     causal: Any = peft.get_base_model()
     trained = [parameter for parameter in peft.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)

@@ -1,4 +1,4 @@
-"""CEFTune against the usual trainers: python -m benchmarks.text_peers [--repeats 3] [--steps 8] [--task s]
+"""CEFTune against the usual trainers: python -m benchmarks.text_peers [--repeats 3] [--steps 9] [--task s]
 
 Same model (SmolLM2-135M), rows, order, LoRA, AdamW, clipping, one process with two threads. The cells run in turn, each
 in a process of its own, and the turns are repeated, so that a slow minute of the machine hits all alike. Every ratio is
@@ -9,8 +9,9 @@ part of the project:
         python-dateutil pytz tzdata
 
 All compute in the arithmetic that the processor is faster in (`--dtype` chooses). The peers run at their best, found by
-trying: in bfloat16 the adapter is float32 under autocast; no activation checkpointing (TRL has it on by default), rows
-of a step sorted by length, the whole batch at once.
+trying: memory is kept for the next step (ours does that by itself; `--default-memory` leaves the peers as users start
+them); in bfloat16 the adapter is float32 under autocast; no activation checkpointing (TRL has it on by default); rows
+of a step sorted by length; the whole batch at once.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from rollama.presets import load_preset
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = cache_folder() / "peers"
 BARE = {"cell": "bare", "mask": False, "autocast": False, "packed": True, "head": "answer"}
-WARM_UP = 2
-"""Steps left out: until then the process takes its memory from the system page by page."""
+WARM_UP = 5
+"""Steps left out: until then a process takes its memory from the system page by page, whoever trains."""
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**64 - 1)}
+"""What `training.worker.keep_memory` sets in ours, for all cells."""
 CELLS: dict[str, dict[str, Any]] = {
     "plain": {"cell": "ours", "method": "plain"},
     "NEFTune": {"cell": "ours", "method": "neftune"},
@@ -59,6 +62,7 @@ SPLIT: dict[str, dict[str, Any]] = {
     "+ bfloat16 adapter, no autocast": {**BARE, "mask": True, "packed": False},
     "+ no attention mask": {**BARE, "packed": False},
     "+ no padding": BARE,
+    "+ fused layers": {**BARE, "fused": True},
 }
 """NEFTune in a plain loop; each line from the second on has one difference more than the line before."""
 
@@ -74,6 +78,7 @@ def prepared_dataset() -> Path:
 def measure(options: Mapping[str, Any]) -> dict[str, Any]:
     """Run one cell: answer and input tokens a second, median seconds of a step, MiB, losses."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{PEERS}"}
+    environment |= KEEP_MEMORY if options.get("keep_memory", True) else {}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.text_cells", json.dumps(options)],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
@@ -135,14 +140,18 @@ def main() -> None:
     """Measure and print the three tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--task", default="s", choices=["s", "p"])
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: what is faster here")
+    parser.add_argument("--default-memory", action="store_true", help="peers as users start them; ours keeps its own")
     parser.add_argument("--only", choices=["cells", "variants", "split"], help="one table")
     given = parser.parse_args()
+    if given.steps <= WARM_UP:
+        parser.error(f"--steps: more than the {WARM_UP} that are left out")
     dtype = given.dtype or faster_dtype(cache_folder() / "arithmetic.json")
     base = {
+        "keep_memory": not given.default_memory,
         "dataset": str(prepared_dataset()),
         "task": given.task,
         "steps": given.steps,

@@ -26,6 +26,7 @@ def evaluate(
     zero_shot: int = jobs.ZERO_SHOT_CASES,
     only: jobs.Part | None = None,
     gpus: int = 0,
+    counterfactual: bool = False,
 ) -> dict[str, Any]:
     """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
 
@@ -35,12 +36,13 @@ def evaluate(
         zero_shot: also measure the untrained base, on at most this many external cases (0: not at all).
         only: score only the text models, or only the segmentation on reference plans.
         gpus: the parts share so many; without one they run on the CPU.
+        counterfactual: also give each CT edited plans and measure what changes where.
 
     Raises RollamaError: a model or the dataset cannot be used.
     """
     import ray
 
-    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit, only)
+    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit, only, counterfactual)
     start_ray(2)
     environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
     share = gpus / PARTS

@@ -69,7 +69,7 @@ def test_segmentation_networks_keep_their_shapes(name):
         image = torch.zeros(1, 1, *config.patch)
         output = network(SegBatch(image, image, torch.zeros(1, 3), plan, torch.ones(1)), clean=True)
     assert output.logits.shape == image.shape
-    assert output.text.used.shape == (1, config.prompts, width)
+    assert output.text.used.at_seg.shape == (1, config.prompts, width)
 
 
 def test_a_typo_is_refused_with_a_hint():

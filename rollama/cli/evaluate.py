@@ -33,6 +33,11 @@ def evaluate(
     only: Only | None = typer.Option(
         None, help="text: only S and P. seg: only SEG, on reference plans; S and P need not be trained."
     ),
+    counterfactual: bool = typer.Option(
+        False,
+        "--counterfactual",
+        help="Also give every CT some fifteen edited plans: does the mask change where they say?",
+    ),
     gpus: int = typer.Option(0, min=0, max=1, help="Run the models on a GPU instead of the CPU."),
     require: str | None = typer.Option(
         None, help="File with required values (see 'rollama check'), or its rules as JSON; exit code 3 if not reached."
@@ -46,6 +51,8 @@ def evaluate(
     from rollama.evaluation.thresholds import check, parse_thresholds, read_thresholds
     from rollama.presets import load_preset
 
+    if counterfactual and only is Only.TEXT:
+        raise ConfigError("--counterfactual is about SEG; it does not go with --only text")
     rules = None
     if require is not None:
         rules = parse_thresholds(require) if require.lstrip().startswith("{") else read_thresholds(Path(require))
@@ -53,10 +60,13 @@ def evaluate(
     console = Console(stderr=True)
     if isinstance(place, Path):
         data = resolve(dataset) if dataset else place / "cohort"
-        results = evaluate_models(place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus)
-    elif dataset is None or out is not None or only is not None:
+        results = evaluate_models(
+            place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus, counterfactual
+        )
+    elif dataset is None or out is not None or only is not None or counterfactual:
         raise ConfigError(
-            "a workspace in a bucket needs --dataset REFERENCE and takes neither --out nor --only; see 'rollama push'"
+            "a workspace in a bucket needs --dataset REFERENCE and takes none of --out, --only and --counterfactual; "
+            "see 'rollama push'"
         )
     else:
         results = evaluate_bucket(place, dataset, limit, zero_shot, console, gpus)
@@ -92,6 +102,7 @@ def evaluate_models(
     console: Console,
     only: str | None = None,
     gpus: int = 0,
+    counterfactual: bool = False,
 ) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation
@@ -105,7 +116,7 @@ def evaluate_models(
 
         return run_evaluation(
             workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done,
-            only=Part(only) if only else None, gpus=gpus,
+            only=Part(only) if only else None, gpus=gpus, counterfactual=counterfactual,
         )  # fmt: skip
 
 

@@ -30,15 +30,9 @@ def import_text(
 
     rollama import-text letters/ data --map 'note={id}/letter.txt' --map 'summary={id}/summary.txt'
     """
-    from rollama.core.errors import ConfigError
     from rollama.data.texts import Source, import_texts
 
-    pairs: dict[str, str] = {}
-    for item in mapping:
-        field, _, where = item.partition("=")
-        if not where:
-            raise ConfigError(f"--map {item}: has the form FIELD=WHERE, such as note=REPORT")
-        pairs[field] = where
+    pairs = read_mapping(mapping)
     data = import_texts(Source(source, pairs, case_id, split, (validation, test)), out, centre, synthetic=synthetic)
     counts: dict[str, int] = {}
     for case in data.cases:
@@ -54,3 +48,20 @@ def import_text(
         )
     if not synthetic:
         console.print("[bold red]The folder holds clinical text: keep it where patients' data may be.[/]")
+
+
+def read_mapping(items: list[str]) -> dict[str, str]:
+    """Field -> where, from the values of `--map`.
+
+    Raises:
+        ConfigError: a value without `=`.
+    """
+    from rollama.core.errors import ConfigError
+
+    pairs: dict[str, str] = {}
+    for item in items:
+        field, _, where = item.partition("=")
+        if not where:
+            raise ConfigError(f"--map {item}: has the form FIELD=WHERE, such as note=REPORT")
+        pairs[field] = where
+    return pairs

@@ -16,6 +16,7 @@ from rollama import RESEARCH_ONLY, __version__
 from rollama.cli import (
     check,
     cohort,
+    data,
     demo,
     evaluate,
     export,
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cohort.app, name="cohort")
+app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

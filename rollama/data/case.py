@@ -58,8 +58,6 @@ class Case(TextCase):
     `image` and `target` are absolute paths of NIfTI files on one grid; `spacing` is in mm, in array order (x, y, z).
     """
 
-    note: str = Field(min_length=1, repr=False)
-    summary: str = Field(min_length=1, repr=False)
     plan_text: str = Field(min_length=1, repr=False)
     image: Path
     target: Path

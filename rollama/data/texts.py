@@ -62,12 +62,7 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
         raise ConfigError(f"{out}: is there already; name another folder")
     if clean_id(centre, "centre") != centre:
         raise ConfigError(f"centre {centre!r}: letters, digits, - and _ only, such as {clean_id(centre, 'centre')}")
-    records = list(_folder(source) if source.path.is_dir() else _lines(source))
-    if not records:
-        raise DataError(f"{source.path}: no case found")
-    ids = [record["case_id"] for _, record in records]
-    if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
-        raise DataError(f"{source.path}: {len(twice)} case id(s) occur more than once: {', '.join(twice[:10])}")
+    records = [(split or draw_split(record["case_id"], source.shares), record) for split, record in _records(source)]
     with new_folder(out) as temporary:
         lists: dict[str, list[dict[str, str]]] = {key: [] for key in KEYS.values()}
         for split, record in records:
@@ -89,7 +84,32 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
     return replace(checked, root=out)
 
 
-def _lines(source: Source) -> Iterator[tuple[Split, dict[str, str]]]:
+def read_texts(source: Source) -> dict[str, tuple[Split | None, dict[str, str]]]:
+    """The texts of a source by case id, with the split where a column names it; to go with volumes.
+
+    Raises:
+        ConfigError: a mapping that names no known field, or no plan.
+        DataError: as `import_texts`.
+    """
+    unknown = sorted(set(source.mapping) - set(FIELDS))
+    if unknown or "plan" not in source.mapping:
+        raise ConfigError(
+            f"mapping: found {', '.join(source.mapping) or 'nothing'}; needed: plan, and note and summary"
+        )
+    return {record["case_id"]: (split, record) for split, record in _records(source)}
+
+
+def _records(source: Source) -> list[tuple[Split | None, dict[str, str]]]:
+    records = list(_folder(source) if source.path.is_dir() else _lines(source))
+    if not records:
+        raise DataError(f"{source.path}: no case found")
+    ids = [record["case_id"] for _, record in records]
+    if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
+        raise DataError(f"{source.path}: {len(twice)} case id(s) occur more than once: {', '.join(twice[:10])}")
+    return records
+
+
+def _lines(source: Source) -> Iterator[tuple[Split | None, dict[str, str]]]:
     try:
         text = source.path.read_text(encoding="utf-8-sig")  # Windows programs write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
@@ -109,15 +129,15 @@ def _lines(source: Source) -> Iterator[tuple[Split, dict[str, str]]]:
         identity = row[source.case_id]
         name = clean_id("" if identity is None else str(identity), f"{source.path}: line {number}")
         record = {FIELDS[field]: str(row[column] or "") for field, column in source.mapping.items()}
-        yield _split(source, row.get(source.split or ""), name, f"line {number}"), {"case_id": name, **record}
+        yield _split(source, row.get(source.split or ""), f"line {number}"), {"case_id": name, **record}
 
 
-def _folder(source: Source) -> Iterator[tuple[Split, dict[str, str]]]:
+def _folder(source: Source) -> Iterator[tuple[Split | None, dict[str, str]]]:
     if wrong := [pattern for pattern in source.mapping.values() if pattern.count("{id}") != 1]:
         raise ConfigError(
             f"mapping: for a folder each path holds {{id}} once, such as {{id}}/note.txt; found {wrong[0]}"
         )
-    pattern = source.mapping["summary"]
+    pattern = source.mapping.get("summary", next(iter(source.mapping.values())))
     before, after = pattern.split("{id}")
     for path in sorted(source.path.glob(f"{before}*{after}")):
         found = str(path.relative_to(source.path))
@@ -130,7 +150,7 @@ def _folder(source: Source) -> Iterator[tuple[Split, dict[str, str]]]:
             except (OSError, UnicodeDecodeError) as error:
                 raise DataError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from error
         name = clean_id(raw, str(path))
-        yield _split(source, None, name, str(path)), {"case_id": name, **record}
+        yield None, {"case_id": name, **record}
 
 
 def clean_id(raw: str, where: str) -> str:
@@ -141,14 +161,19 @@ def clean_id(raw: str, where: str) -> str:
     return name
 
 
-def _split(source: Source, found: object, name: str, where: str) -> Split:
-    if source.split:
-        names: Sequence[str] = [str(split) for split in Split]
-        if str(found) not in names:
-            raise DataError(f"{source.path}: {where}: {source.split} is no split; accepted: {', '.join(names)}")
-        return Split(str(found))
+def _split(source: Source, found: object, where: str) -> Split | None:
+    if source.split is None:
+        return None
+    names: Sequence[str] = [str(split) for split in Split]
+    if str(found) not in names:
+        raise DataError(f"{source.path}: {where}: {source.split} is no split; accepted: {', '.join(names)}")
+    return Split(str(found))
+
+
+def draw_split(name: str, shares: tuple[float, float]) -> Split:
+    """The split of a case by its id alone, so that adding cases moves none; `shares`: validation, test."""
     place = derive_seed(name, "split") / 2**63
-    validation, test = source.shares
+    validation, test = shares
     if place < validation:
         return Split.VALIDATION
     return Split.TEST if place < validation + test else Split.TRAIN

@@ -133,14 +133,25 @@ def read_ct(path: Path) -> Volume:
     Raises:
         DataError: missing, unreadable, not three-dimensional, no stated orientation, or not a CT in HU.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such CT")
-    suffix = suffix_of(path)
-    if path.is_dir() or suffix not in CT_SUFFIXES:
+    if path.is_dir() or (path.exists() and suffix_of(path) not in CT_SUFFIXES):
         raise DataError(f"{path}: not a CT file; accepted: {', '.join(CT_SUFFIXES)} or a folder of DICOM slices")
-    volume = _read_nifti(path) if suffix in NIFTI else _read_itk(path)
+    volume = read_volume(path, "CT")
     check_hu(volume.array, volume.source)
     return volume
+
+
+def read_volume(path: Path, kind: str = "volume") -> Volume:
+    """Read any volume, such as a label map, from one file: NIfTI, NRRD or MHA.
+
+    Raises:
+        DataError: missing, unreadable, not three-dimensional, or no stated orientation.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such {kind}")
+    suffix = suffix_of(path)
+    if suffix not in CT_SUFFIXES:
+        raise DataError(f"{path}: not a volume; accepted: {', '.join(CT_SUFFIXES)}")
+    return _read_nifti(path) if suffix in NIFTI else _read_itk(path)
 
 
 def _read_nifti(path: Path) -> Volume:
@@ -220,6 +231,16 @@ def to_canonical(volume: Volume) -> Volume:
     return Volume(np.asarray(array), affine, volume.source)
 
 
+def write_ct(path: Path, volume: Volume) -> None:
+    """Write a CT as NIfTI on its own grid, int16 where that loses nothing, without its header's free text.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    whole = bool((volume.array == np.rint(volume.array)).all()) and np.abs(volume.array).max() < 2**15
+    _write(path, volume.array.astype(np.int16) if whole else volume.array, volume)
+
+
 def write_mask(path: Path, mask: Mask, volume: Volume) -> None:
     """Write a mask as NIfTI (uint8, gzip when the name ends in `.gz`) on the grid of `volume`.
 
@@ -232,19 +253,23 @@ def write_mask(path: Path, mask: Mask, volume: Volume) -> None:
     Raises:
         DataError: another shape than the CT's, values other than 0 and 1, or the file cannot be written.
     """
-    import nibabel
-
     if mask.shape != volume.shape:
         raise DataError(f"{path}: mask of shape {mask.shape}, but the CT {volume.source} has {volume.shape}")
     if mask.max(initial=0) > 1 or mask.dtype != np.uint8:
         raise DataError(f"{path}: a mask holds 0 and 1 as uint8, found {mask.dtype} up to {mask.max(initial=0)}")
+    _write(path, mask, volume)
+
+
+def _write(path: Path, values: npt.NDArray[Any], volume: Volume) -> None:
+    import nibabel
+
     nifti: Any = nibabel
     if volume.header is not None:
-        header = _geometry_header(volume.header)
+        header = _geometry_header(volume.header, values.dtype)
         kind = nifti.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nifti.Nifti1Image
-        image = kind(mask, None, header=header)
+        image = kind(values, None, header=header)
     else:
-        image = nifti.Nifti1Image(mask, volume.affine)
+        image = nifti.Nifti1Image(values, volume.affine)
         image.set_qform(volume.affine, code=1)
         image.set_sform(volume.affine, code=1)
     image.header.set_xyzt_units("mm")
@@ -253,7 +278,7 @@ def write_mask(path: Path, mask: Mask, volume: Volume) -> None:
         nibabel.save(image, temporary)
 
 
-def _geometry_header(source: Any) -> Any:
+def _geometry_header(source: Any, dtype: npt.DTypeLike) -> Any:
     """A header with the geometry of `source` and none of its free text, which may name a patient."""
     header = type(source)(endianness=source.endianness)
     for key in (
@@ -261,7 +286,7 @@ def _geometry_header(source: Any) -> Any:
         "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
     ):  # fmt: skip
         header[key] = source[key]
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(dtype)
     return header
 
 

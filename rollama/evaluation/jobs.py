@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
-from rollama.core.errors import CheckpointError
+from rollama.core.errors import CheckpointError, DataError
 from rollama.core.files import write_text
 from rollama.core.registry import Task
 from rollama.data.case import Case, Split
 from rollama.data.dataset import DatasetInfo, open_dataset
+from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache, TextCache
+from rollama.evaluation.counterfactual import evaluate_counterfactual
 from rollama.evaluation.report import headline_markdown
 from rollama.evaluation.run import (
     GENERATED,
@@ -58,6 +60,7 @@ class Job:
     info: DatasetInfo
     cases: tuple[Case, ...]
     train: tuple[Case, ...]
+    counterfactual: bool = False
 
     @property
     def cache(self) -> Path:
@@ -65,10 +68,12 @@ class Job:
         return self.out / "cache"
 
 
-def open_job(models: Path, dataset: Path, out: Path, limit: int | None, only: Part | None = None) -> Job:
+def open_job(
+    models: Path, dataset: Path, out: Path, limit: int | None, only: Part | None = None, counterfactual: bool = False
+) -> Job:
     """Open and check the dataset and take at most `limit` held-out cases a centre and split.
 
-    With `only`, the other part's models need not be there.
+    With `only`, the other part's models need not be there. `counterfactual`: also give each CT other plans.
 
     Raises:
         DataError: the dataset is damaged.
@@ -83,9 +88,15 @@ def open_job(models: Path, dataset: Path, out: Path, limit: int | None, only: Pa
     for centre in opened.info.centres:
         for split in HELD_OUT:
             cases += opened.select(split, centre=centre)[:limit]
+    mute = [case.case_id for case in cases if not case.note.strip() or not case.summary.strip()]
+    if mute and only is not Part.SEG:
+        raise DataError(
+            f"{dataset}: {len(mute)} held-out case(s) without note or summary, such as {', '.join(mute[:5])}; "
+            "evaluate SEG alone with --only seg"
+        )
     for old in out.glob(".progress-*"):
         old.unlink()
-    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN))
+    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN), counterfactual)
 
 
 def model_hashes(job: Job) -> dict[str, str]:
@@ -133,12 +144,20 @@ def score_segmentation(job: Job) -> list[Record]:
     """SEG++ on reference plans, the side swap, and the plan-blind twin where it was trained."""
     plans = {case.case_id: case.plan_text for case in job.cases}
     model, cache = _segmenter(job, SEGMENTATION_FOLDER)
-    records = evaluate_segmentation(model, job.cases, plans, cache, progress=_reporter(job, "segmentation"))
+    answers = Answers.of(job.info)
+    records = evaluate_segmentation(
+        model, job.cases, plans, cache, progress=_reporter(job, "segmentation"), answers=answers
+    )
     records += evaluate_side_swap(model, job.cases, cache, progress=_reporter(job, "side-swap"))
+    if job.counterfactual:
+        progress = _reporter(job, "counterfactual")
+        records += evaluate_counterfactual(model, job.cases, cache, answers, progress=progress)
     if (job.models / VISION / "manifest.json").is_file():
         model, cache = _segmenter(job, VISION)
         progress = _reporter(job, "vision-only")
-        records += evaluate_segmentation(model, job.cases, plans, cache, "vision-only", progress=progress)
+        records += evaluate_segmentation(
+            model, job.cases, plans, cache, "vision-only", progress=progress, answers=answers
+        )
     return records
 
 
@@ -147,8 +166,9 @@ def score_chain(job: Job, text_records: Sequence[Record]) -> list[Record]:
     model, cache = _segmenter(job, SEGMENTATION_FOLDER)
     progress = _reporter(job, "chain")
     return evaluate_segmentation(
-        model, job.cases, generated_plans(text_records), cache, source=GENERATED, progress=progress
-    )
+        model, job.cases, generated_plans(text_records), cache, source=GENERATED, progress=progress,
+        answers=Answers.of(job.info),
+    )  # fmt: skip
 
 
 def progress_of(job: Job, parts: int, finished: int) -> tuple[float, str]:

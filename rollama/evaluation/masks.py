@@ -3,29 +3,27 @@
 Common tools return NaN for the HD95 of a missed structure and leave it out of the mean, so a model that misses more
 looks better (MONAI issue 9095). The policy here:
 
-=================  ====  ===  ==============================  =======================
-case               Dice  IoU  HD95                            counted as
-=================  ====  ===  ==============================  =======================
-both empty         NaN   NaN  NaN, excluded                   `both_empty`
-one of two empty   0     0    the image's diagonal in mm      `missed` or `invented`
-=================  ====  ===  ==============================  =======================
+=================  ==================  ==============================  ===============  =======================
+case               Dice, IoU, surface  HD95                            volume ratio     counted as
+=================  ==================  ==============================  ===============  =======================
+both empty         NaN                 NaN, excluded                   NaN              `both_empty`
+one of two empty   0                   the image's diagonal in mm      0, NaN           `missed` or `invented`
+=================  ==================  ==============================  ===============  =======================
 
-HD95 is the larger of the two directed 95th percentiles of the distances between surface voxels (as in MONAI; other
-tools pool both directions), in mm. Surfaces are voxels with a face neighbour outside the mask.
+Distances between surfaces are defined in `surfaces`, what a mask holds of each nodal level in `levels`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from rollama.core.errors import DataError
 from rollama.data.plan import Side
+from rollama.evaluation import surfaces
 
-METRICS = ("dice", "iou", "hd95_mm", "missed", "invented", "both_empty", "wrong_side")
+METRICS = ("dice", "iou", *surfaces.METRICS, "volume_ratio", "missed", "invented", "both_empty", "wrong_side")
 BODY_HU = -400.0
 """Voxels above this belong to the body rather than to air; only their median position is used."""
 
@@ -58,7 +56,8 @@ def compare_masks(
     return {
         "dice": d,
         "iou": i,
-        "hd95_mm": hd95(a, b, voxel_size(affine)),
+        **surfaces.surface_metrics(a, b, voxel_size(affine), axial_axis(affine)),
+        "volume_ratio": math.nan if empty_a else float(b.sum()) / float(a.sum()),
         "missed": float(empty_b and not empty_a),
         "invented": float(empty_a and not empty_b),
         "both_empty": float(empty_a and empty_b),
@@ -72,6 +71,11 @@ def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
     return (x, y, z)
 
 
+def axial_axis(affine: np.ndarray) -> int:
+    """The array axis that runs most nearly along the patient."""
+    return int(np.abs(affine[2, :3] / np.linalg.norm(affine[:3, :3], axis=0)).argmax())
+
+
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     """2|A and B| / (|A| + |B|); NaN when both are empty."""
     a, b = a.astype(bool), b.astype(bool)
@@ -83,28 +87,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     """|A and B| / |A or B|, counted as sets and not derived from Dice; NaN when both are empty."""
     union = int(np.count_nonzero(np.logical_or(a, b)))
     return int(np.count_nonzero(np.logical_and(a, b))) / union if union else math.nan
-
-
-def hd95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float], percentile: float = 95.0) -> float:
-    """Hausdorff distance at a percentile in mm: the larger of the two directions (see the module's policy).
-
-    Args:
-        a, b: masks of one shape (x, y, z).
-        spacing: voxel size in mm along each axis.
-    """
-    from scipy import ndimage
-
-    a, b = a.astype(bool), b.astype(bool)
-    union = a | b
-    if not union.any():
-        return math.nan
-    if not a.any() or not b.any():
-        return float(np.linalg.norm(np.asarray(a.shape) * np.asarray(spacing)))
-    box = ndimage.find_objects(union.astype(np.int8))[0]  # all surface voxels lie in it, so distances stay the same
-    a, b = np.pad(a[box], 1), np.pad(b[box], 1)
-    edges: list[Any] = [mask & ~ndimage.binary_erosion(mask) for mask in (a, b)]
-    to_a, to_b = (ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges)
-    return max(float(np.percentile(to_b[edges[0]], percentile)), float(np.percentile(to_a[edges[1]], percentile)))
 
 
 def side_of(mask: np.ndarray, affine: np.ndarray, midline_x: float | None = None) -> Side | None:

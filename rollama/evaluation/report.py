@@ -22,16 +22,26 @@ TASKS = {
     "s": ("S: note to summary", ("rouge1", "rouge2", "rougeL", "cut_off")),
     "p": ("P: summary to plan", ("fields_mean", "fields_all", "side", "surgery", "volumes", "levels", "boost", "dose",
                                  "fractions", "technique", "guideline", "unparsed", "rougeL")),
-    "seg": ("SEG: CT and plan to target", ("dice", "iou", "hd95_mm", "wrong_side", "missed", "invented", "both_empty")),
+    "seg": ("SEG: CT and plan to target", ("dice", "iou", "hd95_mm", "hd95_pooled_mm", "surface_dice_2mm",
+                                           "surface_dice_3mm", "surface_dice_5mm", "added_path_mm", "volume_ratio",
+                                           "levels_held", "levels_left_out", "levels_right", "wrong_side", "missed",
+                                           "invented", "both_empty")),
     "side-swap": ("Same CT, plan of the other side", ("moved_across", "followed_plan")),
+    "counterfactual": ("Same CT, edited plan", ("success", "leakage", "leakage_strict", "edited_dice")),
 }  # fmt: skip
 LABELS = {
     "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "cut_off": "cut off", "fields_mean": "fields right",
     "fields_all": "all fields right", "dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "wrong_side": "wrong side",
+    "hd95_pooled_mm": "HD95 pooled (mm)", "surface_dice_2mm": "surface Dice 2 mm",
+    "surface_dice_3mm": "surface Dice 3 mm", "surface_dice_5mm": "surface Dice 5 mm",
+    "added_path_mm": "added path (mm)", "volume_ratio": "volume / reference", "levels_held": "planned levels held",
+    "levels_left_out": "other levels left out", "levels_right": "all levels right", "success": "edit followed",
+    "leakage": "leakage", "leakage_strict": "leakage, no tolerance", "edited_dice": "Dice after the edit",
     "both_empty": "both empty", "moved_across": "moved across", "followed_plan": "on the plan's side",
 }  # fmt: skip
 HEADLINE = (("s", "rougeL"), ("p", "fields_mean"), ("p", "rougeL"), ("seg", "dice"), ("seg", "hd95_mm"),
-            ("seg", "wrong_side"), ("side-swap", "moved_across"))  # fmt: skip
+            ("seg", "surface_dice_3mm"), ("seg", "levels_right"), ("seg", "wrong_side"),
+            ("side-swap", "moved_across"), ("counterfactual", "success"), ("counterfactual", "leakage"))  # fmt: skip
 SPLITS = {"external": "external (unseen centre)", "test": "internal test", "validation": "internal validation"}
 
 

@@ -18,12 +18,14 @@ import numpy as np
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.case import Case
-from rollama.data.plan import render_plan
+from rollama.data.parts import LEVELS, read_parts
+from rollama.data.plan import Guideline, render_plan
 from rollama.data.volumes import Volume, read_ct, read_mask
-from rollama.evaluation import baselines
+from rollama.evaluation import baselines, levels
+from rollama.evaluation.answers import Answers, Levels
 from rollama.evaluation.cache import MaskCache, TextCache
 from rollama.evaluation.fields import compare_plans, read_generated
-from rollama.evaluation.masks import body_midline, compare_masks, side_of
+from rollama.evaluation.masks import body_midline, compare_masks, side_of, voxel_size
 from rollama.evaluation.rouge import rouge
 
 Progress = Callable[[int, int], None]
@@ -61,6 +63,10 @@ class Segmenter(Protocol):
     def predict(self, volume: Volume, plan_text: str, progress: Any = None) -> np.ndarray:
         """The target mask, uint8 (x, y, z), on the volume's grid."""
         ...
+
+
+class Refused(DataError):
+    """A model does not take a plan's text."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ def evaluate_segmentation(
     system: str = "SEG++",
     source: str = REFERENCE,
     progress: Progress | None = None,
+    answers: Answers | None = None,
 ) -> list[Record]:
     """Score the target on each case's own CT grid, in mm.
 
@@ -144,23 +151,42 @@ def evaluate_segmentation(
         plans: case id -> plan text given to the model.
         source: `reference` or `generated`: where the plans come from. A generated plan that the model refuses (empty or
             far too long) counts as an empty mask; `refused` says how often.
+        answers: where every nodal level lies (synthetic data); without them level inclusion knows the planned levels of
+            cases that come with a map of their parts.
     """
     records = []
     for done, case in enumerate(cases, 1):
         volume = read_ct(case.image)
         try:
-            mask, refused = _predict(model, case, volume, plans[case.case_id], cache), 0.0
-        except DataError:
+            mask, refused = predict_cached(model, case, volume, plans[case.case_id], cache), 0.0
+        except Refused:
             if source == REFERENCE:
                 raise
             # P wrote nothing, or more than a plan can be: the chain gives no target, and that is a miss.
             mask, refused = np.zeros(volume.shape, np.uint8), 1.0
         midline = body_midline(volume.array, volume.affine)
-        metrics = compare_masks(read_mask(case.target, volume), mask, volume.affine, midline) | {"refused": refused}
+        truth = read_mask(case.target, volume)
+        metrics = compare_masks(truth, mask, volume.affine, midline) | {"refused": refused}
+        metrics |= _levels(case, volume, mask, truth, answers)
         records.append(Record(case.case_id, case.centre, case.split, "seg", system, source, metrics))
         if progress:
             progress(done, len(cases))
     return records
+
+
+def _levels(
+    case: Case, volume: Volume, mask: np.ndarray, truth: np.ndarray, answers: Answers | None
+) -> dict[str, float]:
+    if case.plan is None or not case.plan.has_target:
+        return dict.fromkeys(levels.METRICS, math.nan)
+    known: Levels
+    if answers is not None and answers.know(case, truth):
+        known = answers.levels(case, case.plan.guideline or Guideline.ESTRO)
+    else:
+        parts = read_parts(case, volume)
+        known = {(case.plan.side, level): parts[part] for level, part in LEVELS.items() if part in parts}
+    voxel_cc = math.prod(voxel_size(volume.affine)) / 1000
+    return levels.level_inclusion(mask, case.plan, truth.astype(bool), known, voxel_cc)
 
 
 def evaluate_side_swap(
@@ -177,7 +203,7 @@ def evaluate_side_swap(
         volume = read_ct(case.image)
         midline = body_midline(volume.array, volume.affine)
         before, after = (
-            side_of(_predict(model, case, volume, text, cache), volume.affine, midline)
+            side_of(predict_cached(model, case, volume, text, cache), volume.affine, midline)
             for text in (case.plan_text, render_plan(plan.mirrored()))
         )
         metrics = {
@@ -241,10 +267,19 @@ def _score_text(case: Case, task: Task, system: str, source: str, text: str, fin
     return Record(case.case_id, case.centre, case.split, task, system, source, metrics, text)
 
 
-def _predict(model: Segmenter, case: Case, volume: Volume, plan_text: str, cache: MaskCache) -> np.ndarray:
+def predict_cached(model: Segmenter, case: Case, volume: Volume, plan_text: str, cache: MaskCache) -> np.ndarray:
+    """The mask that a model gives a case with a plan, from the cache or new.
+
+    Raises:
+        Refused: the model refuses the text.
+        DataError: the mask cannot be kept (a full disk).
+    """
     mask = cache.get(case.case_id, plan_text)
     if mask is None or mask.shape != volume.array.shape:
-        mask = model.predict(volume, plan_text)
+        try:
+            mask = model.predict(volume, plan_text)
+        except DataError as error:
+            raise Refused(str(error)) from error
         cache.add(case.case_id, plan_text, mask)
     return mask
 

@@ -11,17 +11,21 @@ from rollama.core.config import hash_json
 from rollama.core.files import write_json
 from rollama.core.manifest import run_manifest
 from rollama.data.dataset import DatasetInfo
-from rollama.evaluation import fields, masks, rouge, statistics
+from rollama.evaluation import counterfactual, fields, levels, masks, rouge, statistics
 from rollama.evaluation.run import Record, write_lines
 
 YES_NO = {*fields.GETTERS,
           "fields_all", "unparsed", "cut_off", "missed", "invented", "both_empty", "wrong_side", "refused",
-          "moved_across", "followed_plan"}  # fmt: skip
+          "moved_across", "followed_plan", "success", "levels_right"}  # fmt: skip
 SETTINGS = {
     "rouge": rouge.SETTINGS,
     "statistics": statistics.SETTINGS,
     "key_fields": list(fields.KEY_FIELDS),
     "hd95": "max of the directed 95th percentiles of voxel surface distances, mm; a miss counts as the image diagonal",
+    "hd95_pooled": "95th percentile of both directions' distances together, mm",
+    "surface_dice": "share of surface area within 2, 3, 5 mm (DeepMind's definition)",
+    "levels": f"a nodal level is held from {levels.HELD:.0%} of its volume on",
+    "counterfactual": f"leakage: changes over {counterfactual.TOLERANCE_MM:g} mm from the edited region, per target",
     "side": "larger part of the mask relative to the body's median patient x (RAS)",
 }
 POOLED = "all"
@@ -35,7 +39,7 @@ def make_tables(records: Sequence[Record]) -> list[dict[str, Any]]:
         ArithmeticError: a table's mean Dice and mean IoU contradict each other (a bug).
     """
     groups: dict[tuple[str, str, str, str, str], list[Record]] = {}
-    for record in records:
+    for record in (*records, *counterfactual.pooled(records)):
         for centre in (POOLED, record.centre):
             key = (str(record.task), record.system, record.source, str(record.split), centre)
             groups.setdefault(key, []).append(record)
@@ -117,6 +121,6 @@ def write_evaluation(
 
 def _summarise(name: str, members: Sequence[Record]) -> statistics.Estimate:
     values = [record.metrics[name] for record in members]
-    if name in YES_NO:
+    if name in YES_NO and members[0].source != counterfactual.ALL_EDITS:  # there it is a share of a patient's edits
         return statistics.rate(values)
     return statistics.estimate(values, [record.centre for record in members])

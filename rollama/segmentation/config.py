@@ -33,9 +33,25 @@ class TextForm(StrEnum):
 
 
 class TextMode(StrEnum):
-    """What the alignment sees of the encoded text: the hidden state at `<SEG>` for each prompt."""
+    """What the alignment sees of the encoded text, for each prompt.
+
+    `seg_token`: the hidden state at `<SEG>`, as published. `all_tokens`: the states of the plan's tokens and `<SEG>`.
+    """
 
     SEG_TOKEN = "seg_token"
+    ALL_TOKENS = "all_tokens"
+
+
+class SegConsistency(StrEnum):
+    """Where CESEG compares the noisy with the clean plan.
+
+    `text`: the `<SEG>` embeddings; trains the prompts only. `feature`: the deepest aligned image features, mean-pooled.
+    `logit`: the predicted masks. The latter two train the network as well and cost a second pass of it, without graph.
+    """
+
+    TEXT = "text"
+    FEATURE = "feature"
+    LOGIT = "logit"
 
 
 class NoiseScale(StrEnum):
@@ -43,6 +59,15 @@ class NoiseScale(StrEnum):
 
     LC = "LC"
     C = "C"
+
+
+class ValidationSection(StrictModel):
+    """Validation during training, by Dice on validation cases, centres weighing alike."""
+
+    every: int = Field(0, ge=0, description="optimizer steps between validations; 0: only at the end")
+    cases: int = Field(40, ge=1, description="at most so many, of each centre as evenly as they come")
+    patience: int = Field(0, ge=0, description="stop after so many validations without a better one; 0: never")
+    keep: Literal["best", "last"] = Field("best", description="which validated weights become the trained model")
 
 
 class SegConfig(StrictModel):
@@ -62,6 +87,7 @@ class SegConfig(StrictModel):
     prompt_every: int = Field(1, ge=1, description="prompts get gradients (and R is computed) every n-th step only")
     noise_alpha: float = Field(10.0, ge=0)
     noise_scale: NoiseScale = NoiseScale.LC
+    consistency: SegConsistency = SegConsistency.TEXT
     consistency_weight: float = Field(1.0, ge=0)
 
     image_position: ImagePosition = ImagePosition.COORDINATES
@@ -107,6 +133,7 @@ class SegConfig(StrictModel):
     overlap: float = Field(0.5, ge=0, lt=1)
     sw_batch: int = Field(1, ge=1)
 
+    validation: ValidationSection = ValidationSection()
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
 
     @property

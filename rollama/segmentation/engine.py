@@ -51,6 +51,8 @@ class DdpEngine:
             groups.append({"params": prompts, "factor": config.prompt_lr_factor, "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.module = self.network
+        self.extra: dict[str, torch.Tensor] = {}
+        """What else goes into a checkpoint, the same on every rank."""
         if world > 1:
             index = [device.index] if device.type == "cuda" and device.index is not None else None
             self.module = _SyncLast(self.network, device_ids=index)
@@ -80,8 +82,9 @@ class DdpEngine:
         return dict(zip(names, total.tolist(), strict=True))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Trained parameters, AdamW moments and step counts; the frozen encoder is no part of it."""
+        """Trained parameters, AdamW moments, step counts, and `extra`; the frozen encoder is no part of it."""
         result = {f"param/{name}": value.detach() for name, value in self.parameters.items()}
+        result |= {f"extra/{name}": value for name, value in self.extra.items()}
         for name, value in self.parameters.items():
             moments = self.optimizer.state.get(value, {})
             result[f"step/{name}"] = torch.as_tensor(moments.get("step", 0.0), dtype=torch.float32)
@@ -100,6 +103,7 @@ class DdpEngine:
             CheckpointError: tensors are missing or of another shape.
         """
         load_parameters(self.parameters, {k[6:]: v for k, v in state.items() if k.startswith("param/")}, "checkpoint")
+        self.extra = {name[6:]: value.clone() for name, value in state.items() if name.startswith("extra/")}
         for name, value in self.parameters.items():
             if f"step/{name}" not in state:
                 raise CheckpointError(f"checkpoint: no optimizer state for {name}")

@@ -1,4 +1,4 @@
-"""Dice and cross-entropy of each case, and the consistency of noisy and clean plan embeddings.
+"""Dice and cross-entropy of each case, and the consistency of what noisy and clean plans lead to.
 
 One output channel with a sigmoid: two softmax classes (the published head) are the same model, as only the difference
 of the two logits counts, at twice the memory of the largest tensor.
@@ -32,6 +32,20 @@ def text_consistency(noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     The clean embeddings are the target: no gradient flows into them. The encoder is frozen: R trains the prompts only.
     """
     return (1 - torch.nn.functional.cosine_similarity(noisy, clean.detach(), dim=-1)).mean(dim=1)
+
+
+def feature_consistency(noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """1 - cosine of each case's pooled features: (B,C), (B,C) -> (B,); no gradient into `clean`."""
+    return 1 - torch.nn.functional.cosine_similarity(noisy, clean.detach(), dim=-1)
+
+
+def mask_consistency(noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Distance of two predicted masks, from logits (B,1,x,y,z) to (B,): sum (p-q)^2 over sum p^2 + q^2.
+
+    Zero only for equal probabilities, 1 for masks that do not touch; empty background does not dilute it.
+    """
+    p, q = (torch.sigmoid(logits.float()).flatten(1) for logits in (noisy, clean.detach()))
+    return (p - q).square().sum(1) / (p.square() + q.square()).sum(1).clamp(min=1e-6)
 
 
 def hard_dice(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

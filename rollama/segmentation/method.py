@@ -5,7 +5,7 @@
 * NESEG (SEG+): noise on the plan's token embeddings.
 * CESEG (SEG++): NESEG plus R = 1 - cosine of noisy and clean `<SEG>` embeddings. The encoder is frozen, so R trains
   the learnable prompts and nothing else; its size and its gradient on them are logged, because an R near zero without
-  gradient would mean that CESEG is NESEG.
+  gradient would mean that CESEG is NESEG. Two other R, of image features and of masks, train the network too.
 
 All values are shares of the global mean over cases: the case's value times `batch.weight`.
 """
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from rollama.core.registry import SegMethod
-from rollama.segmentation.config import SegConfig
-from rollama.segmentation.loss import CaseLoss, hard_dice, text_consistency
+from rollama.segmentation.config import SegConfig, SegConsistency
+from rollama.segmentation.loss import CaseLoss, feature_consistency, hard_dice, mask_consistency, text_consistency
 from rollama.segmentation.model import SegBatch, SegOutput
 
 Shares = tuple[torch.Tensor, Mapping[str, torch.Tensor]]
@@ -30,7 +30,6 @@ class VisionMethod:
 
     name = SegMethod.VISION
     noise = False
-    consistency = False
 
     def __init__(self, config: SegConfig) -> None:
         self.config = config
@@ -40,12 +39,17 @@ class VisionMethod:
         """Loss and metrics of a micro-batch, as shares of the global mean."""
         amp = self.config.amp == "bfloat16"
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=amp):
-            output: SegOutput = module(batch, clean=self.consistency and batch.learn_prompts)
+            output: SegOutput = module(batch, clean=self.needs_clean(batch))
         mask = (self.case_loss(output.logits, batch.target) * batch.weight).sum()
         metrics = {"dice_ce": mask.detach(), "dice": (hard_dice(output.logits, batch.target) * batch.weight).sum()}
         extra, more = self.text_terms(module, output, batch)
         loss = mask if extra is None else mask + extra
         return loss, {**metrics, **more}
+
+    def needs_clean(self, batch: SegBatch) -> bool:
+        """Whether the plan is read without noise as well."""
+        del batch
+        return False
 
     def text_terms(
         self, module: torch.nn.Module, output: SegOutput, batch: SegBatch
@@ -80,18 +84,19 @@ class CesegMethod(NesegMethod):
     """NESEG with the consistency of noisy and clean plan embeddings."""
 
     name = SegMethod.CESEG
-    consistency = True
+
+    def needs_clean(self, batch: SegBatch) -> bool:
+        """R of the text trains the prompts only, so it waits for steps that do."""
+        return batch.learn_prompts or self.config.consistency is not SegConsistency.TEXT
 
     def text_terms(
         self, module: torch.nn.Module, output: SegOutput, batch: SegBatch
     ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """R times its weight; logs R, now and then the norm of its gradient on the prompts."""
         _, metrics = super().text_terms(module, output, batch)
-        if not batch.learn_prompts:
+        if not self.needs_clean(batch):
             return None, metrics
-        assert output.text is not None
-        assert output.text.clean is not None
-        value = (text_consistency(output.text.used, output.text.clean) * batch.weight).sum()
+        value = (self._distance(output) * batch.weight).sum()
         metrics["consistency"] = value.detach()
         if batch.probe:
             network: Any = getattr(module, "module", module)  # inside DDP
@@ -99,6 +104,16 @@ class CesegMethod(NesegMethod):
             # A sum over micro-batches and ranks: an upper bound of the norm of the summed gradient.
             metrics["consistency_gradient"] = gradient.norm().detach()
         return self.config.consistency_weight * value, metrics
+
+    def _distance(self, output: SegOutput) -> torch.Tensor:
+        if self.config.consistency is SegConsistency.TEXT:
+            assert output.text is not None
+            assert output.text.clean is not None
+            return text_consistency(output.text.used.at_seg, output.text.clean.at_seg)
+        assert output.clean is not None
+        if self.config.consistency is SegConsistency.FEATURE:
+            return feature_consistency(output.deepest, output.clean.deepest)
+        return mask_consistency(output.logits, output.clean.logits)
 
 
 METHODS: dict[SegMethod, type[VisionMethod]] = {

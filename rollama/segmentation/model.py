@@ -23,8 +23,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from rollama.core.registry import ImagePosition
-from rollama.segmentation.config import SegConfig
-from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatures, reference_texts
+from rollama.segmentation.config import SegConfig, SegConsistency
+from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatures, Words, reference_texts
 
 
 @dataclass
@@ -54,11 +54,20 @@ class SegBatch:
     case_ids: tuple[str, ...] = ()
 
 
+class Segmented(NamedTuple):
+    """Logits (B,1,x,y,z), and the deepest aligned features, mean-pooled over the image (B,C)."""
+
+    logits: torch.Tensor
+    deepest: torch.Tensor
+
+
 class SegOutput(NamedTuple):
-    """Logits (B,1,x,y,z) and, with text, the embeddings that led to them."""
+    """Logits (B,1,x,y,z), the embeddings that led to them, and what the clean plan leads to (without gradient)."""
 
     logits: torch.Tensor
     text: TextFeatures | None
+    deepest: torch.Tensor
+    clean: Segmented | None = None
 
 
 class Attention(nn.Module):
@@ -70,11 +79,19 @@ class Attention(nn.Module):
         self.q, self.k, self.v = (nn.Linear(width, inner) for _ in range(3))
         self.out = nn.Linear(inner, width)
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """(B,M,C) from queries (B,M,C), keys and values (B,N,C). Cost and memory grow with M*N."""
+    def forward(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B,M,C) from queries (B,M,C), keys and values (B,N,C). Cost and memory grow with M*N.
+
+        `mask` (B,N): keys where it is False are not seen.
+        """
         q, k, v = self._split(self.q(query)), self._split(self.k(key)), self._split(self.v(value))
         # Written out: with 2 text tokens on one side the fused kernels are slower, or copy the long side.
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
+        weights = scores.softmax(-1)
         mixed = (weights @ v).transpose(1, 2).flatten(2)
         result: torch.Tensor = self.out(mixed)
         return result
@@ -97,19 +114,24 @@ class TwoWayBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
 
     def forward(
-        self, text: torch.Tensor, image: torch.Tensor, text_pe: torch.Tensor, image_pe: torch.Tensor | None
+        self,
+        text: torch.Tensor,
+        image: torch.Tensor,
+        text_pe: torch.Tensor,
+        image_pe: torch.Tensor | None,
+        mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Update text (B,P,C) and image tokens (B,N,C); `*_pe` are added to queries and keys."""
+        """Update text (B,T,C) and image tokens (B,N,C); `*_pe` are added to queries and keys; `mask` (B,T) of text."""
         if self.first:  # the text tokens are their own positional encoding; no residual yet
-            text = self.self_attention(text, text, text)
+            text = self.self_attention(text, text, text, mask)
         else:
             query = text + text_pe
-            text = text + self.self_attention(query, query, text)
+            text = text + self.self_attention(query, query, text, mask)
         text = self.norms[0](text)
         key = image if image_pe is None else image + image_pe
         text = self.norms[1](text + self.to_image(text + text_pe, key, image))
         text = self.norms[2](text + self.mlp(text))
-        image = self.norms[3](image + self.to_text(key, text + text_pe, text))
+        image = self.norms[3](image + self.to_text(key, text + text_pe, text, mask))
         return text, image
 
 
@@ -122,16 +144,16 @@ class Alignment(nn.Module):
         self.project = nn.Linear(text_width, width)
         self.blocks = nn.ModuleList(TwoWayBlock(width, heads, index == 0) for index in range(depth))
 
-    def forward(self, image: torch.Tensor, text: torch.Tensor, position: torch.Tensor | None) -> torch.Tensor:
-        """Image features (B,C,x,y,z), text (B,P,H), position features (B,N,C) -> features of the image's shape."""
+    def forward(self, image: torch.Tensor, text: Words, position: torch.Tensor | None) -> torch.Tensor:
+        """Image features (B,C,x,y,z), text (B,T,H), position features (B,N,C) -> features of the image's shape."""
         tokens = image.flatten(2).transpose(1, 2)
-        projected = self.project(text)
+        projected = self.project(text.states)
         words = projected
         for block in self.blocks:
             if self.recompute and self.training:
-                words, tokens = checkpoint(block, words, tokens, projected, position, use_reentrant=False)
+                words, tokens = checkpoint(block, words, tokens, projected, position, text.mask, use_reentrant=False)
             else:
-                words, tokens = block(words, tokens, projected, position)
+                words, tokens = block(words, tokens, projected, position, text.mask)
         return tokens.transpose(1, 2).reshape(image.shape)
 
 
@@ -234,35 +256,46 @@ class SegmentationNet(nn.Module):
         assert self.text_encoder is not None
         tokens = self.text_encoder.tokenize(reference_texts(self.config.text_form))
         tokens.ids = tokens.ids.to(self.text_mean.device)
-        states = self.text_encoder(tokens).used
-        self.text_mean.copy_(states.mean(0))
-        self.text_spread.copy_(states.std(0).clamp(min=1e-3))
+        states, mask = self.text_encoder(tokens).used.words
+        rows = states.unflatten(1, (self.config.prompts, -1)).transpose(0, 1).flatten(1, 2)  # (P, texts * tokens, H)
+        if mask is not None:
+            rows = rows[:, mask[:, : states.shape[1] // self.config.prompts].flatten()]
+        self.text_mean.copy_(rows.mean(1))
+        self.text_spread.copy_(rows.std(1).clamp(min=1e-3))
 
     def forward(self, batch: SegBatch, clean: bool = False) -> SegOutput:
         """Logits for a batch; encodes its plans first. `clean` also encodes them without noise (CESEG)."""
         if self.text_encoder is None or batch.plan is None:
-            return SegOutput(self.segment(batch.image, batch.origin, None), None)
+            found = self.segment(batch.image, batch.origin, None)
+            return SegOutput(found.logits, None, found.deepest)
         text = self.text_encoder(batch.plan, clean=clean, learn=batch.learn_prompts)
-        return SegOutput(self.segment(batch.image, batch.origin, text.used), text)
+        reference = None
+        if text.clean is not None and self.config.consistency is not SegConsistency.TEXT:
+            with torch.no_grad():
+                reference = self.segment(batch.image, batch.origin, text.clean.words)
+        found = self.segment(batch.image, batch.origin, text.used.words)
+        return SegOutput(found.logits, text, found.deepest, reference)
 
-    def segment(self, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
-        """Logits (B,1,x,y,z) from image (B,1,x,y,z), origin (B,3) in mm and text (B,P,H) (None: vision only)."""
+    def segment(self, image: torch.Tensor, origin: torch.Tensor, text: Words | None) -> Segmented:
+        """Logits and features from image (B,1,x,y,z), origin (B,3) in mm and text (None: vision only)."""
         if text is not None:
-            text = (text - self.text_mean) / self.text_spread
+            states = text.states.unflatten(1, (self.config.prompts, -1)) - self.text_mean[:, None]
+            text = Words((states / self.text_spread[:, None]).flatten(1, 2), text.mask)
         features = []
         current = image
         for index, stage in enumerate(self.stages):
             current = stage(current)
             features.append(self._align(index, current, origin, text))
         current = features[-1]
+        deepest = current.float().mean((2, 3, 4))
         for block, skip in zip(self.decoder, features[-2::-1], strict=True):
             current = block(current, skip)
         result: torch.Tensor = self.head(current)
         if self.fine is not None:
             result = result + self.fine(current, image)
-        return result
+        return Segmented(result, deepest)
 
-    def _align(self, index: int, image: torch.Tensor, origin: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
+    def _align(self, index: int, image: torch.Tensor, origin: torch.Tensor, text: Words | None) -> torch.Tensor:
         position = None
         if self.positions is not None:
             position = self.positions[index](origin, image.shape[2:])

@@ -26,7 +26,7 @@ from rollama.data.transforms import cut, patient_centre, place, scale_hu
 from rollama.data.volumes import Volume
 from rollama.segmentation.checkpoint import load_model
 from rollama.segmentation.model import SegmentationNet
-from rollama.segmentation.text_encoder import encoder_text
+from rollama.segmentation.text_encoder import Words, encoder_text
 from rollama.training.worker import inference_device
 
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ class SegmentationModel:
         self.config = network.config
         self.threshold = float(manifest.get("threshold", 0.5))
         self.network.eval()
-        self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._texts: OrderedDict[str, Words] = OrderedDict()
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | None = None) -> Self:
@@ -54,8 +54,8 @@ class SegmentationModel:
         device = device or inference_device()
         return cls(*load_model(folder, device), device)
 
-    def encode(self, plan_text: str) -> torch.Tensor | None:
-        """Embedding (1,P,H) of a plan's text; None for a vision-only model.
+    def encode(self, plan_text: str) -> Words | None:
+        """Embeddings of a plan's text (one row); None for a vision-only model.
 
         Raises:
             DataError: the text is empty or too long.
@@ -72,7 +72,7 @@ class SegmentationModel:
             tokens = encoder.tokenize([text])
             tokens.ids = tokens.ids.to(self.device)
             with torch.inference_mode():
-                self._texts[text] = encoder(tokens).used
+                self._texts[text] = encoder(tokens).used.words
             if len(self._texts) > REMEMBERED_TEXTS:
                 self._texts.popitem(last=False)
         return self._texts[text]
@@ -122,7 +122,7 @@ class SegmentationModel:
         return tuple(max(n, p) for n, p in zip(shape, self.config.patch, strict=True))
 
     def _logits(
-        self, image: npt.NDArray[np.float32], origin: npt.NDArray[np.float64], text: torch.Tensor | None,
+        self, image: npt.NDArray[np.float32], origin: npt.NDArray[np.float64], text: Words | None,
         progress: Progress | None,
     ) -> npt.NDArray[np.float32]:  # fmt: skip
         window = self.config.patch  # never larger: instance norms have seen windows of this size only
@@ -135,10 +135,10 @@ class SegmentationModel:
             nonlocal done
             starts = torch.tensor([[axis.start or 0 for axis in place_[2:]] for place_ in places], dtype=torch.float32)
             origins = (base + starts * spacing).to(self.device)
-            words = None if text is None else text.expand(len(patches), -1, -1)
+            words = None if text is None else text.expand(len(patches))
             amp = self.config.amp == "bfloat16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
-                logits = self.network.segment(patches, origins, words)
+                logits = self.network.segment(patches, origins, words).logits
             done += len(patches)
             if progress is not None:
                 progress(done, total)

@@ -21,7 +21,7 @@ from rollama.core.errors import DataError
 from rollama.core.seeding import derive_seed
 from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume, render_plan
 from rollama.language.base import seg_token_id
-from rollama.segmentation.config import SegConfig, TextForm
+from rollama.segmentation.config import SegConfig, TextForm, TextMode
 from rollama.segmentation.noise import plan_noise
 
 
@@ -64,11 +64,34 @@ class PlanTokens:
     noise: torch.Tensor | None = None
 
 
-class TextFeatures(NamedTuple):
-    """`used` (B,P,H): what the network gets (noisy if there is noise); `clean` (B,P,H) without gradient, or None."""
+class Words(NamedTuple):
+    """What the alignment sees: `states` (B,P*T,H), T tokens for each of P prompts; `mask` (B,P*T), False at padding."""
 
-    used: torch.Tensor
-    clean: torch.Tensor | None
+    states: torch.Tensor
+    mask: torch.Tensor | None = None
+
+    def expand(self, rows: int) -> Words:
+        """The same single text for a batch of `rows`."""
+        return Words(self.states.expand(rows, -1, -1), None if self.mask is None else self.mask.expand(rows, -1))
+
+
+class Encoded(NamedTuple):
+    """`at_seg` (B,P,H): hidden states at `<SEG>`; `words`: what the alignment sees."""
+
+    at_seg: torch.Tensor
+    words: Words
+
+    def rows(self, index: torch.Tensor) -> Encoded:
+        """Some rows, each as often as `index` names it."""
+        states, mask = self.words
+        return Encoded(self.at_seg[index], Words(states[index], None if mask is None else mask[index]))
+
+
+class TextFeatures(NamedTuple):
+    """`used`: what the network gets, noisy if there is noise; `clean`: without noise and gradient, or None."""
+
+    used: Encoded
+    clean: Encoded | None
     noise_ratio: torch.Tensor
     """(B,) root mean square of the noise over that of the plan's embeddings; 0 without noise."""
 
@@ -135,22 +158,25 @@ class TextEncoder(nn.Module):
         if clean or plan.noise is None:
             with torch.set_grad_enabled(training and learn and plan.noise is None):
                 unique, inverse = _unique_rows(plan)
-                reference = self._run(embedded[unique], plan.lengths[unique])[inverse]
+                reference = self._run(embedded[unique], plan.lengths[unique]).rows(inverse)
         if plan.noise is None:
             assert reference is not None
-            used, ratio = reference, reference.new_zeros(len(plan.ids))
-            reference = reference.detach() if clean else None
+            used, ratio = reference, reference.at_seg.new_zeros(len(plan.ids))
+            reference = (
+                Encoded(used.at_seg.detach(), Words(used.words.states.detach(), used.words.mask)) if clean else None
+            )
         else:
             noise = plan.noise.to(embedded.device)
             with torch.set_grad_enabled(training and learn):
                 used = self._run(embedded + noise.to(embedded.dtype), plan.lengths)
             ratio = _noise_ratio(embedded, noise, plan.lengths)
         if training and not learn:
-            used = used + 0.0 * self.prompts.sum()  # every trained weight takes part in every backward pass (DDP)
+            words = used.words  # every trained weight takes part in every backward pass (DDP)
+            used = Encoded(used.at_seg, Words(words.states + 0.0 * self.prompts.sum(), words.mask))
         return TextFeatures(used, reference, ratio)
 
-    def _run(self, plan: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Hidden states at `<SEG>`, (B,P,H) float32, from embedded plan tokens (B,L,H)."""
+    def _run(self, plan: torch.Tensor, lengths: torch.Tensor) -> Encoded:
+        """Hidden states in float32 from embedded plan tokens (B,L,H)."""
         rows, total, width = plan.shape
         count, context = self.config.prompts, self.config.prompt_tokens
         special = self.decoder.embed_tokens(torch.tensor([self.bos, self.seg], device=plan.device))
@@ -175,8 +201,12 @@ class TextEncoder(nn.Module):
             hidden = self.decoder(inputs_embeds=inputs, attention_mask=causal, use_cache=False).last_hidden_state
         place = (1 + context + lengths).repeat_interleave(count)
         at_seg = hidden[torch.arange(rows * count, device=plan.device), place]
-        result: torch.Tensor = at_seg.unflatten(0, (rows, count)).float()
-        return result
+        at_seg = at_seg.unflatten(0, (rows, count)).float()
+        if self.config.text_mode is TextMode.SEG_TOKEN:
+            return Encoded(at_seg, Words(at_seg))
+        states = hidden[:, 1 + context :].float().unflatten(0, (rows, count)).flatten(1, 2)
+        inside = torch.arange(total + 1, device=plan.device) <= lengths[:, None]  # <SEG> at the end included
+        return Encoded(at_seg, Words(states, inside.repeat(1, count)))
 
 
 def _noise_ratio(embedded: torch.Tensor, noise: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -17,32 +17,26 @@ import torch
 
 from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
-from rollama.data.dataset import Dataset, open_dataset
-from rollama.data.resampling import to_model_grid
+from rollama.data.dataset import open_dataset
 from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pipeline
-from rollama.data.volumes import read_ct, read_mask
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import DdpEngine
 from rollama.segmentation.method import build_method
 from rollama.segmentation.model import SegBatch, SegmentationNet
-from rollama.segmentation.predict import SegmentationModel
 from rollama.segmentation.text_encoder import encoder_text
+from rollama.segmentation.validation import Validation, best_threshold, validation_cases
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
 from rollama.training.loop import run
 from rollama.training.metrics_log import MetricsLog
 from rollama.training.runs import run_hash
 from rollama.training.sampler import BatchOrder, Draw
 from rollama.training.schedule import one_cycle
-from rollama.training.worker import Worker
+from rollama.training.worker import Worker, keep_memory
 
 PROBE_EVERY = 25
 """Steps between two measurements of R's gradient on the prompts."""
 TASK = "seg"
-VALIDATION_CASES = 40
-"""At most this many validation cases are looked at when training ends."""
-THRESHOLDS = (0.5, 0.4, 0.3)
-"""Probabilities from which a voxel may count as target; soft Dice leaves thin structures below one half."""
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +119,7 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
         CheckpointError: the checkpoint is of another run or damaged.
     """
     started = time.perf_counter()
+    keep_memory(worker.device)
     data = open_dataset(dataset, check_volumes=worker.rank == 0)
     cases = data.select(Split.TRAIN)
     if not cases:
@@ -136,6 +131,8 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     if worker.resume is not None:
         state, first = load_checkpoint(worker.resume, key)
         engine.load_state(state)
+    cases_to_validate = validation_cases(data, config.validation.cases)
+    validation = Validation(engine, config.validation, cases_to_validate, config.steps, worker.device)
     callbacks: list[Any] = []
     if worker.rank == 0:
         callbacks.append(MetricsLog(worker.metrics_path, worker.attempt))
@@ -145,36 +142,15 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     source = TrainingData(config, cases, network, worker)
     rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
     method = build_method(config)
-    run(engine, method, source.batches, rate, config.steps, first, [*callbacks, *worker.callbacks])
+    callbacks = [validation, *callbacks, *worker.callbacks]
+    done = run(engine, method, source.batches, rate, config.steps, first, callbacks, lambda: validation.stopped)
+    kept = validation.restore_best()
     if worker.rank == 0:
-        dice = validation_dice(network, data, worker.device)
-        threshold = max(dice, key=lambda value: dice[value]) if dice else THRESHOLDS[0]
-        metrics = {"validation_dice": dice.get(threshold)}
-        log.info("segmentation: validation Dice %s at threshold %s", metrics["validation_dice"], threshold)
+        threshold, dice = best_threshold(network, cases_to_validate, worker.device)
+        metrics = {"validation_dice": dice, "trained_steps": done, **({} if kept is None else {"kept_step": kept})}
+        log.info("segmentation: validation Dice %s at threshold %s", dice, threshold)
         save_model(
             out, network, info, key,
             data_hash=data.info.content_hash, synthetic=data.info.synthetic, label=data.info.label,
             steps=config.steps, metrics=metrics, threshold=threshold, seconds=round(time.perf_counter() - started, 1),
         )  # fmt: skip
-
-
-def validation_dice(network: SegmentationNet, data: Dataset, device: torch.device) -> dict[float, float]:
-    """Mean Dice for each of `THRESHOLDS` over up to `VALIDATION_CASES` validation cases with a target.
-
-    Measured where the model is used, on each CT's own grid. Evenly spread over the split, so that every centre has its
-    part. A glance at training's end, not an evaluation; the best threshold becomes the model's. Empty without cases.
-    """
-    cases = [case for case in data.select(Split.VALIDATION) if case.plan is None or case.plan.has_target]
-    cases = cases[:: max(1, -(-len(cases) // VALIDATION_CASES))]
-    model = SegmentationModel(network, {}, device)
-    sums = dict.fromkeys(THRESHOLDS if cases else (), 0.0)
-    for case in cases:
-        volume = read_ct(case.image)
-        truth = read_mask(case.target, volume)
-        grid = to_model_grid(volume, network.config.spacing)
-        probability = model.probability(grid, case.plan_text)
-        for threshold in sums:
-            model.threshold = threshold
-            mask = model.decide(probability, grid, volume)
-            sums[threshold] += 2 * float((mask & truth).sum()) / max(1, int(mask.sum()) + int(truth.sum()))
-    return {threshold: round(value / len(cases), 4) for threshold, value in sums.items()}

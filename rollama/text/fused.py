@@ -31,7 +31,7 @@ def fuse(lm: Any) -> int:
 
     changed = 0
     for part in lm.modules():
-        if isinstance(part, Linear) and _plain(part):
+        if type(part) is Linear and _plain(part):
             part.forward = MethodType(_adapted_forward, part)
         elif isinstance(part, LlamaMLP) and part.config.hidden_act == "silu":
             part.forward = MethodType(_gated_forward, part)
@@ -43,15 +43,25 @@ def fuse(lm: Any) -> int:
 
 def _plain(layer: Any) -> bool:
     names = layer.active_adapters
-    return len(names) == 1 and not layer.lora_variant and isinstance(layer.lora_dropout[names[0]], nn.Identity)
+    return (
+        len(names) == 1
+        and not layer.lora_variant
+        and not layer.fan_in_fan_out
+        and isinstance(layer.lora_dropout[names[0]], nn.Identity)
+        and layer.lora_B[names[0]].bias is None
+    )
 
 
 def _adapted_forward(layer: Any, values: torch.Tensor) -> torch.Tensor:
-    (name,) = layer.active_adapters
-    base, down, up = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
-    if not values.dtype == base.weight.dtype == down.dtype:  # an adapter of another precision: PEFT casts to and fro
-        other: torch.Tensor = type(layer).forward(layer, values)
-        return other
+    usual = not (layer.disable_adapters or layer.merged) and len(layer.active_adapters) == 1
+    if usual:
+        (name,) = layer.active_adapters
+        base, down, up = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
+        # An adapter of another precision is cast to and fro by PEFT, and autocast casts by itself.
+        usual = values.dtype == base.weight.dtype == down.dtype and not torch.is_autocast_enabled(values.device.type)
+    if not usual:
+        original: torch.Tensor = type(layer).forward(layer, values)
+        return original
     result: torch.Tensor = AdaptedLinear.apply(  # type: ignore[no-untyped-call]
         values, base.weight, base.bias, down, up, layer.scaling[name]
     )
@@ -83,7 +93,8 @@ class AdaptedLinear(torch.autograd.Function):
         result = nn.functional.linear(rows, weight, bias).addmm_(reduced, up.t(), alpha=scale)
         ctx.save_for_backward(values, reduced, weight, down, up)
         ctx.scale = scale
-        return result.unflatten(0, values.shape[:-1])
+        output: torch.Tensor = result.unflatten(0, values.shape[:-1])
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

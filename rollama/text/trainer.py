@@ -31,7 +31,7 @@ from rollama.training.metrics_log import MetricsLog, read_metrics
 from rollama.training.runs import run_hash
 from rollama.training.sampler import BatchOrder
 from rollama.training.schedule import one_cycle
-from rollama.training.worker import Worker
+from rollama.training.worker import Worker, keep_memory
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         CheckpointError: the checkpoint belongs to another configuration.
         NotFinite: the loss became NaN or infinite.
     """
+    keep_memory(worker.device)
     data = open_texts(dataset)
     cases = data.select(Split.TRAIN)
     if not cases:

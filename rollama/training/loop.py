@@ -87,18 +87,22 @@ def run(
     steps: int,
     first: int = 0,
     callbacks: Sequence[Callback] = (),
-) -> None:
-    """Train from step `first` (0 for a new run) up to `steps`.
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Train from step `first` (0 for a new run) up to `steps`; returns the finished steps.
 
     Args:
         batches: this rank's micro-batches of a step; every rank must yield the same number of them.
         lr: learning rate of a step.
         callbacks: called in order after each step.
+        stop: asked before each step whether training ends early; every rank must answer alike.
 
     Raises:
         NotFinite: the global loss of a step is NaN or infinite.
     """
     for step in range(first, steps):
+        if stop():
+            return step
         started = time.perf_counter()
         totals: dict[str, torch.Tensor] = {}
         micro = list(batches(step))
@@ -122,3 +126,4 @@ def run(
         reduced |= {"lr": rate, "seconds": time.perf_counter() - started}
         for callback in callbacks:
             callback.after_step(step + 1, reduced)
+    return max(first, steps)

@@ -119,12 +119,12 @@ def test_text_and_datalist_must_agree(root):
         open_dataset(root)
 
 
-def test_an_empty_note_is_refused_without_repeating_texts(root):
+def test_an_empty_plan_is_refused_without_repeating_texts(root):
     path = root / "north" / "text.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    records[0]["note"] = ""
+    records[0]["plan_text"] = ""
     path.write_text("\n".join(json.dumps(record) for record in records))
-    with pytest.raises(DataError, match=r"north/north-0: field\(s\) note missing") as caught:
+    with pytest.raises(DataError, match=r"north/north-0: field\(s\) plan_text missing") as caught:
         open_dataset(root)
     assert "short" not in str(caught.value)
 

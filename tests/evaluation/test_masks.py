@@ -7,7 +7,7 @@ import pytest
 
 from rollama.core.errors import DataError
 from rollama.data.plan import Side
-from rollama.evaluation.masks import body_midline, check_table, compare_masks, hd95, side_of
+from rollama.evaluation.masks import body_midline, check_table, compare_masks, side_of
 
 AFFINE = np.diag([3.0, 2.0, 5.0, 1.0])
 SPACING = (3.0, 2.0, 5.0)
@@ -43,7 +43,7 @@ def test_distance_is_in_millimetres_along_each_axis() -> None:
     a = np.zeros((20, 20, 20), dtype=bool)
     a[5, 5, 5] = True
     for axis, size in enumerate(SPACING):
-        assert hd95(a, np.roll(a, 4, axis), SPACING) == pytest.approx(4 * size)
+        assert compare_masks(a, np.roll(a, 4, axis), AFFINE)["hd95_mm"] == pytest.approx(4 * size)
 
 
 def test_a_missed_target_gets_the_worst_score_not_none() -> None:
@@ -52,7 +52,7 @@ def test_a_missed_target_gets_the_worst_score_not_none() -> None:
     diagonal = math.sqrt((18 * 3) ** 2 + (20 * 2) ** 2 + (14 * 5) ** 2)
     assert scores["dice"] == scores["iou"] == 0.0
     assert scores["hd95_mm"] == pytest.approx(diagonal)
-    assert (scores["missed"], scores["invented"]) == (1.0, 0.0)
+    assert (scores["missed"], scores["invented"], scores["volume_ratio"]) == (1.0, 0.0, 0.0)
     assert math.isnan(scores["wrong_side"])
     assert compare_masks(np.zeros_like(a), a, AFFINE)["invented"] == 1.0
 
@@ -60,7 +60,7 @@ def test_a_missed_target_gets_the_worst_score_not_none() -> None:
 def test_both_empty_is_excluded_and_counted() -> None:
     empty = np.zeros((4, 4, 4))
     scores = compare_masks(empty, empty, AFFINE)
-    assert all(math.isnan(scores[name]) for name in ("dice", "iou", "hd95_mm", "wrong_side"))
+    assert all(math.isnan(scores[name]) for name in ("dice", "iou", "hd95_mm", "volume_ratio", "wrong_side"))
     assert scores["both_empty"] == 1.0
     assert scores["missed"] == 0.0
 

@@ -223,4 +223,4 @@ def test_report_stands_alone_and_escapes_texts(cases: list[Case], tmp_path: Path
     assert "Synthetic data" in html
     assert html.count("data:image/png;base64,") == 2
     assert "http" not in html.replace("data:image", "")[:20000]
-    assert len(headline_rows(evaluation)) == 18  # 3 for S, 4 of each 2 for P, 3 metrics of 2 systems, 1 side swap
+    assert len(headline_rows(evaluation)) == 22  # 3 for S, 4 of each 2 for P, 5 metrics of 2 systems, 1 side swap

@@ -8,7 +8,7 @@ import torch
 from rollama.core.registry import SegMethod
 from rollama.segmentation.checkpoint import build_network
 from rollama.segmentation.config import SegConfig
-from rollama.segmentation.loss import CaseLoss, hard_dice, text_consistency
+from rollama.segmentation.loss import CaseLoss, hard_dice, mask_consistency, text_consistency
 from rollama.segmentation.method import METHODS, build_method
 from tests.segmentation.test_model import make_batch
 
@@ -36,13 +36,42 @@ def test_forward_gives_loss_and_metrics(config: SegConfig, name: SegMethod) -> N
 def test_r_trains_the_prompts_and_nothing_else(config: SegConfig) -> None:
     network, _ = build_network(config, torch.device("cpu"))
     text = network.text_encoder(make_batch(network).plan, clean=True)
-    value = text_consistency(text.used, text.clean).mean()
+    value = text_consistency(text.used.at_seg, text.clean.at_seg).mean()
     value.backward()
     assert value.detach() > 0
     assert network.text_encoder.prompts.grad.norm() > 0
-    assert not text.clean.requires_grad
+    assert not text.clean.at_seg.requires_grad
     others = [name for name, v in network.named_parameters() if v.grad is not None and name != "text_encoder.prompts"]
     assert others == []
+
+
+@pytest.mark.parametrize("kind", ["feature", "logit"])
+def test_r_of_features_and_of_masks_trains_the_network(config: SegConfig, kind: str) -> None:
+    network, _ = build_network(config.updated(consistency=kind, noise_scale="C"), torch.device("cpu"))
+    batch = make_batch(network)
+    batch.learn_prompts = False  # they do not need it
+    output = network(batch, clean=True)
+    value = build_method(network.config)._distance(output).sum()
+    value.backward()
+    assert value.detach() > 0 and not output.clean.logits.requires_grad
+    reached = {name.split(".")[0] for name, v in network.named_parameters() if v.grad is not None and v.grad.any()}
+    assert reached >= {"stages", "alignments"} and ("head" in reached) == (kind == "logit")
+    _, metrics = build_method(network.config).forward(network, batch)
+    assert metrics["consistency"] > 0
+
+
+def test_without_noise_every_r_is_zero(config: SegConfig) -> None:
+    for kind in ("text", "feature", "logit"):
+        network, _ = build_network(config.updated(consistency=kind, noise_alpha=0.0), torch.device("cpu"))
+        output = network(make_batch(network), clean=True)
+        assert build_method(network.config)._distance(output).abs().max() < 1e-6
+
+
+def test_distance_of_masks() -> None:
+    one, two = torch.full((2, 1, 2, 2, 2), -40.0), torch.full((2, 1, 2, 2, 2), -40.0)
+    one[:, :, 0], two[1, :, 1] = 40.0, 40.0
+    two[0, :, 0] = 40.0
+    assert mask_consistency(one, two).tolist() == pytest.approx([0.0, 1.0])
 
 
 def test_a_step_without_prompt_learning_leaves_them_alone(config: SegConfig) -> None:

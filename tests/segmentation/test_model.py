@@ -37,7 +37,7 @@ def test_logits_have_the_input_shape(config: SegConfig, strides: tuple[int, ...]
     network, info = build_network(config.updated(strides=strides), CPU)
     output = network(make_batch(network), clean=True)
     assert output.logits.shape == (2, 1, *config.patch)
-    assert output.text.used.shape == output.text.clean.shape == (2, 2, 64)
+    assert output.text.used.at_seg.shape == output.text.clean.at_seg.shape == (2, 2, 64)
     assert info is not None
 
 
@@ -107,7 +107,7 @@ def test_published_size_on_the_meta_device() -> None:
         image = torch.zeros(1, 1, 384, 384, 128)
         output = network(SegBatch(image, image, torch.zeros(1, 3), plan, torch.ones(1)), clean=True)
     assert output.logits.shape == image.shape
-    assert output.text.used.shape == (1, 2, 4096)
+    assert output.text.used.at_seg.shape == (1, 2, 4096)
     assert network.text_encoder.prompts.numel() == 2 * 8 * 4096
 
 
@@ -130,13 +130,42 @@ def test_configuration_that_cannot_work_is_refused(config: SegConfig, change: di
 def test_plan_embeddings_are_centred_and_scaled_before_the_alignment(config: SegConfig) -> None:
     network, _ = build_network(config, CPU)
     tokens = network.text_encoder.tokenize(reference_texts(config.text_form))
-    states = (network.text_encoder(tokens).used - network.text_mean) / network.text_spread
+    states = (network.text_encoder(tokens).used.at_seg - network.text_mean) / network.text_spread
     assert states.mean(0).abs().max() < 1e-4
     assert torch.allclose(states.std(0), torch.ones_like(states[0]), atol=1e-2)
     left, right = states[: len(states) // 2], states[len(states) // 2 :]
     assert (left - right).norm(dim=-1).mean() > 0.2 * states.norm(dim=-1).mean()  # the side is no longer a detail
     again, _ = build_network(config, CPU)
     assert torch.equal(again.text_mean, network.text_mean)
+
+
+def test_with_all_tokens_neighbours_and_padding_change_nothing(config: SegConfig) -> None:
+    network, _ = build_network(config.updated(text_mode="all_tokens"), CPU)
+    network.eval()
+    texts = ("Side: left.", "Side: right. Volumes: right whole breast.")
+    batch = make_batch(network, texts)
+    batch.plan.noise = None
+    with torch.no_grad():
+        together = network(batch)
+        words = together.text.used.words
+        assert words.states.shape[1] == words.mask.shape[1] == 2 * (int(batch.plan.lengths.max()) + 1)
+        assert words.mask.sum(1).tolist() == [2 * (length + 1) for length in batch.plan.lengths.tolist()]
+        for row, text in enumerate(texts):
+            alone = network.text_encoder(network.text_encoder.tokenize([text])).used.words
+            logits = network.segment(batch.image[row : row + 1], batch.origin[row : row + 1], alone).logits
+            torch.testing.assert_close(logits, together.logits[row : row + 1], rtol=1e-4, atol=1e-5)
+    other = network.segment(batch.image, batch.origin, words.expand(2)._replace(states=words.states.flip(0))).logits
+    assert (other - together.logits).abs().max() > 1e-4
+
+
+def test_all_tokens_are_centred_and_trained_alike(config: SegConfig) -> None:
+    network, _ = build_network(config.updated(text_mode="all_tokens"), CPU)
+    states, mask = network.text_encoder(network.text_encoder.tokenize(reference_texts(config.text_form))).used.words
+    scaled = (states.unflatten(1, (2, -1)) - network.text_mean[:, None]) / network.text_spread[:, None]
+    real = scaled.flatten(1, 2)[mask]
+    assert real.mean().abs() < 1e-3 and (real.std() - 1).abs() < 0.05
+    network(make_batch(network)).logits.square().mean().backward()
+    assert [name for name, value in network.named_parameters() if value.grad is None] == []
 
 
 def test_an_artefact_keeps_the_calibration(config: SegConfig, tmp_path: Path) -> None:
@@ -151,8 +180,8 @@ def test_fine_detail_starts_as_no_change_and_then_learns(config: SegConfig) -> N
     network, _ = build_network(config.updated(strides=(2, 2, 2), fine_channels=4), CPU)
     batch = make_batch(network)
     with torch.no_grad():
-        text = network.text_encoder(batch.plan).used
-        whole = network.segment(batch.image, batch.origin, text)
+        text = network.text_encoder(batch.plan).used.words
+        whole = network.segment(batch.image, batch.origin, text).logits
         assert not network.fine(torch.zeros(2, config.channels[0], *[n // 2 for n in config.patch]), batch.image).any()
     network(batch).logits.square().sum().backward()
     assert whole.shape == batch.image.shape

@@ -75,9 +75,9 @@ def test_noise_belongs_to_its_key(encoder: TextEncoder) -> None:
 
 
 def test_padding_and_neighbours_do_not_matter(encoder: TextEncoder) -> None:
-    alone = encoder(encoder.tokenize(["Side: left."])).used
+    alone = encoder(encoder.tokenize(["Side: left."])).used.at_seg
     texts = ["Side: left. Volumes: whole breast. Nodes: L1.", "Side: left.", "Side: left."]
-    together = encoder(encoder.tokenize(texts)).used
+    together = encoder(encoder.tokenize(texts)).used.at_seg
     torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(together[2], together[1])
 
@@ -88,7 +88,7 @@ def test_hidden_state_is_read_at_seg(encoder: TextEncoder) -> None:
     embedded = encoder.decoder.embed_tokens(torch.tensor([ids]))
     joined = torch.cat([embedded[:, :1], encoder.prompts[:1], embedded[:, 1:]], 1)
     wanted = encoder.decoder(inputs_embeds=joined).last_hidden_state[0, -1]
-    torch.testing.assert_close(encoder(encoder.tokenize([text])).used[0, 0], wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder(encoder.tokenize([text])).used.at_seg[0, 0], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("text", ["", "breast " * 300])

@@ -69,12 +69,15 @@ def _rank(rank: int, world: int, config: SegConfig, dataset: Path, folder: Path)
 def test_two_ranks_give_the_losses_of_one(
     config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path, batch: int
 ) -> None:
-    config = config.updated(batch=batch, steps=3)
+    config = config.updated(batch=batch, steps=3, validation={"every": 3})
     one = make_worker("one")
     train_segmentation(config, toy_dataset, tmp_path / "model", one)
     (tmp_path / "two").mkdir()
     mp.spawn(_rank, (2, config, toy_dataset, tmp_path / "two"), nprocs=2)
-    assert losses(tmp_path / "two" / "metrics.jsonl") == pytest.approx(losses(one.metrics_path), abs=1e-5)
+    two = tmp_path / "two" / "metrics.jsonl"
+    assert losses(two) == pytest.approx(losses(one.metrics_path), abs=1e-5)
+    figures = [read_metrics(path)[-1]["validation_dice"] for path in (one.metrics_path, two)]
+    assert figures[0] == pytest.approx(figures[1], abs=2e-3)  # each rank measured a part of the cases
 
 
 def test_artefact_names_its_encoder_and_refuses_another(

@@ -82,3 +82,20 @@ def test_what_is_fused(cases: list[Case]) -> None:
     assert changed() == {"Linear", "LlamaMLP"}
     assert changed(lora={"dropout": 0.1}) == {"LlamaMLP"}  # the layers with dropout stay
     assert changed(zero={"stage": 3}) == set()
+
+
+def test_a_disabled_and_a_merged_adapter_are_left_to_peft(cases: list[Case]) -> None:
+    del cases
+    module, _, _ = build_module(tiny_config())
+    for name, parameter in trained_parameters(module).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        adapted = module.lm(input_ids=ids).logits
+        with module.lm.disable_adapter():
+            base = module.lm(input_ids=ids).logits
+        module.lm.merge_adapter()
+        merged = module.lm(input_ids=ids).logits
+    assert (adapted - base).abs().max() > 1e-3
+    torch.testing.assert_close(merged, adapted, rtol=1e-4, atol=1e-5)
