@@ -192,7 +192,8 @@ def _read_itk(path: Path) -> Volume:
     if image.GetDimension() != 3 or channels != 1:
         raise DataError(f"{path}: expected one 3D volume, found size {image.GetSize()} with {channels} channel(s)")
     _require_orientation(path, image)
-    array = np.ascontiguousarray(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32).transpose(2, 1, 0)
+    # A copy: a view of a float32 image would outlive the image that owns its memory.
+    array = SimpleITK.GetArrayFromImage(image).astype(np.float32, copy=False).transpose(2, 1, 0)
     return Volume(array, itk_affine(image), str(path))
 
 

@@ -73,6 +73,18 @@ def test_itk_files_become_ras(tmp_path: Path, suffix: str) -> None:
         assert volume.affine @ [*index, 1] == pytest.approx([-left, -posterior, superior, 1])
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.float32, np.float64])
+def test_voxels_of_an_itk_file_outlive_the_image_that_was_read(tmp_path: Path, kind: Any) -> None:
+    array = ct((40, 36, 30))
+    image = itk_image(array.astype(kind))
+    SimpleITK.WriteImage(image, str(tmp_path / "ct.nrrd"))
+    wanted = read_ct(tmp_path / "ct.nrrd").array.copy()
+    volumes = [read_ct(tmp_path / "ct.nrrd") for _ in range(4)]  # memory that was freed is used again
+    assert all(np.array_equal(volume.array, wanted) for volume in volumes)
+    assert np.allclose(np.sort(wanted.ravel()), np.sort(array.astype(np.float32).ravel()), atol=1)
+    assert all(volume.array.base is None or volume.array.base.base is None for volume in volumes)
+
+
 def broken(path: Path, what: str) -> Path:
     if what == "4D":
         return save_nifti(path, np.stack([ct(), ct()], axis=3), affine())
