@@ -124,9 +124,9 @@ def check(root: Path = typer.Argument(..., help="Folder of a data set.")) -> Non
 def _say_compared(cases: Sequence[Case], console: Console) -> None:
     """Free text cannot contradict its target: nobody must think that it was compared."""
     compared = sum(case.plan is not None for case in cases)
+    rest = "" if compared == len(cases) else "; the others are free text"
     console.print(
-        f"{compared} of {len(cases)} plans have the plan's form and were compared with their targets; "
-        "the others are free text",
+        f"{compared} of {len(cases)} plans have the plan's form and were compared with their targets{rest}",
         highlight=False,
     )
 
