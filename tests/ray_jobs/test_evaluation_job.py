@@ -11,6 +11,7 @@ from ray_jobs.evaluate import evaluate
 from ray_jobs.evaluate_remote import evaluate_remote
 from rollama.core.errors import CheckpointError
 from rollama.data.store import Kind, push
+from rollama.evaluation.counterfactual import ALL_EDITS
 from rollama.evaluation.jobs import Part
 from tests.chain.tiny import make_models
 
@@ -41,6 +42,12 @@ def test_segmentation_alone_needs_no_text_model(cohort, models, tmp_path):
     found = evaluate(tmp_path / "models", cohort, tmp_path / "out", limit=1, only=Part.SEG)
     kinds = {(row["task"], row["source"]) for row in found["tables"]}
     assert kinds == {("seg", "reference"), ("side-swap", "mirrored")}
+    (row, *_) = [row for row in found["tables"] if row["task"] == "seg" and row["centre"] == "all"]
+    assert row["metrics"]["levels_left_out"]["n"] > 0  # the answers of the cohort are known
+    found = evaluate(tmp_path / "models", cohort, tmp_path / "out", limit=1, only=Part.SEG, counterfactual=True)
+    edits = {row["source"] for row in found["tables"] if row["task"] == "counterfactual"}
+    assert {"other side", "no target", "other dose", "reworded 1", "nonsense", ALL_EDITS} <= edits
+    assert "Same CT, edited plan" in (tmp_path / "out" / "evaluation.md").read_text()
     with pytest.raises(CheckpointError, match="no trained model there"):
         evaluate(tmp_path / "models", cohort, tmp_path / "out", limit=1)
 
