@@ -60,6 +60,7 @@ def _draw_run(axes: Any, name: str, rows: list[dict[str, Any]], evaluations: Seq
             handles += axes.plot(steps, values, color=COLOURS[key], linestyle=style, linewidth=1.4, label=NAMES[key])
     axes.set_title(name, fontsize=10, fontweight="bold", loc="left")
     axes.set_xlabel("step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("loss")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
