@@ -141,7 +141,7 @@ def describe(
     from rollama.cli.cohort import describe as print_table
     from rollama.core.errors import ConfigError
     from rollama.core.files import new_folder
-    from rollama.data.dataset import open_dataset
+    from rollama.data.dataset import in_turn, open_dataset
 
     print_table(root)
     if pictures is None:
@@ -149,9 +149,7 @@ def describe(
     if pictures.exists():
         raise ConfigError(f"{pictures}: is there already; name another folder")
     dataset = open_dataset(root, check_volumes=False)
-    by_centre = [dataset.select(centre=centre) for centre in dataset.info.centres]
-    turns = max(map(len, by_centre))
-    chosen = [some[turn] for turn in range(turns) for some in by_centre if turn < len(some)][:cases]
+    chosen = in_turn([dataset.select(centre=centre) for centre in dataset.info.centres])[:cases]
     with new_folder(pictures) as folder:
         for case in chosen:
             (folder / f"{case.case_id}.png").write_bytes(_picture(case, dataset.info.synthetic))

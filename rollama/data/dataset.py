@@ -83,6 +83,12 @@ Dataset = Opened[Case]
 TextDataset = Opened[TextCase]
 
 
+def in_turn(groups: Sequence[Sequence[Kind]]) -> list[Kind]:
+    """The cases of all groups, one of each in turn, so that a beginning of any length is as even as it can be."""
+    turns = max(map(len, groups), default=0)
+    return [cases[turn] for turn in range(turns) for cases in groups if turn < len(cases)]
+
+
 def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
     """Open a dataset and check all of it.
 

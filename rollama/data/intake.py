@@ -24,7 +24,7 @@ from rollama.core.files import new_folder, read_json, write_json
 from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, DatasetInfo, content_hash, open_dataset, write_centre
 from rollama.data.plan import FIELDS, Side, parse_plan
-from rollama.data.texts import clean_id, draw_split
+from rollama.data.texts import check_centre, check_unique, clean_id, draw_split
 from rollama.data.volumes import Mask, Volume, read_ct, read_volume, to_canonical, write_ct, write_mask
 
 Load = Callable[[], tuple[Volume, Mask]]
@@ -82,13 +82,10 @@ def import_cases(
     """
     if out.exists():
         raise ConfigError(f"{out}: is there already; name another folder")
-    if clean_id(centre, "centre") != centre:
-        raise ConfigError(f"centre {centre!r}: letters, digits, - and _ only, such as {clean_id(centre, 'centre')}")
-    ids = [raw.case_id for raw in raws]
-    if not ids:
+    check_centre(centre)
+    if not raws:
         raise DataError("no case was found; check the folder and the patterns")
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
-        raise DataError(f"{len(twice)} case id(s) occur more than once: {', '.join(twice[:10])}")
+    check_unique([raw.case_id for raw in raws])
     bad: dict[str, str] = {}
     records: list[tuple[Split, dict[str, Any]]] = []
     with new_folder(out) as temporary:

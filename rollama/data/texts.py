@@ -60,8 +60,7 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
         )
     if out.exists():
         raise ConfigError(f"{out}: is there already; name another folder")
-    if clean_id(centre, "centre") != centre:
-        raise ConfigError(f"centre {centre!r}: letters, digits, - and _ only, such as {clean_id(centre, 'centre')}")
+    check_centre(centre)
     records = [(split or draw_split(record["case_id"], source.shares), record) for split, record in _records(source)]
     with new_folder(out) as temporary:
         lists: dict[str, list[dict[str, str]]] = {key: [] for key in KEYS.values()}
@@ -103,9 +102,7 @@ def _records(source: Source) -> list[tuple[Split | None, dict[str, str]]]:
     records = list(_folder(source) if source.path.is_dir() else _lines(source))
     if not records:
         raise DataError(f"{source.path}: no case found")
-    ids = [record["case_id"] for _, record in records]
-    if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
-        raise DataError(f"{source.path}: {len(twice)} case id(s) occur more than once: {', '.join(twice[:10])}")
+    check_unique([record["case_id"] for _, record in records], f"{source.path}: ")
     return records
 
 
@@ -151,6 +148,18 @@ def _folder(source: Source) -> Iterator[tuple[Split | None, dict[str, str]]]:
                 raise DataError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from error
         name = clean_id(raw, str(path))
         yield None, {"case_id": name, **record}
+
+
+def check_centre(centre: str) -> None:
+    """Refuse a name that is no folder's (ConfigError)."""
+    if clean_id(centre, "centre") != centre:
+        raise ConfigError(f"centre {centre!r}: letters, digits, - and _ only, such as {clean_id(centre, 'centre')}")
+
+
+def check_unique(ids: Sequence[str], where: str = "") -> None:
+    """Refuse case ids that occur more than once, with their names (DataError)."""
+    if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
+        raise DataError(f"{where}{len(twice)} case id(s) occur more than once: {', '.join(twice[:10])}")
 
 
 def clean_id(raw: str, where: str) -> str:

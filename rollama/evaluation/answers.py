@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rollama.cohort.anatomy import Anatomy, landmarks
+from rollama.cohort.bound import target_of
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import body_of
 from rollama.cohort.patients import draw_patient
@@ -78,7 +79,7 @@ class Answers:
         Raises:
             DataError: the case is not one of this cohort.
         """
-        key = plan.model_copy(update={"boost": None, "dose": None, "technique": None})
+        key = target_of(plan)
         known = self._of(case)
         if key not in known:
             known[key] = np.concatenate([target_mask(body, plan) > 0 for body in self._slabs(case)], axis=2)

@@ -23,8 +23,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from rollama.cohort.bound import target_of
 from rollama.data.case import Case
-from rollama.data.plan import Plan
 from rollama.data.volumes import read_ct, read_mask
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache
@@ -71,7 +71,7 @@ def evaluate_counterfactual(
         own = answers if answers is not None and answers.know(case, stored) else None
         before = predict_cached(model, case, volume, case.plan_text, cache) != 0
         others = (other.plan for other in (*chosen[done:], *chosen[:done]))
-        other = next((plan for plan in others if plan and _target(plan) != _target(case.plan)), None)
+        other = next((plan for plan in others if plan and target_of(plan) != target_of(case.plan)), None)
         for edit in edits_of(case.plan, case.case_id, other if own else None):
             try:
                 after: Mask | None = predict_cached(model, case, volume, edit.text, cache) != 0
@@ -103,11 +103,6 @@ def pooled(records: Iterable[Record]) -> list[Record]:
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
-
-
-def _target(plan: Plan) -> tuple[object, ...]:
-    """What of a plan decides its target."""
-    return plan.side, plan.volume, plan.levels, plan.guideline
 
 
 def _score(

@@ -25,7 +25,7 @@ from rollama.evaluation import baselines, levels
 from rollama.evaluation.answers import Answers, Levels
 from rollama.evaluation.cache import MaskCache, TextCache
 from rollama.evaluation.fields import compare_plans, read_generated
-from rollama.evaluation.masks import body_midline, compare_masks, side_of, voxel_size
+from rollama.evaluation.masks import body_midline, compare_masks, side_of
 from rollama.evaluation.rouge import rouge
 
 Progress = Callable[[int, int], None]
@@ -185,8 +185,7 @@ def _levels(
     else:
         parts = read_parts(case, volume)
         known = {(case.plan.side, level): parts[part] for level, part in LEVELS.items() if part in parts}
-    voxel_cc = math.prod(voxel_size(volume.affine)) / 1000
-    return levels.level_inclusion(mask, case.plan, truth.astype(bool), known, voxel_cc)
+    return levels.level_inclusion(mask, case.plan, truth.astype(bool), known, volume.voxel_cc)
 
 
 def evaluate_side_swap(

@@ -66,23 +66,28 @@ def hausdorff(a: np.ndarray, b: np.ndarray, spacing: Sequence[float], percentile
     from scipy import ndimage
 
     edges: list[Any] = [mask & ~ndimage.binary_erosion(mask) for mask in (a, b)]
-    to_a, to_b = (ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges)
-    ways = to_b[edges[0]], to_a[edges[1]]
+    ways = _ways(edges, spacing)
     directed = max(float(np.percentile(way, percentile)) for way in ways)
     return directed, float(np.percentile(np.concatenate(ways), percentile))
+
+
+def _ways(edges: Sequence[Any], spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Distances in mm of each element of one surface to the other surface, both ways."""
+    from scipy import ndimage
+
+    to_a, to_b = (ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges)
+    return to_b[edges[0]], to_a[edges[1]]
 
 
 def surface_dice(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[float, ...]:
     """Share of both surfaces' area that lies within 2, 3, 5 mm of the other's; neither mask may be empty."""
     import torch
     from monai.metrics.utils import get_mask_edges
-    from scipy import ndimage
 
     masks = [torch.from_numpy(np.ascontiguousarray(mask)) for mask in (a, b)]
     found: Any = get_mask_edges(masks[0], masks[1], crop=False, spacing=tuple(spacing))
     edges, areas = [part.numpy().astype(bool) for part in found[:2]], [part.numpy() for part in found[2:]]
-    to_a, to_b = (ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges)
-    distance = np.concatenate([to_b[edges[0]], to_a[edges[1]]])
+    distance = np.concatenate(_ways(edges, spacing))
     area = np.concatenate([areas[0][edges[0]], areas[1][edges[1]]])
     return tuple(float(area[distance <= mm].sum() / area.sum()) for mm in TOLERANCES_MM)
 

@@ -9,21 +9,20 @@ far is part of the checkpoint, so a resumed run keeps and stops where the straig
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
-from rollama.data.dataset import Dataset
+from rollama.data.dataset import Dataset, in_turn
 from rollama.data.resampling import to_model_grid
 from rollama.data.volumes import read_ct, read_mask
 from rollama.segmentation.config import ValidationSection
 from rollama.segmentation.engine import DdpEngine, load_parameters
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.predict import SegmentationModel
-from rollama.training.loop import Metrics
+from rollama.training.loop import Metrics, evaluating
 
 THRESHOLDS = (0.5, 0.4, 0.3)
 """Probabilities from which a voxel may count as target; soft Dice leaves thin structures below one half."""
@@ -38,8 +37,7 @@ def validation_cases(data: Dataset, number: int) -> list[Case]:
         [case for case in data.select(Split.VALIDATION, centre=centre) if case.plan is None or case.plan.has_target]
         for centre in data.info.centres
     ]
-    turns = max(map(len, centres), default=0)
-    return [cases[turn] for turn in range(turns) for cases in centres if turn < len(cases)][:number]
+    return in_turn(centres)[:number]
 
 
 def case_dice(network: SegmentationNet, cases: Sequence[Case], device: torch.device) -> list[dict[float, float]]:
@@ -145,13 +143,3 @@ class Validation:
         sums = summed(found, mine, self.centres)
         total = self.engine.reduce({name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()})
         return max(centre_means(total, self.centres).values())
-
-
-@contextmanager
-def evaluating(network: SegmentationNet) -> Iterator[None]:
-    """Evaluation mode inside, training mode again after it."""
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train()

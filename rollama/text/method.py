@@ -15,8 +15,6 @@ micro-batches of all workers gives the exact mean whatever the accumulation and 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -29,6 +27,7 @@ from rollama.text.loss import hidden_distance
 from rollama.text.model import AnswerLoss
 from rollama.text.noise import Noise
 from rollama.text.sentence import SentenceSpace
+from rollama.training.loop import evaluating
 
 Step = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
@@ -114,15 +113,3 @@ def build_method(config: TextConfig, sentences: SentenceSpace | None = None) -> 
             return NeftuneMethod(config.noise_alpha, config.seed)
         case TextMethod.CEFTUNE:
             return CeftuneMethod(config, sentences)
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every sub-module's own mode again after."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -13,17 +13,7 @@ import pytest
 
 from rollama.evaluation.masks import axial_axis
 from rollama.evaluation.surfaces import METRICS, TOLERANCES_MM, added_path_length, crop, hausdorff, surface_metrics
-
-SPACING = (3.0, 2.0, 5.0)
-
-
-def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two ragged masks with several components and holes."""
-    from scipy.ndimage import gaussian_filter
-
-    noise = np.random.default_rng(seed).normal(size=(2, 18, 20, 14))
-    a, b = (gaussian_filter(field, 2) > 0.02 for field in noise)
-    return a, b
+from tests.evaluation.test_masks import SPACING, blobs
 
 
 @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # theirs imports SciPy the old way

@@ -8,8 +8,9 @@ from torch import nn
 
 from rollama.data.tokenization import TokenRow
 from rollama.text.batch import TextBatch, collate
-from rollama.text.method import build_method, evaluating
+from rollama.text.method import build_method
 from rollama.text.model import TextModule, build_module, trained_parameters
+from rollama.training.loop import evaluating
 from tests.text.conftest import tiny_config
 
 ROWS = [TokenRow("a", tuple(range(4, 24)), 5), TokenRow("b", tuple(range(4, 13)), 3)]
