@@ -156,7 +156,7 @@ def contradictions(volume: Volume, mask: Mask, plan_text: str) -> list[str]:
     if not plan.has_target and not empty:
         found.append("the plan has no target, the mask is not empty")
     if plan.has_target and not empty:
-        from rollama.data.transforms import patient_centre  # loads MONAI
+        from rollama.data.body import patient_centre  # loads SciPy
 
         canonical = to_canonical(volume)
         inside = to_canonical(Volume(mask.astype(np.float32), volume.affine, volume.source)).array > 0

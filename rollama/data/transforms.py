@@ -25,16 +25,13 @@ from monai.transforms.intensity.dictionary import (
     RandShiftIntensityd,
 )
 from monai.transforms.transform import MapTransform, RandomizableTransform
-from scipy import ndimage
 
 from rollama.core.seeding import derive_seed
+from rollama.data.body import at_least, find_body
 from rollama.data.case import Case
 from rollama.data.plan import Plan
 from rollama.data.resampling import to_model_grid
 from rollama.data.volumes import Volume, read_ct, read_mask
-
-BODY_HU = -180.0
-"""Between a couch's foam or shell and fat."""
 
 
 class VolumeSettings(Protocol):
@@ -95,26 +92,11 @@ def scale_hu(array: npt.NDArray[np.float32], hu_range: tuple[float, float]) -> n
     return np.asarray((array.clip(low, high) - low) / (high - low), dtype=np.float32)
 
 
-def patient_centre(volume: Volume) -> npt.NDArray[np.float64]:
-    """Voxel index (3,) of the patient's centre on a canonical (RAS) grid.
-
-    In plane it is midway between the 5th and 95th percentiles of the body's voxels, which neither a couch, an arm nor
-    the size of the breasts moves by much; along z it is the middle of the scan. Without a body it is the middle.
-    """
-    centre = (np.asarray(volume.shape, dtype=np.float64) - 1) / 2
-    labels, count = ndimage.label(ndimage.binary_opening(volume.array > BODY_HU))
-    if not count:
-        return centre
-    body = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    for axis in (0, 1):
-        share = np.cumsum(body.sum(axis=tuple(other for other in range(3) if other != axis)))
-        low, high = np.interp((0.05 * share[-1], 0.95 * share[-1]), share, np.arange(len(share)))
-        centre[axis] = (low + high) / 2
-    return centre
-
-
 def prepare(case: Case, settings: VolumeSettings) -> Prepared:
     """Read a case's CT and target and bring both to the model's grid.
+
+    What lies outside the body's box is left out, unless a patch is larger than that box: then as much is kept as a
+    patch can show. So a crop never sees padding where the scan has voxels.
 
     Raises:
         DataError: a file cannot be read.
@@ -123,9 +105,14 @@ def prepare(case: Case, settings: VolumeSettings) -> Prepared:
     mask = read_mask(case.target, ct).astype(np.float32)
     volume = to_model_grid(ct, settings.spacing)
     target = to_model_grid(Volume(mask, ct.affine, str(case.target)), settings.spacing)
-    origin = -patient_centre(volume) * settings.spacing
-    image = scale_hu(volume.array, settings.hu_range).astype(np.float16)
-    return Prepared(image, (target.array >= 0.5).astype(np.uint8), origin)
+    body = find_body(volume)
+    low, high = body.low, body.high
+    if (inside := np.argwhere(target.array >= 0.5)).size:  # a target outside the body is odd, but not ours to cut off
+        low, high = np.minimum(low, inside.min(0)), np.maximum(high, inside.max(0) + 1)
+    low, high = at_least(low, high, settings.patch, volume.shape)
+    kept = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    image = scale_hu(volume.array[kept], settings.hu_range).astype(np.float16)
+    return Prepared(image, (target.array[kept] >= 0.5).astype(np.uint8), (low - body.centre) * settings.spacing)
 
 
 def place(
@@ -143,9 +130,9 @@ def place(
     return tuple(starts)
 
 
-def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> npt.NDArray[Any]:
-    """Copy of `array[start : start + shape]`, zeros (air) where that reaches outside."""
-    result = np.zeros(tuple(shape), dtype=array.dtype)
+def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int], fill: float = 0.0) -> npt.NDArray[Any]:
+    """Copy of `array[start : start + shape]`, `fill` where that reaches outside."""
+    result = np.full(tuple(shape), fill, dtype=array.dtype)
     source = tuple(slice(max(0, s), max(0, min(n, s + m))) for s, n, m in zip(start, array.shape, shape, strict=True))
     goal = tuple(slice(a.start - s, a.stop - s) for a, s in zip(source, start, strict=True))
     result[goal] = array[source]

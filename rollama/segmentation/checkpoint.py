@@ -22,6 +22,7 @@ from rollama.segmentation.text_encoder import TextEncoder
 from rollama.training.artefact import load_artefact, save_artefact
 
 KIND = "segmentation"
+NORMALITY = "normality."
 
 
 def build_network(config: SegConfig, device: torch.device) -> tuple[SegmentationNet, BaseInfo | None]:
@@ -44,7 +45,7 @@ def save_model(
     folder: Path, network: SegmentationNet, encoder: BaseInfo | None, config_hash: str, **extra: Any
 ) -> None:
     """Write the artefact; `extra` goes into the manifest (data hash, label kind, metrics, timings)."""
-    tensors = _saved(network)
+    tensors = _saved(network, network.normality.known)
     values = network.config.model_dump(mode="json")
     manifest = run_manifest(
         KIND, values, config_hash, encoder=encoder.as_dict() if encoder else None, seed=network.config.seed, **extra
@@ -67,14 +68,16 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
         raise CheckpointError(f"{folder}: its configuration is not one of this version ({error})") from error
     network, found = build_network(config, device)
     _check_encoder(folder, manifest.get("encoder"), found)
-    load_parameters(_saved(network), tensors, str(folder))
+    known = any(name.startswith(NORMALITY) for name in tensors)
+    load_parameters(_saved(network, known), tensors, str(folder))
     network.eval()
     return network, manifest
 
 
-def _saved(network: SegmentationNet) -> dict[str, torch.Tensor]:
-    """What an artefact holds: the trained parameters and the calibration of the text embeddings."""
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+def _saved(network: SegmentationNet, normality: bool) -> dict[str, torch.Tensor]:
+    """What an artefact holds: trained parameters, calibration of the text embeddings, and what is usual if known."""
+    every = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: value for name, value in every.items() if normality or not name.startswith(NORMALITY)}
 
 
 def _check_encoder(folder: Path, wanted: dict[str, str] | None, found: BaseInfo | None) -> None:

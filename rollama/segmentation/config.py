@@ -70,6 +70,24 @@ class ValidationSection(StrictModel):
     keep: Literal["best", "last"] = Field("best", description="which validated weights become the trained model")
 
 
+class Crop(StrEnum):
+    """Where the network looks: all of the scan, the patient, or where a plan's target can lie."""
+
+    VOLUME = "volume"
+    BODY = "body"
+    PLAN = "plan"
+
+
+class InferenceSection(StrictModel):
+    """How a trained network is applied to a CT larger than one window."""
+
+    crop: Crop = Crop.PLAN
+    margin: float = Field(30.0, ge=0, description="mm around where training targets of such a plan lay")
+    skip_below: float = Field(
+        0.02, ge=0, lt=0.5, description="run overlapping windows only where a first pass finds this probability; 0: all"
+    )
+
+
 class SegConfig(StrictModel):
     """Everything that decides a segmentation model."""
 
@@ -133,6 +151,7 @@ class SegConfig(StrictModel):
     overlap: float = Field(0.5, ge=0, lt=1)
     sw_batch: int = Field(1, ge=1)
 
+    inference: InferenceSection = InferenceSection()
     validation: ValidationSection = ValidationSection()
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
 

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rollama.core.registry import ImagePosition
 from rollama.segmentation.config import SegConfig, SegConsistency
+from rollama.segmentation.normality import Normality
 from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatures, Words, reference_texts
 
 
@@ -236,6 +237,7 @@ class SegmentationNet(nn.Module):
         self.positions: nn.ModuleList | None = None
         if config.image_position is ImagePosition.COORDINATES:
             self.positions = nn.ModuleList(Coordinates(c, config, s) for c, s in zip(channels, totals, strict=True))
+        self.normality = Normality(channels[-1])
         self.alignments: nn.ModuleList | None = None
         if text_encoder is not None:
             depth, heads, again = config.alignment_depth, config.alignment_heads, config.activation_checkpointing

@@ -1,46 +1,84 @@
 """Apply a trained segmentation model: CT and plan text in, target mask on the CT's own grid out.
 
-The plan is encoded once a call (and remembered by its text), the network runs on the model's grid, and the probability
-goes back to the CT's grid slice by slice, where the mask is decided: a mask decided on the coarse grid would cost thin
-targets a voxel. Peak memory is the CT plus a few model volumes. A volume not much
-larger than the training patch is one window; a larger one is covered by overlapping windows (MONAI's sliding window),
-each of which knows its own patient coordinates.
+The plan is encoded once (and remembered by its content's hash), the network runs on the model's grid where the plan's
+target can be (`region`), in windows of the training patch's size (`windows`), each of which knows its own patient
+coordinates. The probability goes back to the CT's grid slice by slice, where the mask is decided: a mask decided on a
+coarse grid would cost thin targets a voxel. Peak memory is the CT plus a few model volumes.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.inferers.utils import sliding_window_inference
 
 from rollama.core.errors import DataError
+from rollama.data.body import Index, find_body
 from rollama.data.plan import Plan, parse_plan
 from rollama.data.resampling import mask_to_native, to_model_grid
-from rollama.data.transforms import cut, patient_centre, place, scale_hu
+from rollama.data.transforms import cut, place, scale_hu
 from rollama.data.volumes import Volume
+from rollama.segmentation.calibration import Calibration
 from rollama.segmentation.checkpoint import load_model
+from rollama.segmentation.config import Crop
 from rollama.segmentation.model import SegmentationNet
+from rollama.segmentation.normality import describe
+from rollama.segmentation.readable import check_text
+from rollama.segmentation.region import Reach, body_region, plan_region
 from rollama.segmentation.text_encoder import Words, encoder_text
-from rollama.training.worker import inference_device
+from rollama.segmentation.windows import sweep
+from rollama.training.worker import inference_device, keep_memory
 
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
 REMEMBERED_TEXTS = 256
 
+log = logging.getLogger(__name__)
+
+
+class Look(NamedTuple):
+    """What the network says of a volume on the model's grid.
+
+    `probability` (x,y,z) float32, calibrated, 0 where it did not look; `features` (C,) float32, the deepest aligned
+    features averaged over the windows.
+    """
+
+    probability: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
+
+
+class Outline(NamedTuple):
+    """A target and how far to trust it.
+
+    `mask` uint8 (x,y,z) on the CT's own grid. `unusual`: distance of CT and plan from the training cases (about 1 for
+    one of them, see `normality`), and `limit`, above which it is a warning; NaN and 0 when not known.
+    """
+
+    mask: npt.NDArray[np.uint8]
+    unusual: float
+    limit: float
+
 
 class SegmentationModel:
-    """A trained network ready to predict. Not thread-safe."""
+    """A trained network ready to predict. Not thread-safe.
+
+    `inference` and `threshold` start as the artefact's and may be changed.
+    """
 
     def __init__(self, network: SegmentationNet, manifest: dict[str, Any], device: torch.device) -> None:
         self.network, self.manifest, self.device = network, manifest, device
         self.config = network.config
+        self.inference = self.config.inference
         self.threshold = float(manifest.get("threshold", 0.5))
+        self.calibration = Calibration.read(manifest.get("calibration"))
+        self.reach = Reach.read(manifest.get("reach"))
         self.network.eval()
         self._texts: OrderedDict[str, Words] = OrderedDict()
 
@@ -52,6 +90,7 @@ class SegmentationModel:
             CheckpointError: missing, damaged, or trained with another text encoder than the one here.
         """
         device = device or inference_device()
+        keep_memory(device)
         return cls(*load_model(folder, device), device)
 
     def encode(self, plan_text: str) -> Words | None:
@@ -63,39 +102,45 @@ class SegmentationModel:
         encoder = self.network.text_encoder
         if encoder is None:
             return None
-        try:
-            plan: Plan | None = parse_plan(plan_text)
-        except DataError:
-            plan = None  # free text is read as it is
-        text = encoder_text(plan, plan_text, self.config.text_form)
-        if text not in self._texts:
+        text = encoder_text(_plan(plan_text), plan_text, self.config.text_form)
+        key = hashlib.sha256(text.encode()).hexdigest()  # a cache that outlives the patient holds no words
+        if key not in self._texts:
             tokens = encoder.tokenize([text])
             tokens.ids = tokens.ids.to(self.device)
             with torch.inference_mode():
-                self._texts[text] = encoder(tokens).used.words
+                self._texts[key] = encoder(tokens).used.words
             if len(self._texts) > REMEMBERED_TEXTS:
                 self._texts.popitem(last=False)
-        return self._texts[text]
+        return self._texts[key]
 
     def predict(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.uint8]:
-        """Target mask on the CT's own grid. A plan that says it has no target gives an empty one.
+        """The mask of `outline`."""
+        return self.outline(volume, plan_text, progress).mask
+
+    def outline(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> Outline:
+        """Target on the CT's own grid. A plan that says it has no target gives an empty one.
 
         Args:
             volume: CT in HU, any orientation and voxel size.
             plan_text: a plan in its text form, or free text.
             progress: told about finished windows.
 
-        Returns:
-            uint8 (x,y,z), 0 or 1, of the volume's shape.
-
         Raises:
-            DataError: the text is empty or too long.
+            DataError: the text is empty or too long, or does not say which target it means (see `readable`).
         """
-        if self.config.uses_text and not _has_target(plan_text):
-            return np.zeros(volume.shape, dtype=np.uint8)
-        model_volume = to_model_grid(volume, self.config.spacing)
-        probability = self.probability(model_volume, plan_text, progress)
-        return self.decide(probability, model_volume, volume)
+        limit = float(self.network.normality.limit)
+        plan = _plan(plan_text)
+        if self.config.uses_text and plan is not None and not plan.has_target:
+            return Outline(np.zeros(volume.shape, dtype=np.uint8), float("nan"), limit)
+        if self.config.uses_text and self.manifest.get("plans_only"):
+            check_text(plan_text)
+        grid = to_model_grid(volume, self.config.spacing)
+        look = self.look(grid, plan_text, progress)
+        unusual = float("nan")
+        if self.network.normality.known:
+            values = describe(grid, look.probability, self.threshold, look.features.tolist())
+            unusual = self.network.normality.score(values, plan)
+        return Outline(self.decide(look.probability, grid, volume), unusual, limit)
 
     def decide(
         self, probability: npt.NDArray[np.float32], model_volume: Volume, volume: Volume
@@ -104,65 +149,77 @@ class SegmentationModel:
         shifted = np.clip(probability + (0.5 - self.threshold), 0.0, 1.0)  # mask_to_native cuts at one half
         return mask_to_native(shifted, model_volume, volume)
 
-    def probability(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.float32]:
-        """Probability of target, of the volume's shape, for a volume already on the model's grid (`to_model_grid`)."""
+    def look(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> Look:
+        """Run the network on a volume that is already on the model's grid (`to_model_grid`).
+
+        Looks where the plan's target can lie; if what it finds touches the border of that, at the whole patient.
+        """
         text = self.encode(plan_text)
-        centre = patient_centre(volume)
-        shape = self.padded_shape(volume.shape)
-        start = place(volume.shape, shape, centre)
-        image = cut(scale_hu(volume.array, self.config.hu_range), start, shape)
-        origin = (np.asarray(start) - centre) * self.config.spacing
-        logits = self._logits(image, origin, text, progress)
-        values = 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
-        inside = cut(values, [-s for s in start], volume.shape)
-        return np.asarray(inside, dtype=np.float32)
+        body = find_body(volume)
+        plan = _plan(plan_text) if self.config.uses_text and self.inference.crop is Crop.PLAN else None
+        whole: tuple[Index, Index] = ((0, 0, 0), volume.shape)
+        if self.inference.crop is not Crop.VOLUME:
+            whole = body_region(body, self.config.patch, volume.shape)
+        part = whole
+        if plan is not None:
+            part = plan_region(
+                body, self.reach, plan, self.inference.margin, self.config.spacing, self.config.patch, volume.shape
+            )
+        found = self._look(volume, part, body.centre, text, progress)
+        if part != whole and _touches(found.probability >= self.threshold, part, whole):
+            log.info("the target reaches the border of where such targets lay in training: looking at the whole body")
+            found = self._look(volume, whole, body.centre, text, progress)
+        return found
 
-    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Voxels to run on: at least one window along each axis."""
-        return tuple(max(n, p) for n, p in zip(shape, self.config.patch, strict=True))
-
-    def _logits(
-        self, image: npt.NDArray[np.float32], origin: npt.NDArray[np.float64], text: Words | None,
+    def _look(
+        self, volume: Volume, part: tuple[Index, Index], centre: npt.NDArray[np.float64], text: Words | None,
         progress: Progress | None,
-    ) -> npt.NDArray[np.float32]:  # fmt: skip
-        window = self.config.patch  # never larger: instance norms have seen windows of this size only
-        spacing = torch.tensor(self.config.spacing)
-        base = torch.from_numpy(origin).float()
-        total = self._window_count(image.shape, window)
-        done = 0
+    ) -> Look:  # fmt: skip
+        """One sweep over the box `part` of a volume; an axis shorter than a window is padded around the patient."""
+        patch = self.config.patch
+        low, high = part
+        padded = place(volume.shape, patch, centre)
+        start = [a if n >= p else s for a, n, p, s in zip(low, volume.shape, patch, padded, strict=True)]
+        shape = [max(b - a, p) for a, b, p in zip(low, high, patch, strict=True)]
+        image = torch.from_numpy(scale_hu(cut(volume.array, start, shape, AIR_HU), self.config.hu_range))
+        spacing = np.asarray(self.config.spacing)
+        pooled: list[torch.Tensor] = []
 
-        def run(patches: torch.Tensor, places: Sequence[Sequence[slice]]) -> torch.Tensor:
-            nonlocal done
-            starts = torch.tensor([[axis.start or 0 for axis in place_[2:]] for place_ in places], dtype=torch.float32)
-            origins = (base + starts * spacing).to(self.device)
+        def run(places: list[tuple[slice, ...]]) -> torch.Tensor:
+            patches = torch.stack([image[found] for found in places])[:, None].to(self.device)
+            corners = np.array([[axis.start for axis in found] for found in places])
+            origin = torch.from_numpy((corners + start - centre) * spacing).float().to(self.device)
             words = None if text is None else text.expand(len(patches))
-            amp = self.config.amp == "bfloat16"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
-                logits = self.network.segment(patches, origins, words).logits
-            done += len(patches)
-            if progress is not None:
-                progress(done, total)
-            return logits.float()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp == "bfloat16"):
+                segmented = self.network.segment(patches, origin, words)
+            pooled.append(segmented.deepest.float().cpu())
+            return segmented.logits
 
         with torch.inference_mode():
-            result: Any = sliding_window_inference(
-                torch.from_numpy(image)[None, None], window, self.config.sw_batch, run,
-                overlap=self.config.overlap, mode="gaussian", sw_device=self.device, device=torch.device("cpu"),
-                with_coord=True,
-            )  # fmt: skip
-        return np.asarray(result[0, 0].numpy())
-
-    def _window_count(self, shape: Sequence[int], window: Sequence[int]) -> int:
-        total = 1
-        for size, part in zip(shape, window, strict=True):
-            step = max(1, int(part * (1 - self.config.overlap)))
-            total *= 1 if size <= part else -(-(size - part) // step) + 1
-        return total
+            logits = sweep(
+                shape, patch, self.config.overlap, self.config.sw_batch, run, self.inference.skip_below, progress
+            )
+            features = torch.cat(pooled).mean(0)
+        probability = cut(self.calibration(logits.numpy()), [-s for s in start], volume.shape)
+        return Look(probability, features.numpy())
 
 
-def _has_target(plan_text: str) -> bool:
-    """False only for a plan that parses and treats nothing."""
+AIR_HU = -1024.0
+"""What the padding around a scan holds."""
+
+
+def _touches(mask: npt.NDArray[np.bool_], part: tuple[Index, Index], whole: tuple[Index, Index]) -> bool:
+    """Whether a mask has voxels at a face of the box `part` that is no face of the box `whole`."""
+    for axis, (a, b, first, last) in enumerate(zip(*part, *whole, strict=True)):
+        faces = [place for place, cropped in ((a, a > first), (b - 1, b < last)) if cropped]
+        if any(mask.take(place, axis).any() for place in faces):
+            return True
+    return False
+
+
+def _plan(text: str) -> Plan | None:
+    """The plan that a text is; None when it is free text."""
     try:
-        return parse_plan(plan_text).has_target
+        return parse_plan(text)
     except DataError:
-        return True
+        return None

@@ -22,10 +22,11 @@ from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pi
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import DdpEngine
+from rollama.segmentation.finishing import finish
 from rollama.segmentation.method import build_method
 from rollama.segmentation.model import SegBatch, SegmentationNet
 from rollama.segmentation.text_encoder import encoder_text
-from rollama.segmentation.validation import Validation, best_threshold, validation_cases
+from rollama.segmentation.validation import Validation, validation_cases
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
 from rollama.training.loop import run
 from rollama.training.metrics_log import MetricsLog
@@ -146,11 +147,10 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     done = run(engine, method, source.batches, rate, config.steps, first, callbacks, lambda: validation.stopped)
     kept = validation.restore_best()
     if worker.rank == 0:
-        threshold, dice = best_threshold(network, cases_to_validate, worker.device)
-        metrics = {"validation_dice": dice, "trained_steps": done, **({} if kept is None else {"kept_step": kept})}
-        log.info("segmentation: validation Dice %s at threshold %s", dice, threshold)
+        found = finish(network, cases, cases_to_validate, worker.device)
+        found["metrics"] |= {"trained_steps": done, **({} if kept is None else {"kept_step": kept})}
         save_model(
             out, network, info, key,
             data_hash=data.info.content_hash, synthetic=data.info.synthetic, label=data.info.label,
-            steps=config.steps, metrics=metrics, threshold=threshold, seconds=round(time.perf_counter() - started, 1),
+            steps=config.steps, seconds=round(time.perf_counter() - started, 1), **found,
         )  # fmt: skip

@@ -12,7 +12,6 @@ from rollama.data.transforms import (
     cut,
     draw,
     mirror,
-    patient_centre,
     place,
     scale_hu,
     training_pipeline,
@@ -101,17 +100,6 @@ def test_place_and_cut() -> None:
     array = np.arange(5)[:, None, None]
     assert cut(array, (-2, 0, 0), (4, 1, 1)).ravel().tolist() == [0, 0, 0, 1]
     assert cut(array, (3, 0, 0), (4, 1, 1)).ravel().tolist() == [3, 4, 0, 0]
-
-
-def test_patient_centre_follows_the_body_not_the_couch() -> None:
-    array = np.full((40, 40, 10), -1000, np.float32)
-    array[8:28, 12:30] = 40
-    plain = patient_centre(CtVolume(array, np.eye(4)))
-    array[2:38, 2:5] = -880  # couch
-    np.testing.assert_allclose(patient_centre(CtVolume(array, np.eye(4))), plain)
-    np.testing.assert_allclose(plain, (17.5, 20.5, 4.5), atol=0.6)
-    nothing = CtVolume(np.full((8, 8, 4), -1000, np.float32), np.eye(4))
-    np.testing.assert_allclose(patient_centre(nothing), (3.5, 3.5, 1.5))
 
 
 def test_hu_are_clipped_and_scaled() -> None:

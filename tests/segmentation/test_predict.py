@@ -61,10 +61,6 @@ def test_text_is_encoded_once(model: SegmentationModel, monkeypatch: pytest.Monk
     assert model.encode(TEXT) is first
 
 
-def test_only_axes_shorter_than_a_window_are_padded(model: SegmentationModel) -> None:
-    assert model.padded_shape((10, 17, 8)) == (16, 17, 8)
-
-
 def test_a_plan_without_target_gives_an_empty_mask_without_the_network(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +71,7 @@ def test_a_plan_without_target_gives_an_empty_mask_without_the_network(
 
 def test_the_threshold_is_the_artefacts(model: SegmentationModel) -> None:
     volume = make_volume((16, 16, 8), 10.0)
-    probability = model.probability(volume, TEXT)
+    probability = model.look(volume, TEXT).probability
     assert 0 <= probability.min() < probability.max() <= 1
     middle = float(np.median(probability))
     for threshold in (middle - 0.01, middle + 0.01):

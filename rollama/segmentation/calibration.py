@@ -1,0 +1,93 @@
+"""Make a probability mean what it says: of the voxels called 0.7, seven in ten are target.
+
+Networks trained with Dice are far too sure of themselves. Two numbers, fitted on validation cases, scale and move
+their logits (Platt scaling). This keeps the order of the voxels, so no mask gets better or worse by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+LIMIT = 30.0
+BINS = 15
+THINKABLE = 0.01
+"""Voxels below this probability that are no target say nothing about calibration; there are too many of them."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Probability = sigmoid(`scale` * logit + `offset`)."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def read(cls, values: Any) -> Calibration:
+        """From a manifest; artefacts of older versions have none."""
+        return cls(**values) if values else cls()
+
+    def as_dict(self) -> dict[str, float]:
+        """For a manifest."""
+        return asdict(self)
+
+    def __call__(self, logits: Array) -> Array:
+        """Probabilities of logits."""
+        values = np.clip(self.scale * logits + self.offset, -LIMIT, LIMIT)
+        return np.asarray(1.0 / (1.0 + np.exp(-values)), dtype=np.float32)
+
+
+def logit(probability: Array) -> Array:
+    """The inverse of the sigmoid, within +-30."""
+    p = np.clip(probability.astype(np.float64), 1e-13, 1 - 1e-13)
+    return np.asarray(np.clip(np.log(p / (1 - p)), -LIMIT, LIMIT), dtype=np.float32)
+
+
+def fit(cases: Iterable[tuple[Array, npt.NDArray[Any]]]) -> Calibration:
+    """The two numbers that make the likelihood of validation cases largest.
+
+    Args:
+        cases: uncalibrated probabilities and targets of each one's thinkable voxels.
+
+    Returns:
+        No change when there is nothing to fit (no voxel that is thinkable, or none on one of the sides).
+    """
+    from scipy.optimize import minimize
+
+    chosen = list(cases)
+    x = np.concatenate([logit(p) for p, _ in chosen]).astype(np.float64) if chosen else np.zeros(0)
+    y = np.concatenate([t for _, t in chosen]).astype(np.float64) if chosen else np.zeros(0)
+    if not 0 < y.sum() < len(y):
+        return Calibration()
+
+    def loss(values: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        z = values[0] * x + values[1]
+        error = 1 / (1 + np.exp(-z)) - y
+        return float((np.logaddexp(0, z) - y * z).mean()), np.array([(error * x).mean(), error.mean()])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=((1e-2, 10.0), (-5.0, 5.0)))
+    return Calibration(round(float(found.x[0]), 5), round(float(found.x[1]), 5))
+
+
+def calibration_error(probability: Array, truth: npt.NDArray[Any]) -> float:
+    """Expected calibration error: mean over voxels of |share of target - mean probability| of the voxel's bin.
+
+    15 equal bins. Give it the thinkable voxels: the millions of others would make any model look perfect. NaN without
+    voxels.
+    """
+    if not probability.size:
+        return float("nan")
+    place = np.minimum((probability * BINS).astype(int), BINS - 1)
+    difference = np.bincount(place, truth, BINS) - np.bincount(place, probability, BINS)
+    return float(np.abs(difference).sum() / probability.size)
+
+
+def thinkable(probability: Array, truth: npt.NDArray[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """(n,), (n,): the voxels of a case that are target or have a probability of at least 0.01."""
+    inside = (probability >= THINKABLE) | (truth > 0)
+    return probability[inside], truth[inside] > 0

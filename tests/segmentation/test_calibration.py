@@ -1,0 +1,50 @@
+"""Probabilities that are too sure become right on average; the order of voxels stays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rollama.core.seeding import numpy_generator
+from rollama.segmentation.calibration import Calibration, calibration_error, fit, logit, thinkable
+
+
+def sure(scale: float, offset: float, n: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
+    """Truth drawn from sigmoid(z); what the network says is sigmoid((z - offset) / scale)."""
+    rng = numpy_generator("calibration", n)
+    z = rng.normal(0, 2, n)
+    truth = rng.random(n) < 1 / (1 + np.exp(-z))
+    return np.asarray(1 / (1 + np.exp(-(z - offset) / scale)), np.float32), truth
+
+
+def test_the_fit_finds_scale_and_offset() -> None:
+    said, truth = sure(0.4, 0.5)
+    found = fit([(said, truth)])
+    assert found.scale == pytest.approx(0.4, abs=0.02)
+    assert found.offset == pytest.approx(0.5, abs=0.06)
+    right = found(logit(said))
+    assert calibration_error(right, truth) < 0.01 < 0.05 < calibration_error(said, truth)
+    assert np.diff(right[np.argsort(said)]).min() >= 0
+    assert Calibration.read(found.as_dict()) == found
+
+
+def test_without_anything_to_fit_nothing_changes() -> None:
+    nothing = np.zeros(0, np.float32), np.zeros(0, bool)
+    assert fit([]) == fit([nothing]) == Calibration()
+    assert fit([(np.array([0.2, 0.9], np.float32), np.array([True, True]))]) == Calibration()
+    assert math.isnan(calibration_error(*nothing))
+    assert Calibration.read(None)(np.array([0.0], np.float32)) == 0.5
+
+
+def test_far_background_is_left_out_and_missed_target_is_not() -> None:
+    p, t = thinkable(np.array([0.001, 0.001, 0.5], np.float32), np.array([0, 1, 0], np.uint8))
+    assert p.tolist() == pytest.approx([0.001, 0.5])
+    assert t.tolist() == [True, False]
+
+
+def test_error_by_hand() -> None:
+    p = np.array([0.05, 0.05, 0.95, 0.95], np.float32)
+    assert calibration_error(p, np.array([False, False, True, True])) == pytest.approx(0.05, abs=1e-6)
+    assert calibration_error(p, np.array([True, True, False, False])) == pytest.approx(0.95, abs=1e-6)
