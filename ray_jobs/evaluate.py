@@ -27,6 +27,7 @@ def evaluate(
     only: jobs.Part | None = None,
     gpus: int = 0,
     counterfactual: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
 
@@ -37,12 +38,13 @@ def evaluate(
         only: score only the text models, or only the segmentation on reference plans.
         gpus: the parts share so many; without one they run on the CPU.
         counterfactual: also give each CT edited plans and measure what changes where.
+        trust: also measure calibration, and whether wrong anatomy is noticed.
 
     Raises RollamaError: a model or the dataset cannot be used.
     """
     import ray
 
-    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit, only, counterfactual)
+    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit, only, counterfactual, trust)
     start_ray(2)
     environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
     share = gpus / PARTS

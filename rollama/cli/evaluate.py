@@ -38,6 +38,11 @@ def evaluate(
         "--counterfactual",
         help="Also give every CT some fifteen edited plans: does the mask change where they say?",
     ),
+    trust: bool = typer.Option(
+        False,
+        "--trust",
+        help="Also measure whether SEG's probabilities are right and whether it notices wrong anatomy.",
+    ),
     gpus: int = typer.Option(0, min=0, max=1, help="Run the models on a GPU instead of the CPU."),
     require: str | None = typer.Option(
         None, help="File with required values (see 'rollama check'), or its rules as JSON; exit code 3 if not reached."
@@ -51,8 +56,8 @@ def evaluate(
     from rollama.evaluation.thresholds import check, parse_thresholds, read_thresholds
     from rollama.presets import load_preset
 
-    if counterfactual and only is Only.TEXT:
-        raise ConfigError("--counterfactual is about SEG; it does not go with --only text")
+    if (counterfactual or trust) and only is Only.TEXT:
+        raise ConfigError("--counterfactual and --trust are about SEG; they do not go with --only text")
     rules = None
     if require is not None:
         rules = parse_thresholds(require) if require.lstrip().startswith("{") else read_thresholds(Path(require))
@@ -61,12 +66,12 @@ def evaluate(
     if isinstance(place, Path):
         data = resolve(dataset) if dataset else place / "cohort"
         results = evaluate_models(
-            place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus, counterfactual
+            place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus, counterfactual, trust
         )
-    elif dataset is None or out is not None or only is not None or counterfactual:
+    elif dataset is None or out is not None or only is not None or counterfactual or trust:
         raise ConfigError(
-            "a workspace in a bucket needs --dataset REFERENCE and takes none of --out, --only and --counterfactual; "
-            "see 'rollama push'"
+            "a workspace in a bucket needs --dataset REFERENCE and takes none of --out, --only, --counterfactual "
+            "and --trust; see 'rollama push'"
         )
     else:
         results = evaluate_bucket(place, dataset, limit, zero_shot, console, gpus)
@@ -103,6 +108,7 @@ def evaluate_models(
     only: str | None = None,
     gpus: int = 0,
     counterfactual: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation
@@ -116,7 +122,7 @@ def evaluate_models(
 
         return run_evaluation(
             workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done,
-            only=Part(only) if only else None, gpus=gpus, counterfactual=counterfactual,
+            only=Part(only) if only else None, gpus=gpus, counterfactual=counterfactual, trust=trust,
         )  # fmt: skip
 
 

@@ -34,6 +34,14 @@ class Body:
     high: Index
 
 
+def body_mask(volume: Volume) -> tuple[npt.NDArray[np.bool_], Index]:
+    """(mask of every n-th voxel along each axis, those n): the largest connected part above `BODY_HU`."""
+    x, y, z = (max(1, int(COARSE_MM / spacing)) for spacing in volume.spacing)
+    labels, count = ndimage.label(ndimage.binary_opening(volume.array[::x, ::y, ::z] > BODY_HU))
+    largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else 1
+    return labels == largest, (x, y, z)
+
+
 def find_body(volume: Volume) -> Body:
     """The body on a canonical (RAS) grid: the largest connected part above `BODY_HU`.
 
@@ -41,13 +49,10 @@ def find_body(volume: Volume) -> Body:
     """
     shape = np.asarray(volume.shape)
     centre = (shape - 1) / 2
-    steps = [max(1, int(COARSE_MM / spacing)) for spacing in volume.spacing]
-    coarse = volume.array[:: steps[0], :: steps[1], :: steps[2]]
-    labels, count = ndimage.label(ndimage.binary_opening(coarse > BODY_HU))
     low, high = np.zeros(3, int), shape.copy()
-    if not count:
+    body, steps = body_mask(volume)
+    if not body.any():
         return Body(centre, _index(low), _index(high))
-    body = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     for axis in (0, 1):
         share = np.cumsum(body.sum(axis=tuple(other for other in range(3) if other != axis)))
         first, last = np.interp((0.05 * share[-1], 0.95 * share[-1]), share, np.arange(len(share)))

@@ -75,6 +75,11 @@ class Prepared:
     target: npt.NDArray[np.uint8]
     origin: npt.NDArray[np.float64]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.image.nbytes + self.target.nbytes
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:

@@ -32,6 +32,7 @@ from rollama.evaluation.run import (
     generated_plans,
 )
 from rollama.evaluation.tables import write_evaluation
+from rollama.evaluation.trust import evaluate_trust
 
 if TYPE_CHECKING:
     from rollama.segmentation.predict import SegmentationModel
@@ -61,6 +62,7 @@ class Job:
     cases: tuple[Case, ...]
     train: tuple[Case, ...]
     counterfactual: bool = False
+    trust: bool = False
 
     @property
     def cache(self) -> Path:
@@ -69,11 +71,18 @@ class Job:
 
 
 def open_job(
-    models: Path, dataset: Path, out: Path, limit: int | None, only: Part | None = None, counterfactual: bool = False
+    models: Path,
+    dataset: Path,
+    out: Path,
+    limit: int | None,
+    only: Part | None = None,
+    counterfactual: bool = False,
+    trust: bool = False,
 ) -> Job:
     """Open and check the dataset and take at most `limit` held-out cases a centre and split.
 
-    With `only`, the other part's models need not be there. `counterfactual`: also give each CT other plans.
+    With `only`, the other part's models need not be there. `counterfactual`: also give each CT other
+    plans. `trust`: also measure calibration and wrong anatomy.
 
     Raises:
         DataError: the dataset is damaged.
@@ -96,7 +105,7 @@ def open_job(
         )
     for old in out.glob(".progress-*"):
         old.unlink()
-    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN), counterfactual)
+    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN), counterfactual, trust)
 
 
 def model_hashes(job: Job) -> dict[str, str]:
@@ -152,6 +161,8 @@ def score_segmentation(job: Job) -> list[Record]:
     if job.counterfactual:
         progress = _reporter(job, "counterfactual")
         records += evaluate_counterfactual(model, job.cases, cache, answers, progress=progress)
+    if job.trust:
+        records += evaluate_trust(model, job.cases, answers, progress=_reporter(job, "trust"))
     if (job.models / VISION / "manifest.json").is_file():
         model, cache = _segmenter(job, VISION)
         progress = _reporter(job, "vision-only")

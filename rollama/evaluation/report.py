@@ -28,6 +28,7 @@ TASKS = {
                                            "invented", "both_empty")),
     "side-swap": ("Same CT, plan of the other side", ("moved_across", "followed_plan")),
     "counterfactual": ("Same CT, edited plan", ("success", "leakage", "leakage_strict", "edited_dice")),
+    "trust": ("What SEG says of itself", ("calibration_error", "unusual", "flagged", "ranked_above")),
 }  # fmt: skip
 LABELS = {
     "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "cut_off": "cut off", "fields_mean": "fields right",
@@ -37,11 +38,14 @@ LABELS = {
     "added_path_mm": "added path (mm)", "volume_ratio": "volume / reference", "levels_held": "planned levels held",
     "levels_left_out": "other levels left out", "levels_right": "all levels right", "success": "edit followed",
     "leakage": "leakage", "leakage_strict": "leakage, no tolerance", "edited_dice": "Dice after the edit",
-    "both_empty": "both empty", "moved_across": "moved across", "followed_plan": "on the plan's side",
+    "both_empty": "both empty", "calibration_error": "calibration error", "flagged": "called unusual",
+    "unusual": "distance from training", "ranked_above": "AUROC against held-out cases",
+    "moved_across": "moved across", "followed_plan": "on the plan's side",
 }  # fmt: skip
 HEADLINE = (("s", "rougeL"), ("p", "fields_mean"), ("p", "rougeL"), ("seg", "dice"), ("seg", "hd95_mm"),
             ("seg", "surface_dice_3mm"), ("seg", "levels_right"), ("seg", "wrong_side"),
-            ("side-swap", "moved_across"), ("counterfactual", "success"), ("counterfactual", "leakage"))  # fmt: skip
+            ("side-swap", "moved_across"), ("counterfactual", "success"), ("counterfactual", "leakage"),
+            ("trust", "calibration_error"), ("trust", "ranked_above"))  # fmt: skip
 SPLITS = {"external": "external (unseen centre)", "test": "internal test", "validation": "internal validation"}
 
 

@@ -16,7 +16,7 @@ from rollama.evaluation.run import Record, write_lines
 
 YES_NO = {*fields.GETTERS,
           "fields_all", "unparsed", "cut_off", "missed", "invented", "both_empty", "wrong_side", "refused",
-          "moved_across", "followed_plan", "success", "levels_right"}  # fmt: skip
+          "moved_across", "followed_plan", "success", "levels_right", "flagged"}  # fmt: skip
 SETTINGS = {
     "rouge": rouge.SETTINGS,
     "statistics": statistics.SETTINGS,
@@ -26,6 +26,7 @@ SETTINGS = {
     "surface_dice": "share of surface area within 2, 3, 5 mm (DeepMind's definition)",
     "levels": f"a nodal level is held from {levels.HELD:.0%} of its volume on",
     "counterfactual": f"leakage: changes over {counterfactual.TOLERANCE_MM:g} mm from the edited region, per target",
+    "calibration_error": "15 bins, voxels within 20 mm of the predicted target, on the model's grid",
     "side": "larger part of the mask relative to the body's median patient x (RAS)",
 }
 POOLED = "all"

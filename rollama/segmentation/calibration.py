@@ -6,7 +6,7 @@ their logits (Platt scaling). This keeps the order of the voxels, so no mask get
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 LIMIT = 30.0
 BINS = 15
-THINKABLE = 0.01
-"""Voxels below this probability that are no target say nothing about calibration; there are too many of them."""
+NEAR_MM = 20.0
+"""Voxels farther from the predicted target say nothing about calibration; there are too many of them."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def fit(cases: Iterable[tuple[Array, npt.NDArray[Any]]]) -> Calibration:
     """The two numbers that make the likelihood of validation cases largest.
 
     Args:
-        cases: uncalibrated probabilities and targets of each one's thinkable voxels.
+        cases: uncalibrated probabilities and targets of each one's voxels that count (see `near_target`).
 
     Returns:
-        No change when there is nothing to fit (no voxel that is thinkable, or none on one of the sides).
+        No change when there is nothing to fit: no voxels, or all alike.
     """
     from scipy.optimize import minimize
 
@@ -77,8 +77,8 @@ def fit(cases: Iterable[tuple[Array, npt.NDArray[Any]]]) -> Calibration:
 def calibration_error(probability: Array, truth: npt.NDArray[Any]) -> float:
     """Expected calibration error: mean over voxels of |share of target - mean probability| of the voxel's bin.
 
-    15 equal bins. Give it the thinkable voxels: the millions of others would make any model look perfect. NaN without
-    voxels.
+    15 equal bins. Give it the voxels near the target: the millions of others would make any model look perfect. NaN
+    without voxels.
     """
     if not probability.size:
         return float("nan")
@@ -87,7 +87,16 @@ def calibration_error(probability: Array, truth: npt.NDArray[Any]) -> float:
     return float(np.abs(difference).sum() / probability.size)
 
 
-def thinkable(probability: Array, truth: npt.NDArray[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """(n,), (n,): the voxels of a case that are target or have a probability of at least 0.01."""
-    inside = (probability >= THINKABLE) | (truth > 0)
+def near_target(
+    probability: Array, truth: npt.NDArray[Any], spacing: Sequence[float]
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """(n,), (n,): probability and truth of the voxels at most 20 mm (along each axis) from one above one half.
+
+    The truth has no say in the choice: missed target far away is left out as well, or all that is improbable and
+    counts would be target. None, when nothing is above one half.
+    """
+    from scipy.ndimage import maximum_filter
+
+    size = [2 * int(NEAR_MM / step) + 1 for step in spacing]
+    inside = maximum_filter((probability >= 0.5).astype(np.uint8), size=size) > 0
     return probability[inside], truth[inside] > 0

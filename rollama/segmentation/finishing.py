@@ -19,9 +19,9 @@ from rollama.data.dataset import in_turn
 from rollama.data.resampling import to_model_grid
 from rollama.data.transforms import prepare
 from rollama.data.volumes import Volume, read_ct, read_mask
-from rollama.segmentation.calibration import calibration_error, fit, logit, thinkable
+from rollama.segmentation.calibration import calibration_error, fit, logit, near_target
 from rollama.segmentation.model import SegmentationNet
-from rollama.segmentation.normality import Vector, describe
+from rollama.segmentation.normality import Example, describe
 from rollama.segmentation.predict import SegmentationModel
 from rollama.segmentation.region import Reach
 from rollama.segmentation.validation import best_threshold
@@ -51,13 +51,13 @@ def finish(
     found: dict[str, Any] = {"reach": reach.boxes, "plans_only": len(plans) == len(training)}
     raw, dice = best_threshold(network, validation, device)
     model = SegmentationModel(network, found, device)
-    seen = [thinkable(model.look(grid, case.plan_text).probability, truth)
+    seen = [near_target(model.probability(grid, case.plan_text), truth, grid.spacing)
             for case, grid, truth in _grids(model, validation)]  # fmt: skip
     calibration = fit(seen)
     found |= {"calibration": calibration.as_dict(), "threshold": float(calibration(logit(np.float32([raw])))[0])}
     model = SegmentationModel(network, found, device)
     if some and validation:
-        network.normality.fit(_examined(model, some), _examined(model, validation))
+        network.normality.fit(_examined(model, [*some, *validation]))
     metrics = {"validation_dice": dice}
     if validation:
         errors = {"before": [calibration_error(p, t) for p, t in seen],
@@ -81,9 +81,8 @@ def _grids(model: SegmentationModel, cases: Iterable[Case]) -> Iterator[tuple[Ca
         yield case, to_model_grid(volume, spacing), to_model_grid(truth, spacing).array >= 0.5
 
 
-def _examined(model: SegmentationModel, cases: Iterable[Case]) -> list[tuple[Vector, Any]]:
-    found = []
-    for case, grid, _ in _grids(model, cases):
-        look = model.look(grid, case.plan_text)
-        found.append((describe(grid, look.probability, model.threshold, look.features.tolist()), case.plan))
-    return found
+def _examined(model: SegmentationModel, cases: Iterable[Case]) -> list[Example]:
+    return [
+        Example(describe(grid, model.probability(grid, case.plan_text), model.threshold), case.plan, case.centre)
+        for case, grid, _ in _grids(model, cases)
+    ]

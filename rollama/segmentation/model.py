@@ -237,7 +237,7 @@ class SegmentationNet(nn.Module):
         self.positions: nn.ModuleList | None = None
         if config.image_position is ImagePosition.COORDINATES:
             self.positions = nn.ModuleList(Coordinates(c, config, s) for c, s in zip(channels, totals, strict=True))
-        self.normality = Normality(channels[-1])
+        self.normality = Normality()
         self.alignments: nn.ModuleList | None = None
         if text_encoder is not None:
             depth, heads, again = config.alignment_depth, config.alignment_heads, config.activation_checkpointing

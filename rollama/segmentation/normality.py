@@ -1,104 +1,137 @@
 """Does a CT, with this plan, look like those the network was trained on?
 
 A network outlines a breast on whatever it is sent: a head, an abdomen, a chest whose breast is gone. Nothing in the
-mask tells. So each training case leaves a few dozen numbers: what the deepest layer saw, how much of the scan is lung,
-bone, fat, and how large and how sure the outlined target is. What a plan lets expect of them is taken off; what remains
-is compared with its spread over the training cases (Mahalanobis distance, covariance after Ledoit and Wolf 2004).
+mask tells. So two short lists of numbers are taken of each case: of the scan (how large the body is in each third of
+it, how much of that is lung and bone, what lies beside it) and of the outlined target (how large, how thick, how
+dense). What the plan lets expect of them is taken off; what remains is compared with its spread over the training cases
+(Mahalanobis distance, covariance after Ledoit and Wolf 2004, widened by how much centres differ, because the next
+hospital is another centre). The larger of the two distances counts.
+
+The network's own deep features were tried as a third list and made it worse: they notice another scanner rather than
+another anatomy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import nn
 
-from rollama.data.body import BODY_HU, find_body
+from rollama.data.body import body_mask
 from rollama.data.plan import Level, Plan, Volume
 from rollama.data.volumes import Volume as Ct
 
 Vector = npt.NDArray[np.float64]
-MATERIALS = ((-2000.0, -500.0), (-150.0, -30.0), (-10.0, 90.0), (200.0, 4000.0))
-"""HU of lung and air, fat, soft tissue, bone."""
+LUNG_HU, SOFT_HU, BONE_HU = -500.0, -20.0, 200.0
 THIRDS = 3
 QUANTILE = 0.98
-"""Share of validation cases that must not be called unusual."""
-_IMAGE = 3 + len(MATERIALS) * THIRDS
-_TARGET = 4
-_PLAN = 3 + len(Level)
+"""Share of training and validation cases within a distance of 1."""
+CENTRES = 4.0
+"""Weight of the variance between centres: a few centres show little of how much centres can differ."""
+SIZES = {"scan": 5 * THIRDS, "target": 3}
+_PLAN = 4 + len(Level)
 
 
-def describe(volume: Ct, probability: npt.NDArray[np.float32], threshold: float, features: Sequence[float]) -> Vector:
-    """The numbers of one case, on the model's grid: `features`, then image and target."""
-    body = find_body(volume)
-    low, high = body.low, body.high
-    inside = volume.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    extent = [(b - a) * step for a, b, step in zip(low, high, volume.spacing, strict=True)]
-    shares = []
-    for part in np.array_split(inside, THIRDS, axis=2):
-        filled = max(1, int((part > BODY_HU).sum()))
-        shares += [((part > a) & (part < b)).sum() / filled for a, b in MATERIALS]
-    mask = probability >= threshold
-    litres = float(mask.sum()) * volume.voxel_cc / 1000
-    target = [
-        np.log1p(litres),
-        float(probability.sum()) * volume.voxel_cc / 1000 - litres,
-        float(probability[mask].mean()) if mask.any() else 0.0,
-        float(volume.array[mask].mean()) / 100 if mask.any() else -10.0,
-    ]
-    return np.concatenate([np.asarray(features, dtype=np.float64), np.asarray(extent) / 100, shares, target])
+class Example(NamedTuple):
+    """A case to learn from: its numbers, its plan and its centre."""
+
+    values: dict[str, Vector]
+    plan: Plan | None
+    centre: str
+
+
+def describe(volume: Ct, probability: npt.NDArray[np.float32], threshold: float) -> dict[str, Vector]:
+    """The numbers of one case, on the model's grid, as named in `SIZES`."""
+    return {"scan": _scan(volume), "target": _target(volume, probability >= threshold)}
+
+
+def _scan(volume: Ct) -> Vector:
+    """Of each third along z: area of the body (dm^2, log), lung and bone in it, its width (dm), flesh beside it."""
+    body, steps = body_mask(volume)
+    hu = volume.array[:: steps[0], :: steps[1], :: steps[2]]
+    x, y, z = (spacing * step / 100 for spacing, step in zip(volume.spacing, steps, strict=True))
+    filled = np.stack([ndimage.binary_fill_holes(body[:, :, k]) for k in range(body.shape[2])], axis=2)
+    found: list[float] = []
+    for slices in np.array_split(np.arange(body.shape[2]), THIRDS):
+        inside, here = filled[:, :, slices], hu[:, :, slices]
+        count = max(1, int(inside.sum()))
+        columns = np.flatnonzero(inside.any(axis=(1, 2)))
+        found += [
+            float(np.log(inside.sum() * x * y / max(1, len(slices)) + 0.01)),
+            float(np.sqrt((inside & (here < LUNG_HU)).sum() / count)),
+            float(np.sqrt((inside & (here > BONE_HU)).sum() / count)),
+            float(np.ptp(columns) * x) if columns.size else 0.0,
+            float(np.sqrt(((here > SOFT_HU) & ~inside).sum() * x * y * z)),
+        ]
+    return np.array(found)
+
+
+def _target(volume: Ct, mask: npt.NDArray[np.bool_]) -> Vector:
+    """Volume (cc, log), thickness from front to back (mm, log; of the thickest tenth of it), mean HU in hundreds."""
+    if not mask.any():
+        return np.zeros(3)
+    thickness = mask.sum(axis=1)[mask.any(axis=1)] * volume.spacing[1]
+    litres = float(mask.sum()) * volume.voxel_cc
+    return np.array([np.log1p(litres), np.log(np.percentile(thickness, 90)), volume.array[mask].mean() / 100])
 
 
 def plan_vector(plan: Plan | None) -> Vector:
     """What of a plan can change the numbers: side is left out, because left and right must look alike."""
     if plan is None:
-        return np.zeros(_PLAN)
+        return np.append(np.zeros(_PLAN - 1), 1.0)
     known = [1.0, float(plan.volume is Volume.BREAST), float(plan.guideline is not None)]
-    return np.array([*known, *(float(level in plan.levels) for level in Level)])
+    return np.array([*known, *(float(level in plan.levels) for level in Level), 1.0])
 
 
 class Normality(nn.Module):
-    """Buffers: what to expect of each plan, the inverse covariance of the rest, and the limit (0: not fitted)."""
+    """Buffers for each list: what to expect of a plan, and the inverse covariance of the rest (0: not fitted)."""
 
-    expected: torch.Tensor
-    precision: torch.Tensor
-    limit: torch.Tensor
-
-    def __init__(self, features: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        size = features + _IMAGE + _TARGET
-        self.register_buffer("expected", torch.zeros(_PLAN + 1, size, dtype=torch.float64))
-        self.register_buffer("precision", torch.zeros(size, size, dtype=torch.float64))
-        self.register_buffer("limit", torch.zeros((), dtype=torch.float64))
+        for name, size in SIZES.items():
+            self.register_buffer(f"{name}_expected", torch.zeros(_PLAN, size, dtype=torch.float64))
+            self.register_buffer(f"{name}_precision", torch.zeros(size, size, dtype=torch.float64))
 
     @property
     def known(self) -> bool:
         """Whether it was fitted."""
-        return bool(self.limit > 0)
+        return bool(self.get_buffer("scan_precision").any())
 
-    def score(self, values: Vector, plan: Plan | None) -> float:
-        """Distance from the training cases; about 1 for one of them. NaN when not fitted."""
+    def score(self, values: dict[str, Vector], plan: Plan | None) -> float:
+        """Distance from the training cases; 2 % of them are farther than 1. NaN when not fitted."""
         if not self.known:
             return float("nan")
-        rest = values - np.append(plan_vector(plan), 1.0) @ self.expected.cpu().numpy()
-        return float(np.sqrt(max(0.0, rest @ self.precision.cpu().numpy() @ rest) / len(rest)))
+        return max(self._distance(name, values[name], plan) for name in SIZES)
 
-    def fit(self, training: Sequence[tuple[Vector, Plan | None]], held: Sequence[tuple[Vector, Plan | None]]) -> None:
-        """Learn from training cases; the limit comes from held-out ones (validation)."""
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Learn from training and validation cases of the centres that trained the network."""
         from sklearn.covariance import LedoitWolf
 
-        values = np.stack([row for row, _ in training])
-        design = np.stack([np.append(plan_vector(plan), 1.0) for _, plan in training])
-        # Ridge: plans are few and some of their parts always go together.
-        expected = np.linalg.solve(design.T @ design + np.eye(design.shape[1]), design.T @ values)
-        rest = values - design @ expected
-        spread = rest.std(0)
-        spread[spread < 1e-9] = 1.0
-        precision = LedoitWolf().fit(rest / spread).precision_ / np.outer(spread, spread)
-        self.expected.copy_(torch.from_numpy(expected))
-        self.precision.copy_(torch.from_numpy(precision))
-        self.limit.fill_(1.0)
-        scores = [self.score(row, plan) for row, plan in held]
-        self.limit.fill_(float(np.quantile(scores, QUANTILE)) if scores else 0.0)
+        design = np.stack([plan_vector(example.plan) for example in examples])
+        centres = np.array([example.centre for example in examples])
+        for name in SIZES:
+            values = np.stack([example.values[name] for example in examples])
+            # Ridge: plans are few and some of their parts always go together.
+            expected = np.linalg.solve(design.T @ design + np.eye(design.shape[1]), design.T @ values)
+            rest = values - design @ expected
+            spread = np.where(rest.std(0) < 1e-6, 1.0, rest.std(0))
+            rest /= spread
+            means = np.stack([rest[centres == centre].mean(0) for centre in sorted(set(centres))])
+            between = means.var(0, ddof=1) if len(means) > 1 else np.zeros(rest.shape[1])
+            covariance = LedoitWolf().fit(rest).covariance_ + CENTRES * np.diag(between)
+            precision = np.linalg.inv(covariance) / np.outer(spread, spread)
+            self.get_buffer(f"{name}_expected").copy_(torch.from_numpy(expected))
+            self.get_buffer(f"{name}_precision").copy_(torch.from_numpy(precision))
+            reach = np.quantile([self._distance(name, e.values[name], e.plan) for e in examples], QUANTILE)
+            self.get_buffer(f"{name}_precision").div_(float(reach) ** 2)
+
+    def _distance(self, name: str, values: Vector, plan: Plan | None) -> float:
+        expected = self.get_buffer(f"{name}_expected").cpu().numpy()
+        precision = self.get_buffer(f"{name}_precision").cpu().numpy()
+        rest = values - plan_vector(plan) @ expected
+        return float(np.sqrt(max(0.0, rest @ precision @ rest)))

@@ -43,27 +43,15 @@ REMEMBERED_TEXTS = 256
 log = logging.getLogger(__name__)
 
 
-class Look(NamedTuple):
-    """What the network says of a volume on the model's grid.
-
-    `probability` (x,y,z) float32, calibrated, 0 where it did not look; `features` (C,) float32, the deepest aligned
-    features averaged over the windows.
-    """
-
-    probability: npt.NDArray[np.float32]
-    features: npt.NDArray[np.float32]
-
-
 class Outline(NamedTuple):
     """A target and how far to trust it.
 
-    `mask` uint8 (x,y,z) on the CT's own grid. `unusual`: distance of CT and plan from the training cases (about 1 for
-    one of them, see `normality`), and `limit`, above which it is a warning; NaN and 0 when not known.
+    `mask` uint8 (x,y,z) on the CT's own grid. `unusual`: distance of CT and plan from the training cases (see
+    `normality`), above 1 a reason to look twice; NaN when not known.
     """
 
     mask: npt.NDArray[np.uint8]
     unusual: float
-    limit: float
 
 
 class SegmentationModel:
@@ -128,19 +116,20 @@ class SegmentationModel:
         Raises:
             DataError: the text is empty or too long, or does not say which target it means (see `readable`).
         """
-        limit = float(self.network.normality.limit)
         plan = _plan(plan_text)
         if self.config.uses_text and plan is not None and not plan.has_target:
-            return Outline(np.zeros(volume.shape, dtype=np.uint8), float("nan"), limit)
+            return Outline(np.zeros(volume.shape, dtype=np.uint8), float("nan"))
         if self.config.uses_text and self.manifest.get("plans_only"):
             check_text(plan_text)
         grid = to_model_grid(volume, self.config.spacing)
-        look = self.look(grid, plan_text, progress)
-        unusual = float("nan")
-        if self.network.normality.known:
-            values = describe(grid, look.probability, self.threshold, look.features.tolist())
-            unusual = self.network.normality.score(values, plan)
-        return Outline(self.decide(look.probability, grid, volume), unusual, limit)
+        probability = self.probability(grid, plan_text, progress)
+        return Outline(self.decide(probability, grid, volume), self.unusual(grid, probability, plan))
+
+    def unusual(self, grid: Volume, probability: npt.NDArray[np.float32], plan: Plan | None) -> float:
+        """How far a volume on the model's grid and its probability are from the training cases (see `normality`)."""
+        if not self.network.normality.known:
+            return float("nan")
+        return self.network.normality.score(describe(grid, probability, self.threshold), plan)
 
     def decide(
         self, probability: npt.NDArray[np.float32], model_volume: Volume, volume: Volume
@@ -149,10 +138,11 @@ class SegmentationModel:
         shifted = np.clip(probability + (0.5 - self.threshold), 0.0, 1.0)  # mask_to_native cuts at one half
         return mask_to_native(shifted, model_volume, volume)
 
-    def look(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> Look:
-        """Run the network on a volume that is already on the model's grid (`to_model_grid`).
+    def probability(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.float32]:
+        """Calibrated probability of target for a volume already on the model's grid (`to_model_grid`), of its shape.
 
-        Looks where the plan's target can lie; if what it finds touches the border of that, at the whole patient.
+        Looks where the plan's target can lie; if what it finds touches the border of that, at the whole patient. 0
+        where it did not look.
         """
         text = self.encode(plan_text)
         body = find_body(volume)
@@ -166,7 +156,7 @@ class SegmentationModel:
                 body, self.reach, plan, self.inference.margin, self.config.spacing, self.config.patch, volume.shape
             )
         found = self._look(volume, part, body.centre, text, progress)
-        if part != whole and _touches(found.probability >= self.threshold, part, whole):
+        if part != whole and _touches(found >= self.threshold, part, whole):
             log.info("the target reaches the border of where such targets lay in training: looking at the whole body")
             found = self._look(volume, whole, body.centre, text, progress)
         return found
@@ -174,7 +164,7 @@ class SegmentationModel:
     def _look(
         self, volume: Volume, part: tuple[Index, Index], centre: npt.NDArray[np.float64], text: Words | None,
         progress: Progress | None,
-    ) -> Look:  # fmt: skip
+    ) -> npt.NDArray[np.float32]:  # fmt: skip
         """One sweep over the box `part` of a volume; an axis shorter than a window is padded around the patient."""
         patch = self.config.patch
         low, high = part
@@ -183,7 +173,6 @@ class SegmentationModel:
         shape = [max(b - a, p) for a, b, p in zip(low, high, patch, strict=True)]
         image = torch.from_numpy(scale_hu(cut(volume.array, start, shape, AIR_HU), self.config.hu_range))
         spacing = np.asarray(self.config.spacing)
-        pooled: list[torch.Tensor] = []
 
         def run(places: list[tuple[slice, ...]]) -> torch.Tensor:
             patches = torch.stack([image[found] for found in places])[:, None].to(self.device)
@@ -191,17 +180,13 @@ class SegmentationModel:
             origin = torch.from_numpy((corners + start - centre) * spacing).float().to(self.device)
             words = None if text is None else text.expand(len(patches))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp == "bfloat16"):
-                segmented = self.network.segment(patches, origin, words)
-            pooled.append(segmented.deepest.float().cpu())
-            return segmented.logits
+                return self.network.segment(patches, origin, words).logits
 
         with torch.inference_mode():
             logits = sweep(
                 shape, patch, self.config.overlap, self.config.sw_batch, run, self.inference.skip_below, progress
             )
-            features = torch.cat(pooled).mean(0)
-        probability = cut(self.calibration(logits.numpy()), [-s for s in start], volume.shape)
-        return Look(probability, features.numpy())
+        return cut(self.calibration(logits.numpy()), [-s for s in start], volume.shape)
 
 
 AIR_HU = -1024.0

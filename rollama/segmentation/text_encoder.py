@@ -10,6 +10,7 @@ keeps no graph, and steps without `learn` keep none at all.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -102,6 +103,7 @@ class TextEncoder(nn.Module):
     def __init__(self, config: SegConfig, base: Any, tokenizer: Any) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
+        self._lock = threading.Lock()
         decoder = base.model
         decoder.requires_grad_(False)
         decoder.eval()
@@ -125,7 +127,8 @@ class TextEncoder(nn.Module):
         Raises:
             DataError: a text is empty or longer than `max_text_tokens`; it is never cut, a cut plan is another plan.
         """
-        rows = [self.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+        with self._lock:  # batches are made ahead in another thread, and tokenizers are not safe between threads
+            rows = [self.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
         for row in rows:
             if not 0 < len(row) <= self.config.max_text_tokens:
                 raise DataError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from rollama.segmentation.method import build_method
 from rollama.segmentation.model import SegBatch, SegmentationNet
 from rollama.segmentation.text_encoder import encoder_text
 from rollama.segmentation.validation import Validation, validation_cases
+from rollama.training.ahead import Ahead
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
 from rollama.training.loop import run
 from rollama.training.metrics_log import MetricsLog
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingData:
-    """Micro-batches of a step. Volumes are read when first drawn and kept (float16, about 0.75 MB a small case)."""
+    """Micro-batches of a step. Volumes are read when first drawn; the latest are kept, as many as the memory allows."""
 
     def __init__(self, config: SegConfig, cases: tuple[Case, ...], network: SegmentationNet, worker: Worker) -> None:
         self.config, self.cases, self.worker = config, cases, worker
@@ -51,7 +53,8 @@ class TrainingData:
         self.noise = build_method(config).noise
         self.order = BatchOrder(len(cases), config.batch, config.seed)
         self.pipeline = training_pipeline(config)
-        self.prepared: dict[int, Prepared] = {}
+        self.prepared: OrderedDict[int, Prepared] = OrderedDict()
+        self.room = int(config.scale.cache_gib_per_worker * 2**30)
 
     def batches(self, step: int) -> Iterator[SegBatch]:
         """This rank's micro-batches of a step; every rank gives the same number of them."""
@@ -92,9 +95,14 @@ class TrainingData:
 
     def _sample(self, row: Draw) -> Sample:
         case = self.cases[row.row]
-        if row.row not in self.prepared:
-            self.prepared[row.row] = prepare(case, self.config)
-        return draw(self.pipeline, self.prepared[row.row], case.plan, (self.config.seed, row.epoch, case.case_id))
+        prepared = self.prepared.pop(row.row, None)
+        if prepared is None:
+            prepared = prepare(case, self.config)
+            self.room -= prepared.nbytes
+        self.prepared[row.row] = prepared  # now the latest
+        while self.room < 0 and len(self.prepared) > 1:
+            self.room += self.prepared.popitem(last=False)[1].nbytes
+        return draw(self.pipeline, prepared, case.plan, (self.config.seed, row.epoch, case.case_id))
 
 
 def stack(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
@@ -144,7 +152,8 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
     method = build_method(config)
     callbacks = [validation, *callbacks, *worker.callbacks]
-    done = run(engine, method, source.batches, rate, config.steps, first, callbacks, lambda: validation.stopped)
+    with Ahead(source.batches, config.steps) as batches:
+        done = run(engine, method, batches, rate, config.steps, first, callbacks, lambda: validation.stopped)
     kept = validation.restore_best()
     if worker.rank == 0:
         found = finish(network, cases, cases_to_validate, worker.device)

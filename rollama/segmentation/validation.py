@@ -48,7 +48,7 @@ def case_dice(network: SegmentationNet, cases: Sequence[Case], device: torch.dev
         volume = read_ct(case.image)
         truth = read_mask(case.target, volume)
         grid = to_model_grid(volume, network.config.spacing)
-        probability = model.look(grid, case.plan_text).probability
+        probability = model.probability(grid, case.plan_text)
         values = {}
         for threshold in THRESHOLDS:
             model.threshold = threshold

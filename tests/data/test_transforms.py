@@ -16,7 +16,6 @@ from rollama.data.transforms import (
     scale_hu,
     training_pipeline,
 )
-from rollama.data.volumes import Volume as CtVolume
 from rollama.segmentation.config import SegConfig
 
 PLAN = Plan(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rollama.core.seeding import numpy_generator
-from rollama.segmentation.calibration import Calibration, calibration_error, fit, logit, thinkable
+from rollama.segmentation.calibration import Calibration, calibration_error, fit, logit, near_target
 
 
 def sure(scale: float, offset: float, n: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
@@ -38,10 +38,15 @@ def test_without_anything_to_fit_nothing_changes() -> None:
     assert Calibration.read(None)(np.array([0.0], np.float32)) == 0.5
 
 
-def test_far_background_is_left_out_and_missed_target_is_not() -> None:
-    p, t = thinkable(np.array([0.001, 0.001, 0.5], np.float32), np.array([0, 1, 0], np.uint8))
-    assert p.tolist() == pytest.approx([0.001, 0.5])
-    assert t.tolist() == [True, False]
+def test_voxels_near_the_prediction_count_whatever_they_are() -> None:
+    probability = np.zeros((12, 1, 1), np.float32)
+    probability[1] = 0.8
+    truth = np.zeros((12, 1, 1), np.uint8)
+    truth[[2, 9]] = 1
+    p, t = near_target(probability, truth, (10.0, 10.0, 10.0))
+    assert p.tolist() == pytest.approx([0, 0.8, 0, 0])
+    assert t.tolist() == [False, False, True, False]
+    assert not near_target(np.zeros_like(probability), truth, (10.0, 10.0, 10.0))[0].size
 
 
 def test_error_by_hand() -> None:

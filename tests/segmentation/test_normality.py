@@ -8,25 +8,26 @@ import numpy as np
 import pytest
 
 from rollama.core.seeding import numpy_generator
-from rollama.data.plan import Plan, Side, Volume
+from rollama.data.plan import Side, Volume
 from rollama.data.volumes import Volume as Ct
-from rollama.segmentation.normality import Normality, describe, plan_vector
+from rollama.segmentation.normality import SIZES, Example, Normality, describe, plan_vector
 from tests.segmentation.conftest import make_plan
 
 BREAST = make_plan(Side.LEFT)
 WALL = BREAST.model_copy(update={"volume": Volume.CHEST_WALL})
 
 
-def cases(count: int, name: str) -> list[tuple[np.ndarray, Plan | None]]:
-    """Rows of the size for one deep feature: small targets go with chest walls."""
+def cases(count: int, name: str) -> list[Example]:
+    """Small targets go with chest walls; the two centres differ in the first number of the scan."""
     rng = numpy_generator("normality", name)
-    size = len(describe(ct(40), np.zeros((12, 10, 6), np.float32), 0.5, [0.0]))
-    rows: list[tuple[np.ndarray, Plan | None]] = []
+    rows = []
     for index in range(count):
         plan = WALL if index % 3 == 0 else BREAST.mirrored() if index % 2 else BREAST
-        values = rng.normal(0, 0.1, size)
-        values[-4] += 0.2 if plan is WALL else 1.0
-        rows.append((values, plan))
+        values = {key: rng.normal(0, 0.1, size) for key, size in SIZES.items()}
+        values["target"][0] += 0.2 if plan is WALL else 1.0
+        centre = "ab"[index // 3 % 2]
+        values["scan"][0] += 2.0 if centre == "a" else 0.0
+        rows.append(Example(values, plan, centre))
     return rows
 
 
@@ -36,34 +37,50 @@ def ct(hu: float) -> Ct:
     return Ct(array, np.diag([20.0, 20.0, 20.0, 1.0]))
 
 
-def test_score_is_near_one_for_the_usual_and_large_for_others() -> None:
-    normality = Normality(1)
+def test_score_is_within_one_for_the_usual_and_large_for_others() -> None:
+    normality = Normality()
     assert not normality.known
-    assert math.isnan(normality.score(cases(1, "x")[0][0], BREAST))
-    normality.fit(cases(120, "training"), cases(40, "validation"))
-    usual = [normality.score(*row) for row in cases(40, "test")]
-    assert 0.8 < float(np.median(usual)) < 1.3
-    assert np.mean(np.array(usual) > float(normality.limit)) < 0.15
-    values, _ = cases(2, "test")[1]  # a breast-sized target
-    assert normality.score(values, WALL) > float(normality.limit) > normality.score(values, BREAST)
-    odd = values.copy()
-    odd[3] += 5
-    assert normality.score(odd, BREAST) > 3 * float(normality.limit)
+    assert math.isnan(normality.score(cases(1, "x")[0].values, BREAST))
+    normality.fit(cases(160, "training"))
+    usual = [normality.score(case.values, case.plan) for case in cases(40, "test")]
+    assert np.mean(np.array(usual) > 1) < 0.15
+    breast = cases(2, "test")[1]
+    assert normality.score(breast.values, WALL) > 2 > 1 > normality.score(breast.values, BREAST)
+    for name, place in (("scan", 3), ("target", 2)):
+        odd = {**breast.values, name: breast.values[name] + 3 * np.eye(SIZES[name])[place]}
+        assert normality.score(odd, BREAST) > 3
+
+
+def test_another_centre_is_not_yet_unusual() -> None:
+    examples = cases(160, "training")
+    normality = Normality()
+    normality.fit(examples)
+    third = {**examples[1].values, "scan": examples[1].values["scan"].copy()}
+    third["scan"][0] = -1.0  # beside 0 and 2
+    assert normality.score(third, BREAST) < 1
+    third["scan"][1] += 2.0  # in which the centres agree
+    assert normality.score(third, BREAST) > 1
 
 
 def test_sides_look_alike_and_free_text_has_no_plan() -> None:
     assert np.array_equal(plan_vector(BREAST), plan_vector(BREAST.mirrored()))
-    assert not plan_vector(None).any()
+    assert not plan_vector(None)[:-1].any()
 
 
-def test_the_numbers_tell_materials_and_target() -> None:
+def test_the_numbers_tell_scan_and_target() -> None:
     probability = np.zeros((12, 10, 6), np.float32)
-    soft = describe(ct(40), probability, 0.5, [7.0])
-    fat = describe(ct(-100), probability, 0.5, [7.0])
-    assert soft[0] == 7.0
-    assert soft[1:4] == pytest.approx([2.4, 2.0, 1.2])  # 20 mm and a voxel around the body, in dm
-    assert not np.array_equal(soft[4:16], fat[4:16])
-    probability[4:6, 4:6, 2:4] = 0.9
-    with_target = describe(ct(40), probability, 0.5, [7.0])
-    assert with_target[-4] == pytest.approx(np.log1p(8 * 8 / 1000))
-    assert with_target[-1] == pytest.approx(0.4)
+    soft = describe(ct(40), probability, 0.5)
+    assert soft["scan"].shape == (SIZES["scan"],)
+    assert soft["scan"][0] == pytest.approx(np.log(8 * 6 * 0.04), abs=0.4)  # 8 x 6 voxels of 4 cm^2, rounded at the ends
+    assert soft["scan"][3] == pytest.approx(1.4)
+    assert soft["scan"][2] == 0
+    assert not soft["target"].any()
+    bone = describe(ct(700), probability, 0.5)
+    assert bone["scan"][2] == pytest.approx(1.0)
+    beside = ct(40)
+    beside.array[0, 0] = 60
+    more = describe(beside, probability, 0.5)["scan"][4] ** 2 - soft["scan"][4] ** 2
+    assert more == pytest.approx(2 * 0.008)  # two voxels a third, in litres
+    probability[4:6, 4:7, 2:4] = 0.9
+    target = describe(ct(40), probability, 0.5)["target"]
+    assert target == pytest.approx([np.log1p(12 * 8), np.log(60), 0.4])

@@ -71,7 +71,7 @@ def test_a_plan_without_target_gives_an_empty_mask_without_the_network(
 
 def test_the_threshold_is_the_artefacts(model: SegmentationModel) -> None:
     volume = make_volume((16, 16, 8), 10.0)
-    probability = model.look(volume, TEXT).probability
+    probability = model.probability(volume, TEXT)
     assert 0 <= probability.min() < probability.max() <= 1
     middle = float(np.median(probability))
     for threshold in (middle - 0.01, middle + 0.01):
