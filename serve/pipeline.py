@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from rollama.chain.run import Answer
+from rollama.chain.run import Answer, Outlined
 from rollama.core.registry import Task
-from rollama.data.volumes import Mask, Volume
+from rollama.data.volumes import Volume
 from serve.auth import load_key
 from serve.config import ServeConfig
 from serve.service import Backend, BusyError, PipelineService, make_api
@@ -40,9 +40,9 @@ class PipelineDeployment:
         answer: Answer = await _result(self.text.generate.remote(task, text))
         return answer
 
-    async def _segment(self, volume: Volume, plan_text: str) -> Mask:
-        mask: Mask = await _result(self.segmentation.segment.remote(volume, plan_text))
-        return mask
+    async def _segment(self, volume: Volume, plan_text: str) -> Outlined:
+        found: Outlined = await _result(self.segmentation.segment.remote(volume, plan_text))
+        return found
 
     async def _ready(self) -> dict[str, str] | None:
         """Hashes of all models; None until both deployments answer."""

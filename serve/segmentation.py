@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from rollama.chain.run import SEGMENTATION_FOLDER, hash_models
-from rollama.data.volumes import Mask, Volume
+from rollama.chain.run import SEGMENTATION_FOLDER, Outlined, hash_models
+from rollama.data.volumes import Volume
 
 
 class SegmentationDeployment:
@@ -29,8 +29,8 @@ class SegmentationDeployment:
         """Hash of the loaded artefact."""
         return self.hashes
 
-    async def segment(self, volume: Volume, plan_text: str) -> Mask:
-        """The target of `plan_text`: uint8 0/1 of the CT's shape."""
+    async def segment(self, volume: Volume, plan_text: str) -> Outlined:
+        """The target of `plan_text` on the CT's own grid, and how unusual CT and plan are."""
         async with self.lock:
-            mask: Mask = await asyncio.to_thread(self.model.predict, volume, plan_text)
-        return mask
+            found: Outlined = await asyncio.to_thread(self.model.outline, volume, plan_text)
+        return found

@@ -59,9 +59,25 @@ class Generate:
     text: str = field(repr=False)
 
 
+class Outlined(Protocol):
+    """What the segmentation returns (`rollama.segmentation.predict.Outline`)."""
+
+    @property
+    def mask(self) -> Mask:
+        """uint8 on the CT's own grid."""
+
+    @property
+    def unusual(self) -> float:
+        """Distance of CT and plan from the training cases; above 1 for few of them, NaN when not known."""
+
+    @property
+    def refused(self) -> str:
+        """Why the text was not taken for a plan (the mask is then empty); "" when it was."""
+
+
 @dataclass(frozen=True)
 class Segment:
-    """A step: outline the target of `plan_text`; send back a mask (uint8) on the CT's own grid."""
+    """A step: outline the target of `plan_text`; send back an `Outlined`."""
 
     plan_text: str = field(repr=False)
 
@@ -120,13 +136,21 @@ def chain_steps(
         warnings.append("the plan has no target: the mask is empty and the network was not run")
     else:
         started = time.perf_counter()
-        mask = yield Segment(plan_text)
+        found: Outlined = yield Segment(plan_text)
+        mask = found.mask
         timings["target"] = round(time.perf_counter() - started, 3)
         if mask.shape != volume.shape:
             raise DataError(f"target of shape {mask.shape} is not on the CT's grid {volume.shape}")
-        if not mask.any():
+        if found.refused:  # a generated plan: what S and P wrote is still worth reading
+            warnings.append(f"no target was outlined: {found.refused}")
+        if found.unusual > 1:
+            warnings.append(
+                f"CT and plan look unlike the training cases (distance {found.unusual:.1f}, usually below 1): "
+                "is it the right anatomy, and does the plan fit it?"
+            )
+        if not mask.any() and not found.refused:
             warnings.append("the target is empty although the plan does not say so")
-        elif plan is not None and side_of(mask, volume) is not plan.side:
+        elif mask.any() and plan is not None and side_of(mask, volume) is not plan.side:
             warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
     return ChainResult(summary, plan_text, plan, request.source, mask, timings, tuple(warnings), dict(models))
 
@@ -184,7 +208,7 @@ class Chain:
                 return result
             if isinstance(step, Segment):
                 stage = progress and partial(progress, "target")
-                answer = self.segmentation.predict(ct, step.plan_text, progress=stage)
+                answer = self.segmentation.outline(ct, step.plan_text, progress=stage)
             elif self.text is None:
                 raise CheckpointError(f"the request needs model {step.task.value!r}, which was not loaded")
             else:

@@ -1,4 +1,4 @@
-"""`rollama data import|check|describe`: a hospital's own CTs, targets and plans."""
+"""`rollama data import|add|check|describe`: a hospital's own CTs, targets and plans."""
 
 from __future__ import annotations
 
@@ -100,6 +100,51 @@ def import_(
     _say_compared(taken.dataset.cases, console)
     if not synthetic:
         console.print("[bold red]The folder holds patients' data: keep it where they may be.[/]")
+
+
+@app.command("add")
+def add(
+    root: Path = typer.Argument(..., help="Folder of the data set; it stays as it is."),
+    out: Path = typer.Argument(..., help="Folder of the new version, with one training case more."),
+    case_id: str = typer.Option(..., "--id", help="Id of the new case, a pseudonym."),
+    corrects: str | None = typer.Option(None, help="Training case whose CT, contour and texts are taken if not given."),
+    ct: Path | None = typer.Option(None, help="CT: NIfTI, NRRD or MHA file, or folder of a DICOM series."),
+    contour: Path | None = typer.Option(None, help="The target on the CT's grid: NIfTI file."),
+    plan: Path | None = typer.Option(None, help="The plan: text file, or plan.yaml as 'rollama predict' writes it."),
+    summary: Path | None = typer.Option(None, help="Text file; only S and P need it."),
+    note: Path | None = typer.Option(None, help="Text file; only S and P need it."),
+    centre: str | None = typer.Option(None, help="The hospital. Default: the corrected case's, or the only one."),
+) -> None:
+    """Store a corrected plan or contour as a new training case, in a new version of the data set.
+
+    rollama data add mine mine2 --id p17b --corrects p17 --contour corrected.nii.gz
+
+    rollama data add mine mine2 --id p99 --ct ct.nii.gz --contour corrected.nii.gz --plan out/plan.yaml
+    """
+    from rollama.chain.inputs import read_input_ct, read_request
+    from rollama.core.errors import ConfigError
+    from rollama.data.additions import Addition, add_case
+    from rollama.data.dataset import open_dataset
+    from rollama.data.volumes import read_mask
+
+    dataset = open_dataset(root, check_volumes=False)
+    if centre is None:
+        mine = [case.centre for case in dataset.cases if case.case_id == corrects] or list(dataset.info.centres)
+        if len(set(mine)) != 1:
+            raise ConfigError(f"--centre: name one of {', '.join(dataset.info.centres)}")
+        centre = mine[0]
+    texts = {}
+    for name, path in (("plan_text", plan), ("summary", summary), ("note", note)):
+        if path is not None:  # a plan of our form is checked with its contour; free text is taken as it is
+            fields = path.suffix.lower() in (".yaml", ".yml")
+            texts[name] = read_request(plan=path).text if fields else read_request(note=path).text
+    source = next((case.image for case in dataset.cases if case.case_id == corrects), None)
+    volume = read_input_ct(ct or source) if ct or source else None
+    if contour is not None and volume is None:
+        raise ConfigError("--contour: needs the CT that it was drawn on; give --ct or --corrects")
+    mask = read_mask(contour, volume) if contour is not None and volume is not None else None
+    added = add_case(root, Addition(case_id, centre, texts, volume if ct else None, mask, corrects), out)
+    Console(stderr=True).print(f"{out}: {len(added.cases)} cases, {case_id} among them", highlight=False)
 
 
 @app.command("check")

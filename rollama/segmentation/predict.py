@@ -47,11 +47,13 @@ class Outline(NamedTuple):
     """A target and how far to trust it.
 
     `mask` uint8 (x,y,z) on the CT's own grid. `unusual`: distance of CT and plan from the training cases (see
-    `normality`), above 1 a reason to look twice; NaN when not known.
+    `normality`), above 1 a reason to look twice; NaN when not known. `refused`: why the text was not
+    taken for a plan (see `readable`); the mask is then empty.
     """
 
     mask: npt.NDArray[np.uint8]
-    unusual: float
+    unusual: float = float("nan")
+    refused: str = ""
 
 
 class SegmentationModel:
@@ -102,8 +104,15 @@ class SegmentationModel:
         return self._texts[key]
 
     def predict(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.uint8]:
-        """The mask of `outline`."""
-        return self.outline(volume, plan_text, progress).mask
+        """The mask of `outline`.
+
+        Raises:
+            DataError: the text is refused or too long.
+        """
+        found = self.outline(volume, plan_text, progress)
+        if found.refused:
+            raise DataError(found.refused)
+        return found.mask
 
     def outline(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> Outline:
         """Target on the CT's own grid. A plan that says it has no target gives an empty one.
@@ -114,13 +123,13 @@ class SegmentationModel:
             progress: told about finished windows.
 
         Raises:
-            DataError: the text is empty or too long, or does not say which target it means (see `readable`).
+            DataError: the text is too long.
         """
         plan = _plan(plan_text)
         if self.config.uses_text and plan is not None and not plan.has_target:
-            return Outline(np.zeros(volume.shape, dtype=np.uint8), float("nan"))
-        if self.config.uses_text and self.manifest.get("plans_only"):
-            check_text(plan_text)
+            return Outline(np.zeros(volume.shape, dtype=np.uint8))
+        if self.config.uses_text and (refused := self._refused(plan_text)):
+            return Outline(np.zeros(volume.shape, dtype=np.uint8), refused=refused)
         grid = to_model_grid(volume, self.config.spacing)
         probability = self.probability(grid, plan_text, progress)
         return Outline(self.decide(probability, grid, volume), self.unusual(grid, probability, plan))
@@ -130,6 +139,15 @@ class SegmentationModel:
         if not self.network.normality.known:
             return float("nan")
         return self.network.normality.score(describe(grid, probability, self.threshold), plan)
+
+    def _refused(self, plan_text: str) -> str:
+        """Why a text is no plan for this model; a model trained on free text only refuses blank text."""
+        if not plan_text.strip() or self.manifest.get("plans_only"):
+            try:
+                check_text(plan_text)
+            except DataError as error:
+                return str(error)
+        return ""
 
     def decide(
         self, probability: npt.NDArray[np.float32], model_volume: Volume, volume: Volume

@@ -95,14 +95,19 @@ class TrainingData:
 
     def _sample(self, row: Draw) -> Sample:
         case = self.cases[row.row]
-        prepared = self.prepared.pop(row.row, None)
+        key = (self.config.seed, row.epoch, case.case_id)
+        return draw(self.pipeline, self.prepared_case(row.row), case.plan, key)
+
+    def prepared_case(self, row: int) -> Prepared:
+        """A case on the model's grid, from memory or read."""
+        prepared = self.prepared.pop(row, None)
         if prepared is None:
-            prepared = prepare(case, self.config)
+            prepared = prepare(self.cases[row], self.config)
             self.room -= prepared.nbytes
-        self.prepared[row.row] = prepared  # now the latest
+        self.prepared[row] = prepared  # now the latest
         while self.room < 0 and len(self.prepared) > 1:
             self.room += self.prepared.popitem(last=False)[1].nbytes
-        return draw(self.pipeline, prepared, case.plan, (self.config.seed, row.epoch, case.case_id))
+        return prepared
 
 
 def stack(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:

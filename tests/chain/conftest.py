@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from rollama.core.registry import Task
 from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume, render_plan
 from rollama.data.volumes import Volume as Ct
+from rollama.segmentation.predict import Outline
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class SideSegmenter:
     """Outlines a block on the side that the plan names."""
 
     asked: list[str] = field(default_factory=list)
+    unusual: float = math.nan
 
-    def predict(self, volume: Ct, plan_text: str, progress: Any = None) -> np.ndarray:
+    def outline(self, volume: Ct, plan_text: str, progress: Any = None) -> Outline:
         self.asked.append(plan_text)
         if progress:
             progress(1, 1)
@@ -49,7 +52,7 @@ class SideSegmenter:
         x = (volume.affine[:3, :3] @ index.T + volume.affine[:3, 3:])[0].reshape(volume.shape)
         mask[(x < -20) if "left" in plan_text else (x > 20)] = 1
         mask[:, :, :3] = 0
-        return mask
+        return Outline(mask, self.unusual)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from rollama.core.errors import CheckpointError, DataError
 from rollama.core.registry import Task
 from rollama.data.plan import Plan, Side, render_plan
 from rollama.data.volumes import Volume, to_canonical
+from rollama.segmentation.predict import Outline
+from tests.chain.conftest import Answer
 
 
 def test_note_goes_through_all_three(ct: Volume, text: Any, segmenter: Any, plan: Plan) -> None:
@@ -41,7 +43,7 @@ def test_summary_skips_s_and_plan_skips_both(ct: Volume, text: Any, segmenter: A
 
 
 def test_plan_that_does_not_parse_is_kept_and_flagged(ct: Volume, text: Any, segmenter: Any) -> None:
-    text.answers[Task.PLAN] = type(text.answers[Task.PLAN])("Irradiate the left breast.", finished=False)
+    text.answers[Task.PLAN] = Answer("Irradiate the left breast.", finished=False)
     result = Chain(text, segmenter).run(ct, note="A note.")
     assert result.plan is None
     assert result.plan_text == "Irradiate the left breast."
@@ -59,11 +61,31 @@ def test_plan_without_target_gives_an_empty_mask(ct: Volume, segmenter: Any, no_
 
 def test_target_on_the_wrong_side_is_flagged(ct: Volume, segmenter: Any, plan: Plan) -> None:
     class Crossed:
-        def predict(self, volume: Volume, plan_text: str, progress: Any = None) -> np.ndarray:
-            return np.asarray(segmenter.predict(volume, plan_text.replace("left", "right")))
+        def outline(self, volume: Volume, plan_text: str, progress: Any = None) -> Any:
+            return segmenter.outline(volume, plan_text.replace("left", "right"))
 
     result = Chain(None, Crossed()).run(ct, plan_text=render_plan(plan))
     assert "other side" in result.warnings[0]
+
+
+def test_an_unusual_ct_is_flagged(ct: Volume, segmenter: Any, plan: Plan) -> None:
+    assert not Chain(None, segmenter).run(ct, plan_text=render_plan(plan)).warnings
+    segmenter.unusual = 1.44
+    (warning,) = Chain(None, segmenter).run(ct, plan_text=render_plan(plan)).warnings
+    assert "distance 1.4" in warning
+
+
+def test_a_generated_text_that_is_refused_leaves_summary_and_plan(ct: Volume, text: Any) -> None:
+    class Refusing:
+        def outline(self, volume: Volume, plan_text: str, progress: Any = None) -> Any:
+            return Outline(np.zeros(volume.shape, np.uint8), refused="the plan names no side")
+
+    text.answers[Task.PLAN] = Answer("Irradiate.")
+    result = Chain(text, Refusing()).run(ct, note="A note.")
+    assert result.plan_text == "Irradiate."
+    assert not result.mask.any()
+    assert [w for w in result.warnings if "no target was outlined: the plan names no side" in w]
+    assert not [w for w in result.warnings if "although" in w]
 
 
 def test_side_is_the_patients_whatever_the_storage_order(ct: Volume) -> None:

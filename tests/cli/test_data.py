@@ -98,3 +98,21 @@ def test_bad_input_is_one_message(
     monkeypatch.chdir(source)
     assert run("data", "import", *arguments) == code
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_corrected_contour_is_added(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--texts", source / "plans.jsonl", "--id", "mrn", "--map", "plan=PLAN", "--label", "CTV")
+    shares = ("--validation", 0, "--test", 0)
+    assert run("data", "import", "nifti", source / "scans", source / "mine", *given, *shares) == 0
+    contour = source / "scans" / "p0" / "target.nii.gz"
+    corrected = ("--id", "p0b", "--corrects", "p0", "--contour", contour)
+    assert run("data", "add", source / "mine", source / "mine2", *corrected) == 0
+    assert "p0b among them" in " ".join(capsys.readouterr().err.split())
+    (source / "plan.txt").write_text(plan(Side.RIGHT))
+    assert run("data", "add", source / "mine2", source / "mine3", *corrected, "--plan", source / "plan.txt") == 2
+    assert "choose another" in " ".join(capsys.readouterr().err.split())
+    new = ("--id", "p9", "--ct", source / "scans" / "p0" / "ct.nii.gz", "--contour", contour)
+    assert run("data", "add", source / "mine2", source / "mine3", *new, "--plan", source / "plan.txt") == 2
+    assert "on the other side" in capsys.readouterr().err
+    assert run("data", "add", source / "mine2", source / "mine3", "--id", "p9", "--contour", contour) == 2
+    assert not (source / "mine3").exists()

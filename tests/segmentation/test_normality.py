@@ -71,7 +71,9 @@ def test_the_numbers_tell_scan_and_target() -> None:
     probability = np.zeros((12, 10, 6), np.float32)
     soft = describe(ct(40), probability, 0.5)
     assert soft["scan"].shape == (SIZES["scan"],)
-    assert soft["scan"][0] == pytest.approx(np.log(8 * 6 * 0.04), abs=0.4)  # 8 x 6 voxels of 4 cm^2, rounded at the ends
+    assert soft["scan"][0] == pytest.approx(
+        np.log(8 * 6 * 0.04), abs=0.4
+    )  # 8 x 6 voxels of 4 cm^2, rounded at the ends
     assert soft["scan"][3] == pytest.approx(1.4)
     assert soft["scan"][2] == 0
     assert not soft["target"].any()

@@ -18,6 +18,7 @@ from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.plan import parse_plan
 from rollama.data.volumes import Volume
+from rollama.segmentation.predict import Outline
 from serve.auth import load_key
 from serve.config import ServeConfig
 from serve.service import Backend, BusyError, PipelineService, make_api
@@ -51,10 +52,10 @@ class Models:
             raise self.fail
         return Answer("Left, pT1." if task is Task.SUMMARY else PLAN)
 
-    async def segment(self, volume: Volume, plan_text: str) -> np.ndarray:
+    async def segment(self, volume: Volume, plan_text: str) -> Outline:
         mask = np.zeros(volume.shape, dtype=np.uint8)
         mask[3:8, 5:15, 3:9] = 1
-        return mask
+        return Outline(mask)
 
     async def ready(self) -> dict[str, str] | None:
         return dict(HASHES) if self.loaded else None

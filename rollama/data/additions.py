@@ -1,0 +1,130 @@
+"""A clinician's corrected plan or contour becomes a training case.
+
+What a reader changed in a prediction is the most useful case there is. It goes into a new version of the data set; the
+old one stays as it was, so a model trained on it can still be explained. A CT of which a held-out case is made never
+becomes a training case: the evaluation would measure what was learned by heart.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rollama.core.errors import ConfigError, DataError
+from rollama.core.files import new_folder, read_json, write_json, write_text
+from rollama.data.case import Case, Split
+from rollama.data.dataset import KEYS, Dataset, DatasetInfo, content_hash, open_dataset
+from rollama.data.intake import contradictions
+from rollama.data.texts import clean_id
+from rollama.data.volumes import Mask, Volume, read_ct, read_mask, write_ct, write_mask
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A new training case. What is None comes from the case that it corrects.
+
+    `ct` any CT; `contour` its target on the same grid; `texts` note, summary and plan_text, as far as they are new.
+    """
+
+    case_id: str
+    centre: str
+    texts: Mapping[str, str]
+    ct: Volume | None = None
+    contour: Mask | None = None
+    corrects: str | None = None
+
+
+def add_case(root: Path, addition: Addition, out: Path) -> Dataset:
+    """Write `out`: the data set `root` with one more training case. Files that stay the same are linked, not copied.
+
+    Raises:
+        ConfigError: `out` is there already, or the data set has no such centre.
+        DataError: the id is taken, something is missing, the CT is a held-out one, or plan and contour contradict.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; name another folder")
+    dataset = open_dataset(root)
+    name = clean_id(addition.case_id, "--id")
+    if addition.centre not in dataset.info.centres:
+        raise ConfigError(f"{root}: has no centre {addition.centre!r}; it has {', '.join(dataset.info.centres)}")
+    if addition.centre in dataset.info.external_centres:
+        raise ConfigError(f"{addition.centre}: is a held-out centre; its cases do not train")
+    if name in {case.case_id for case in dataset.cases}:
+        raise DataError(f"{name}: the data set has a case of that id; choose another")
+    source = _corrected(dataset, addition)
+    volume = addition.ct if addition.ct is not None else read_ct(source.image) if source else None
+    if volume is None:
+        raise DataError(f"{name}: there is no CT; give one, or the case that is corrected")
+    _check_new(dataset, volume)
+    mask = addition.contour if addition.contour is not None else read_mask(source.target, volume) if source else None
+    if mask is None:
+        raise DataError(f"{name}: there is no contour; give one, or the case that is corrected")
+    before = {"note": source.note, "summary": source.summary, "plan_text": source.plan_text} if source else {}
+    texts = {"note": "", "summary": "", "plan_text": ""} | before | dict(addition.texts)
+    if problems := contradictions(volume, mask, texts["plan_text"]):
+        raise DataError(f"{name}: {'; '.join(problems)}")
+    record = {"case_id": name, **texts, "provenance": {"synthetic": dataset.info.synthetic, **_history(addition)}}
+    with new_folder(out) as folder:
+        shutil.copytree(root, folder, copy_function=_link, dirs_exist_ok=True)
+        centre = folder / addition.centre
+        write_ct(centre / "images" / f"{name}.nii.gz", volume)
+        write_mask(centre / "labels" / f"{name}.nii.gz", mask, volume)
+        datalist: Any = read_json(centre / "dataset.json")
+        entry = {"case_id": name, "image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"}
+        datalist.setdefault(KEYS[Split.TRAIN], []).append(entry)
+        write_json(centre / "dataset.json", datalist)
+        lines = (centre / "text.jsonl").read_text(encoding="utf-8").removesuffix("\n")
+        write_text(centre / "text.jsonl", f"{lines}\n{json.dumps(record, ensure_ascii=False, sort_keys=True)}\n")
+        info = {**dataset.info.model_dump(mode="json"), "content_hash": content_hash(folder, dataset.info.centres)}
+        info["generator"] = {}  # no generator makes this data set again
+        write_json(folder / "dataset.json", DatasetInfo.model_validate(info).model_dump(mode="json"))
+        open_dataset(folder)
+    return open_dataset(out)
+
+
+def _corrected(dataset: Dataset, addition: Addition) -> Case | None:
+    """The case that is corrected; it must be one that may train."""
+    if addition.corrects is None:
+        return None
+    found = next((case for case in dataset.cases if case.case_id == addition.corrects), None)
+    if found is None:
+        raise DataError(f"{dataset.root}: has no case {addition.corrects}")
+    if found.split is not Split.TRAIN:
+        raise DataError(f"{found.case_id}: is a held-out case ({found.split}); a correction of it must not train")
+    return found
+
+
+def _check_new(dataset: Dataset, volume: Volume) -> None:
+    """Refuse the CT of a held-out case, whatever its file is called."""
+    for case in dataset.cases:
+        if case.split is not Split.TRAIN:
+            other = read_ct(case.image)
+            if other.shape == volume.shape and np.array_equal(np.rint(other.array), np.rint(volume.array)):
+                raise DataError(f"the CT is that of the held-out case {case.case_id}; it must not train")
+
+
+def _history(addition: Addition) -> dict[str, str]:
+    new = (("plan", "plan_text" in addition.texts), ("contour", addition.contour is not None))
+    changed = [name for name, given in new if given]
+    return {
+        "added": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "corrects": addition.corrects or "",
+        "corrected": ", ".join(changed),
+    }
+
+
+def _link(source: str, goal: str) -> str:
+    """Hard link where the file system has them; files of a data set are replaced, never written to."""
+    try:
+        os.link(source, goal)
+    except OSError:
+        shutil.copy2(source, goal)
+    return goal
