@@ -138,8 +138,8 @@ def add(
         if path is not None:  # a plan of our form is checked with its contour; free text is taken as it is
             fields = path.suffix.lower() in (".yaml", ".yml")
             texts[name] = read_request(plan=path).text if fields else read_request(note=path).text
-    source = next((case.image for case in dataset.cases if case.case_id == corrects), None)
-    volume = read_input_ct(ct or source) if ct or source else None
+    scan = ct or next((case.image for case in dataset.cases if case.case_id == corrects), None)
+    volume = read_input_ct(scan) if scan is not None else None
     if contour is not None and volume is None:
         raise ConfigError("--contour: needs the CT that it was drawn on; give --ct or --corrects")
     mask = read_mask(contour, volume) if contour is not None and volume is not None else None

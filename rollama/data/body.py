@@ -34,9 +34,9 @@ class Body:
     high: Index
 
 
-def body_mask(volume: Volume) -> tuple[npt.NDArray[np.bool_], Index]:
+def body_mask(volume: Volume, apart_mm: float = COARSE_MM) -> tuple[npt.NDArray[np.bool_], Index]:
     """(mask of every n-th voxel along each axis, those n): the largest connected part above `BODY_HU`."""
-    x, y, z = (max(1, int(COARSE_MM / spacing)) for spacing in volume.spacing)
+    x, y, z = (max(1, int(apart_mm / spacing)) for spacing in volume.spacing)
     labels, count = ndimage.label(ndimage.binary_opening(volume.array[::x, ::y, ::z] > BODY_HU))
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else 1
     return labels == largest, (x, y, z)

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from rollama.core.errors import DataError
 from rollama.data.volumes import FloatArray, Mask, Volume, to_canonical
 
+HALF = 0.5 - 1e-6
+"""Where a mask's interpolated value counts as inside."""
+
 
 def to_model_grid(volume: Volume, spacing: float | Sequence[float]) -> Volume:
     """The CT on the model's grid: axes nearest to R, A, S and voxels of `spacing` mm.
@@ -124,9 +127,23 @@ def mask_to_native(mask: npt.NDArray[Any], model_volume: Volume, native_volume: 
         )
         for axis, scale, n in zip(axes, scales, native_volume.shape, strict=True)
     ]
-    along_x, along_y, along_z = weights
     result: Mask = np.zeros(native_volume.shape, dtype=np.uint8)
-    for index in range(result.shape[2]):
-        if along_z[index].any():
-            result[:, :, index] = along_x @ (values @ along_z[index]) @ along_y.T >= 0.5 - 1e-6
+    hot = values >= HALF
+    if not hot.any():
+        return result
+    # A point reaches one half only if a voxel of its kernel does: what is farther from all of those cannot matter.
+    inner, outer = [], []
+    for axis, (weight, scale) in enumerate(zip(weights, scales, strict=True)):
+        along = np.flatnonzero(hot.any(axis=tuple(other for other in range(3) if other != axis)))
+        margin = int(np.ceil(2 * max(1.0, abs(float(scale))))) + 1
+        inner.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + margin + 1))
+        weights[axis] = weight[:, inner[axis]]
+        seen = np.flatnonzero(weights[axis].any(axis=1))
+        if not seen.size:
+            return result
+        outer.append(slice(int(seen[0]), int(seen[-1]) + 1))
+    values = values[tuple(inner)]
+    along_x, along_y, along_z = (weight[part] for weight, part in zip(weights, outer, strict=True))
+    for index, weight in enumerate(along_z, outer[2].start):
+        result[outer[0], outer[1], index] = along_x @ (values @ weight) @ along_y.T >= HALF
     return result

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollama.cohort.anatomy import SIGN, Anatomy, landmarks
-from rollama.cohort.body import seen_as
+from rollama.cohort.anatomy import Anatomy, landmarks
+from rollama.cohort.body import SIGN, seen_as
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.facts import Mound, Site
 from rollama.cohort.make import body_of
@@ -24,7 +24,7 @@ from rollama.cohort.sdf import capsule, ellipse, ellipsoid, smooth_union
 from rollama.cohort.shifts import CENTRES, Scanner, apply_scanner
 from rollama.core.seeding import numpy_generator
 from rollama.data.case import Case, Split
-from rollama.data.plan import Surgery, Volume
+from rollama.data.plan import Side, Surgery, Volume
 from rollama.data.plan import render_plan as render
 from rollama.data.volumes import Volume as Ct
 
@@ -60,10 +60,8 @@ def _scan(config: CohortConfig, case: Case, paint: Paint, flat: bool) -> Ct:
     patient = draw_patient(config, case.centre, Split(case.split), index)
     shape, grid = body_of(config, case.centre, patient), grid_of(config, case.centre)
     if flat:
-        nothing: Mapping[object, Site | None] = dict.fromkeys(shape.visible.mounds)
-        gone = replace(
-            shape.visible, mounds=dict.fromkeys(shape.visible.mounds, Mound.FLAT), clips=nothing, seroma=nothing
-        )
+        nothing: dict[Side, Site | None] = dict.fromkeys(Side)
+        gone = replace(shape.visible, mounds=dict.fromkeys(Side, Mound.FLAT), clips=nothing, seroma=nothing)
         shape = seen_as(shape, gone)
     scanner = CENTRES[case.centre].scanner.updated(contrast_hu=0.0, metal=False)
     step = max(1, SLAB_VOXELS // (grid.shape[0] * grid.shape[1]))

@@ -54,7 +54,10 @@ def finish(
     seen = [near_target(model.probability(grid, case.plan_text), truth, grid.spacing)
             for case, grid, truth in _grids(model, validation)]  # fmt: skip
     calibration = fit(seen)
-    found |= {"calibration": calibration.as_dict(), "threshold": float(calibration(logit(np.float32([raw])))[0])}
+    found |= {
+        "calibration": calibration.as_dict(),
+        "threshold": float(calibration(logit(np.array([raw], np.float32)))[0]),
+    }
     model = SegmentationModel(network, found, device)
     if some and validation:
         network.normality.fit(_examined(model, [*some, *validation]))

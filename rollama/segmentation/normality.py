@@ -28,6 +28,7 @@ from rollama.data.volumes import Volume as Ct
 
 Vector = npt.NDArray[np.float64]
 LUNG_HU, SOFT_HU, BONE_HU = -500.0, -20.0, 200.0
+COARSE_MM = 4.0
 THIRDS = 3
 QUANTILE = 0.98
 """Share of training and validation cases within a distance of 1."""
@@ -52,7 +53,7 @@ def describe(volume: Ct, probability: npt.NDArray[np.float32], threshold: float)
 
 def _scan(volume: Ct) -> Vector:
     """Of each third along z: area of the body (dm^2, log), lung and bone in it, its width (dm), flesh beside it."""
-    body, steps = body_mask(volume)
+    body, steps = body_mask(volume, COARSE_MM)
     hu = volume.array[:: steps[0], :: steps[1], :: steps[2]]
     x, y, z = (spacing * step / 100 for spacing, step in zip(volume.spacing, steps, strict=True))
     filled = np.stack([ndimage.binary_fill_holes(body[:, :, k]) for k in range(body.shape[2])], axis=2)

@@ -85,7 +85,8 @@ def _passes(
     axes: Sequence[Sequence[int]], window: Sequence[int]
 ) -> tuple[list[tuple[slice, ...]], list[tuple[slice, ...]]]:
     """Windows that cover everything once, and the others."""
-    first, second = [], []
+    first: list[tuple[slice, ...]] = []
+    second: list[tuple[slice, ...]] = []
     lone = [_covering(found, part) for found, part in zip(axes, window, strict=True)]
     for begin in itertools.product(*axes):
         place = tuple(slice(a, a + part) for a, part in zip(begin, window, strict=True))
