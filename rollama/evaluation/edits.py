@@ -1,17 +1,31 @@
 """Other plans for the same CT: edits that must change the target in one place, and edits that must not change it.
 
 An edit that matters (another side, a level more or less, chest wall instead of breast, other borders, no target at
-all) comes as a plan, so that its true target is known. A harmless one (boost, dose, technique, other words for the same
-plan) must leave the mask as it is. Text that is no plan (nothing, nonsense) must be refused.
+all) comes as a plan, so that its true target is known. A harmless one (boost, dose, technique, other words or slips of
+the keyboard for the same plan) must leave the mask as it is. Text that is no plan (nothing, nonsense, a plan's words in
+any order, both sides at once) must be refused.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rollama.core.seeding import derive_seed
-from rollama.data.plan import Boost, BoostKind, Dose, Guideline, Level, Plan, Surgery, Technique, Volume, render_plan
+from rollama.core.seeding import derive_seed, numpy_generator
+from rollama.data.plan import (
+    Boost,
+    BoostKind,
+    Dose,
+    Guideline,
+    Level,
+    Plan,
+    Side,
+    Surgery,
+    Technique,
+    Volume,
+    render_plan,
+)
 
 
 class Expect(StrEnum):
@@ -74,10 +88,41 @@ def edits_of(plan: Plan, key: str, other: Plan | None = None) -> list[Edit]:
         _harmless("other dose", _with(plan, dose=dose)),
         _harmless("other technique", _with(plan, technique=technique)),
         *(Edit(f"reworded {number}", Expect.NOTHING, text, plan) for number, text in enumerate(reworded(plan), 1)),
+        Edit("misspelt", Expect.NOTHING, misspelt(render_plan(plan), key), plan),
         Edit("blank", Expect.REFUSAL, " ", None),
         Edit("nonsense", Expect.REFUSAL, NONSENSE, None),
+        Edit("shuffled", Expect.REFUSAL, shuffled(render_plan(plan), key), None),
+        Edit("both sides", Expect.REFUSAL, f"{plan.side} {plan.volume}, {plan.mirrored().side} {plan.volume}.", None),
     ]
     return found
+
+
+def misspelt(text: str, key: str, slips: int = 3) -> str:
+    """The text with letters exchanged in some words of five letters or more that do not say which target is meant.
+
+    `key` decides where, the same for the same key.
+    """
+    needed = {word for value in (*Side, *Volume, *Level) for word in value.split(" ")}
+    words = text.split(" ")
+    long = [place for place, word in enumerate(words) if len(word) >= 5 and word.strip(".,").isalpha()]
+    long = [place for place in long if words[place].strip(".,") not in needed]
+    order = numpy_generator("misspelt", key)
+    for place in order.permutation(long)[:slips]:
+        at = int(order.integers(1, len(words[place]) - 3))
+        word = words[place]
+        words[place] = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    return " ".join(words)
+
+
+def shuffled(text: str, key: str) -> str:
+    """The words of a text in another order, the same for the same key; never one that still says side and volume."""
+    words = text.split(" ")
+    order = numpy_generator("shuffled", key)
+    while True:
+        order.shuffle(words)
+        found = " ".join(words)
+        if not re.search(r"Side: (left|right)|Volumes: (whole breast|chest wall)", found):
+            return found
 
 
 def reworded(plan: Plan) -> tuple[str, str]:

@@ -6,8 +6,10 @@ from itertools import product
 
 import pytest
 
-from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume, parse_plan
-from rollama.evaluation.edits import Edit, Expect, edits_of, reworded
+from rollama.core.errors import DataError
+from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume, parse_plan, render_plan
+from rollama.evaluation.edits import Edit, Expect, edits_of, misspelt, reworded, shuffled
+from rollama.segmentation.readable import check_text
 
 PLANS = [
     Plan(side=side, surgery=surgery, volume=volume, levels=levels, dose=dose, technique=technique, guideline=guideline)
@@ -33,7 +35,7 @@ def test_edits_of_any_plan_are_plans_and_differ_from_it(plan: Plan) -> None:
     for edit in edits_of(plan, "case", plan.mirrored()):
         if edit.expect is Expect.CHANGE:
             assert edit.plan is not None and edit.plan != plan and parse_plan(edit.text) == edit.plan
-        if edit.expect is Expect.NOTHING and not edit.name.startswith("reworded"):
+        if edit.expect is Expect.NOTHING and not edit.name.startswith(("reworded", "misspelt")):
             assert parse_plan(edit.text) == edit.plan != plan
 
 
@@ -51,6 +53,31 @@ def test_what_changes() -> None:
     assert found["another patient's plan"].plan == PLANS[-1]
     assert "one level less" not in named(plan.model_copy(update={"levels": ()}))
     assert "one level more" not in named(plan.model_copy(update={"levels": tuple(Level)}))
+
+
+@pytest.mark.parametrize("plan", PLANS[::5])
+def test_slips_and_shuffles(plan: Plan) -> None:
+    text = render_plan(plan)
+    slipped = misspelt(text, "case")
+    assert slipped == misspelt(text, "case")
+    assert slipped != text
+    changed = [(a, b) for a, b in zip(text.split(" "), slipped.split(" "), strict=True) if a != b]
+    assert 1 <= len(changed) <= 3
+    assert all(sorted(a) == sorted(b) and a[0] == b[0] for a, b in changed)
+    assert f"Side: {plan.side}. " in slipped and f"Volumes: {plan.volume}. " in slipped
+    mixed = shuffled(text, "case")
+    assert mixed == shuffled(text, "case") != text
+    assert sorted(mixed.split(" ")) == sorted(text.split(" "))
+
+
+def test_text_that_is_no_plan_is_refused_by_the_model_and_the_rest_is_not() -> None:
+    for plan in PLANS[::7]:
+        for edit in edits_of(plan, str(plan.levels)):
+            if edit.expect is Expect.REFUSAL:
+                with pytest.raises(DataError):
+                    check_text(edit.text)
+            else:
+                check_text(edit.text)
 
 
 def test_the_same_case_gets_the_same_edits() -> None:
