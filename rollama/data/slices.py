@@ -10,8 +10,8 @@ Only `matplotlib.figure.Figure` with the Agg canvas is used: no window, no pyplo
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -123,6 +123,57 @@ def draw_planes(
         figure.suptitle(title, fontsize=10, fontweight="bold", y=0.985)
     note = f"{RESEARCH_ONLY}. Radiological view; CT window {window[0]:g}/{window[1]:g} HU; bar 5 cm."
     figure.text(0.5, 0.012, note, ha="center", va="bottom", fontsize=7, color="#444444")
+    return figure
+
+
+class Panel(NamedTuple):
+    """A column of `draw_panels`: title, masks by label as in `draw_planes`, and the mask whose largest slice is cut."""
+
+    title: str
+    masks: Mapping[str, np.ndarray]
+    where: np.ndarray
+
+
+def draw_panels(volume: Volume, panels: Sequence[Panel], title: str) -> Figure:
+    """One CT under several masks: a column a panel, an axial slice above and a coronal one below.
+
+    Args:
+        volume: CT in HU.
+        panels: at least one; all with the same labels. Shapes as in `draw_planes`.
+        title: printed above; it must carry no clinical text.
+    """
+    image, affine = to_ras(volume.array, volume.affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    size = np.asarray(image.shape) * spacing
+    planes = _PLANES[:2]
+    heights = [float(size[up] / size[across]) for _, _, across, up, _ in planes]
+    wide = 2.6
+    figure = Figure(figsize=(wide * len(panels), wide * sum(heights) + 1.2), facecolor="white")
+    FigureCanvasAgg(figure)
+    tall = figure.get_figheight()
+    grid = figure.add_gridspec(
+        2, len(panels), height_ratios=heights, left=0.005, right=0.995, wspace=0.03, hspace=0.04,
+        bottom=0.55 / tall, top=1 - 0.62 / tall,
+    )  # fmt: skip
+    for column, panel in enumerate(panels):
+        layers = {label: to_ras(mask != 0, volume.affine)[0] for label, mask in panel.masks.items()}
+        where = to_ras(panel.where != 0, volume.affine)[0]
+        for row, (_, normal, across, up, letters) in enumerate(planes):
+            index = _best_slice(where if where.any() else None, normal, image.shape)
+            axes = figure.add_subplot(grid[row, column])
+            _draw_plane(axes, image, layers, (normal, across, up), index, spacing, WINDOW)
+            _letters(axes, letters)
+            if row == 0:
+                axes.set_title(panel.title, fontsize=8)
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, linewidth=2, label=label)
+        for label, (colour, style) in zip(panels[0].masks, STYLES, strict=False)
+    ]
+    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.22 / tall), ncols=len(handles),
+                  frameon=False, fontsize=9)  # fmt: skip
+    figure.suptitle(title, fontsize=10, fontweight="bold", y=1 - 0.08 / tall)
+    note = f"{RESEARCH_ONLY}. Radiological view; CT window {WINDOW[0]:g}/{WINDOW[1]:g} HU; bar 5 cm."
+    figure.text(0.5, 0.05 / tall, note, ha="center", va="bottom", fontsize=7, color="#444444")
     return figure
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from rollama.cohort.bound import target_of
 from rollama.data.case import Case
@@ -83,6 +84,27 @@ def evaluate_counterfactual(
         if progress:
             progress(done, len(chosen))
     return records
+
+
+def draw_edits(model: Segmenter, case: Case, cache: MaskCache, answers: Answers | None, synthetic: bool) -> Figure:
+    """A picture of one case: its own plan and the edits that must change the target, mask beside true target."""
+    from rollama.data.slices import Panel, draw_panels
+
+    assert case.plan is not None
+    volume = read_ct(case.image)
+    truth = read_mask(case.target, volume) != 0
+    own = answers if answers is not None and answers.know(case, truth) else None
+    before = predict_cached(model, case, volume, case.plan_text, cache) != 0
+    panels = [Panel("own plan", {"true target": truth, "predicted target": before}, truth)]
+    for edit in edits_of(case.plan, case.case_id):
+        if edit.expect is not Expect.CHANGE or edit.plan is None or (own is None and edit.plan.has_target):
+            continue
+        after = predict_cached(model, case, volume, edit.text, cache) != 0
+        wanted = own.target(case, edit.plan) if own is not None else np.zeros_like(truth)
+        followed = _score(edit, case, before, after, truth, own, voxel_size(volume.affine)) or {}
+        word = {1.0: "followed", 0.0: "not followed"}.get(followed.get("success", math.nan), "not judged")
+        panels.append(Panel(f"{edit.name}: {word}", {"true target": wanted, "predicted target": after}, wanted ^ truth))
+    return draw_panels(volume, panels, f"{case.case_id} ({case.centre})" + (" - SYNTHETIC" if synthetic else ""))
 
 
 def pooled(records: Iterable[Record]) -> list[Record]:

@@ -127,6 +127,7 @@ def build_report(
     folders: Folders, preset: StrictModel, runs: dict[str, Path], examples: list[Example], seconds: dict[str, float]
 ) -> Path:
     """Write report.html from the evaluation, the learning curves (run folder by name) and the example patients."""
+    from rollama.evaluation.jobs import edit_pictures
     from rollama.evaluation.report import write_report
 
     provenance: dict[str, Any] = run_manifest(
@@ -137,7 +138,8 @@ def build_report(
         seconds={name: round(value, 1) for name, value in seconds.items()},
     )
     curves = {name: run / "metrics.jsonl" for name, run in runs.items()}
-    return write_report(folders.root, read_json(folders.evaluation / "evaluation.json"), curves, examples, provenance)
+    found = read_json(folders.evaluation / "evaluation.json")
+    return write_report(folders.root, found, curves, examples, provenance, edit_pictures(folders.evaluation))
 
 
 def _scores(truth: Mask, predicted: Mask, volume: Volume) -> dict[str, str]:

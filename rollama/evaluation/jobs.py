@@ -6,6 +6,7 @@ part writes how far it is into the output folder, which is how progress crosses 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
 from rollama.core.errors import CheckpointError, DataError
-from rollama.core.files import write_text
+from rollama.core.files import new_file, write_text
 from rollama.core.registry import Task
 from rollama.data.case import Case, Split
-from rollama.data.dataset import DatasetInfo, open_dataset
+from rollama.data.dataset import DatasetInfo, in_turn, open_dataset
+from rollama.data.slices import figure_png
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache, TextCache
-from rollama.evaluation.counterfactual import evaluate_counterfactual
+from rollama.evaluation.counterfactual import draw_edits, evaluate_counterfactual
 from rollama.evaluation.report import headline_markdown
 from rollama.evaluation.run import (
     GENERATED,
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 HELD_OUT = (Split.TEST, Split.EXTERNAL)
 VISION = "seg-vision"
+EDITS = "edits"
+DRAWN = 4
+"""Cases of which edited plans are drawn."""
 ZERO_SHOT_CASES = 60
 """The untrained base rarely ends its answers, so each of them costs as much as several of ours."""
 ZERO_SHOT_TOKENS = 128
@@ -119,8 +124,14 @@ def model_hashes(job: Job) -> dict[str, str]:
 def write_results(job: Job, records: Sequence[Record], limit: int | None, zero_shot: int) -> dict[str, Any]:
     """Write the tables and the report as Markdown into the job's folder; what `evaluation.json` holds."""
     found = write_evaluation(job.out, records, job.info, model_hashes(job), limit=limit, zero_shot=zero_shot)
-    write_text(job.out / "evaluation.md", headline_markdown(found))
+    pictures = "".join(f"\n![{path.stem}, edited plans]({EDITS}/{path.name})\n" for path in edit_pictures(job.out))
+    write_text(job.out / "evaluation.md", headline_markdown(found) + pictures)
     return found
+
+
+def edit_pictures(out: Path) -> list[Path]:
+    """The pictures of edited plans of an evaluation, if there are some."""
+    return sorted((out / EDITS).glob("*.png"))
 
 
 def score_text(job: Job) -> list[Record]:
@@ -161,6 +172,7 @@ def score_segmentation(job: Job) -> list[Record]:
     if job.counterfactual:
         progress = _reporter(job, "counterfactual")
         records += evaluate_counterfactual(model, job.cases, cache, answers, progress=progress)
+        _draw_edits(job, model, cache, answers)
     if job.trust:
         records += evaluate_trust(model, job.cases, answers, progress=_reporter(job, "trust"))
     if (job.models / VISION / "manifest.json").is_file():
@@ -170,6 +182,17 @@ def score_segmentation(job: Job) -> list[Record]:
             model, job.cases, plans, cache, "vision-only", progress=progress, answers=answers
         )
     return records
+
+
+def _draw_edits(job: Job, model: SegmentationModel, cache: MaskCache, answers: Answers | None) -> None:
+    """Pictures of edited plans for a few cases, of each centre as evenly as they come; old ones go."""
+    shutil.rmtree(job.out / EDITS, ignore_errors=True)
+    treated = [case for case in job.cases if case.plan is not None and case.plan.has_target]
+    centres = [[case for case in treated if case.centre == centre] for centre in job.info.centres]
+    for case in in_turn(centres)[:DRAWN]:
+        figure = draw_edits(model, case, cache, answers, job.info.synthetic)
+        with new_file(job.out / EDITS / f"{case.case_id}.png") as path:
+            path.write_bytes(figure_png(figure))
 
 
 def score_chain(job: Job, text_records: Sequence[Record]) -> list[Record]:

@@ -133,6 +133,7 @@ def write_report(
     curves: Mapping[str, Path],
     examples: Sequence[Example],
     provenance: Mapping[str, Any],
+    edits: Sequence[Path] = (),
 ) -> Path:
     """Write `<folder>/report.html` and return its path.
 
@@ -142,6 +143,7 @@ def write_report(
         curves: title -> `metrics.jsonl` of each training run.
         examples: patients to show.
         provenance: commands, hashes, timings, manifests; nested values are shown as JSON.
+        edits: pictures of edited plans, named after their cases.
 
     Raises:
         DataError: the folder cannot be written.
@@ -177,6 +179,7 @@ def write_report(
         curves=data_uri(png) if png else None,
         curve_names=list(curves),
         examples=shown,
+        edits={path.stem: data_uri(path.read_bytes()) for path in edits},
         provenance=provenance,
     )
     path = folder / "report.html"

@@ -8,7 +8,7 @@ import pytest
 
 from rollama import RESEARCH_ONLY
 from rollama.core.errors import DataError
-from rollama.data.slices import draw_planes, figure_png, to_ras
+from rollama.data.slices import Panel, draw_panels, draw_planes, figure_png, to_ras
 
 RAS = np.diag([4.0, 2.0, 5.0, 1.0])
 LPS = np.array([[-4.0, 0, 0, 76], [0, -2.0, 0, 58], [0, 0, 5.0, 0], [0, 0, 0, 1]])
@@ -75,3 +75,23 @@ def test_to_ras_keeps_every_voxel_in_its_place() -> None:
     where = affine[:3, :3] @ index + affine[:3, 3]
     assert any(np.allclose(LPS[:3, :3] @ other + LPS[:3, 3], where) for other in before)
     assert np.all(np.diag(affine)[:3] > 0)
+
+
+def test_panels_show_one_ct_under_several_masks() -> None:
+    array = np.full((20, 16, 12), 40.0, np.float32)
+    volume: Any = SimpleNamespace(array=array, affine=np.diag([5.0, 5.0, 5.0, 1.0]), shape=array.shape)
+    first, second = np.zeros(array.shape, bool), np.zeros(array.shape, bool)
+    first[2:6, 4:8, 3:5] = True
+    second[12:16, 4:8, 9:11] = True
+    panels = [
+        Panel("one", {"true": first, "found": first}, first),
+        Panel("two", {"true": second, "found": first}, second),
+    ]
+    figure = draw_panels(volume, panels, "a case")
+    assert len(figure.axes) == 4
+    assert [axes.get_title() for axes in figure.axes[::2]] == ["one", "two"]
+    contours = [len(axes.collections) for axes in figure.axes]
+    assert contours == [2, 2, 1, 2]  # the second panel's axial slice goes through its own mask, where the other is not
+    assert figure_png(figure).startswith(b"\x89PNG")
+    nothing = Panel("none", {"true": first & second, "found": first & second}, first & second)
+    assert [len(axes.collections) for axes in draw_panels(volume, [nothing], "x").axes] == [0, 0]

@@ -16,11 +16,12 @@ from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Techn
 from rollama.data.volumes import Volume as Ct
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache
-from rollama.evaluation.counterfactual import ALL_EDITS, METRICS, TASK, edit_scores, evaluate_counterfactual
+from rollama.evaluation.counterfactual import ALL_EDITS, METRICS, TASK, draw_edits, edit_scores, evaluate_counterfactual
 from rollama.evaluation.edits import MATTERS
 from rollama.evaluation.report import headline_rows
 from rollama.evaluation.run import Record
 from rollama.evaluation.tables import make_tables
+from rollama.segmentation.readable import check_text
 
 SHAPE, SPACING = (40, 10, 10), (6.0, 6.0, 6.0)
 
@@ -56,8 +57,7 @@ class Model:
         try:
             plan = parse_plan(plan_text)
         except DataError:
-            if not plan_text.strip() or "brown fox" in plan_text:
-                raise
+            check_text(plan_text)
             plan = PLAN if self.reads_all else PLAN.mirrored()
         return draw(self.see(plan)).astype(np.uint8)
 
@@ -180,3 +180,14 @@ def test_tables_pool_the_edits_of_a_patient_to_one_value(cases: list[Case]) -> N
     assert ALL_EDITS in {row["Input"] for row in headline_rows({"tables": tables})}
     (sides,) = [row for row in tables if row["source"] == "other side" and row["centre"] == "all"]
     assert sides["metrics"]["success"]["mean"] == 0.0
+
+
+def test_a_picture_shows_each_edit_that_matters_and_whether_it_was_followed(cases: list[Case]) -> None:
+    model = Model(lambda p: p if p.side is Side.LEFT else PLAN)
+    figure = draw_edits(model, cases[0], MaskCache(None, "m", "d"), Truth(), synthetic=True)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles[0] == "own plan"
+    assert "other side: not followed" in titles and "one level less: followed" in titles
+    assert "SYNTHETIC" in str(figure.get_suptitle())
+    without = draw_edits(model, cases[0], MaskCache(None, "m", "d"), None, synthetic=False)
+    assert [axes.get_title() for axes in without.axes if axes.get_title()] == ["own plan", "no target: followed"]
