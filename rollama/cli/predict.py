@@ -18,6 +18,9 @@ def predict(
         None, "--summary", help="Summary, UTF-8 text, instead of a note. Runs P and SEG."
     ),
     plan: Path | None = typer.Option(None, "--plan", help="Plan as .yaml fields or .txt sentences. Runs SEG only."),
+    organs: Path | None = typer.Option(
+        None, "--organs", help="Mask of organs on the CT's grid, if the model reads one."
+    ),
     models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
 ) -> None:
     """Summarise the note, suggest a plan and segment the target on the CT.
@@ -29,6 +32,7 @@ def predict(
     from rollama.chain.run import Chain, model_folders
     from rollama.cli.progress import bar
     from rollama.core.files import hash_file
+    from rollama.data.organs import with_organs
 
     console = Console(stderr=True)
     request = read_request(note, summary, plan)
@@ -38,6 +42,9 @@ def predict(
         update(0, note="reading the CT")
         volume = read_input_ct(ct)
         inputs = {"ct": hash_ct(ct), "text": hash_file(note or summary or plan or ct)}
+        if organs is not None:
+            volume = with_organs(volume, organs)
+            inputs["organs"] = hash_file(organs)
         update(1, note="loading the models")
         chain = Chain.load(models, request.source)
         update(2, note="running the models")

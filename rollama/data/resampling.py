@@ -51,7 +51,10 @@ def to_model_grid(volume: Volume, spacing: float | Sequence[float]) -> Volume:
     step = np.eye(4)
     step[:3, :3] = np.diag(scale)
     step[:3, 3] = start
-    return Volume(array, canonical.affine @ step, volume.source)
+    organs = None
+    if canonical.organs is not None:
+        organs = np.asarray(_apply_separable(canonical.organs.astype(np.float32), weights) >= HALF, dtype=np.uint8)
+    return Volume(array, canonical.affine @ step, volume.source, organs=organs)
 
 
 def _axis_weights(n: int, positions: npt.NDArray[np.float64], scale: float, clamp: bool) -> FloatArray:

@@ -26,17 +26,21 @@ from monai.transforms.intensity.dictionary import (
 )
 from monai.transforms.transform import MapTransform, RandomizableTransform
 
+from rollama.core.errors import DataError
 from rollama.core.seeding import derive_seed
 from rollama.data.body import at_least, find_body
 from rollama.data.case import Case
+from rollama.data.organs import case_ct, organs_path
 from rollama.data.plan import Plan
 from rollama.data.resampling import to_model_grid
-from rollama.data.volumes import Volume, read_ct, read_mask
+from rollama.data.volumes import Volume, read_mask
 
 
 class VolumeSettings(Protocol):
     """The part of a segmentation configuration that the pipeline reads (see `SegConfig` for units)."""
 
+    @property
+    def organs(self) -> bool: ...
     @property
     def patch(self) -> tuple[int, int, int]: ...
     @property
@@ -74,11 +78,13 @@ class Prepared:
     image: npt.NDArray[np.float16]
     target: npt.NDArray[np.uint8]
     origin: npt.NDArray[np.float64]
+    organs: npt.NDArray[np.uint8] | None = None
+    """Mask of organs, where the case has one."""
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return self.image.nbytes + self.target.nbytes
+        return self.image.nbytes + self.target.nbytes + (0 if self.organs is None else self.organs.nbytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +95,7 @@ class Sample:
     target: npt.NDArray[np.uint8]
     origin: npt.NDArray[np.float64]
     plan: Plan | None
+    organs: npt.NDArray[np.uint8] | None = None
 
 
 def scale_hu(array: npt.NDArray[np.float32], hu_range: tuple[float, float]) -> npt.NDArray[np.float32]:
@@ -104,9 +111,9 @@ def prepare(case: Case, settings: VolumeSettings) -> Prepared:
     patch can show. So a crop never sees padding where the scan has voxels.
 
     Raises:
-        DataError: a file cannot be read.
+        DataError: a file cannot be read, or the settings ask for organs and the case has none.
     """
-    ct = read_ct(case.image)
+    ct = case_ct(case)
     mask = read_mask(case.target, ct).astype(np.float32)
     volume = to_model_grid(ct, settings.spacing)
     target = to_model_grid(Volume(mask, ct.affine, str(case.target)), settings.spacing)
@@ -117,7 +124,13 @@ def prepare(case: Case, settings: VolumeSettings) -> Prepared:
     low, high = at_least(low, high, settings.patch, volume.shape)
     kept = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     image = scale_hu(volume.array[kept], settings.hu_range).astype(np.float16)
-    return Prepared(image, (target.array[kept] >= 0.5).astype(np.uint8), (low - body.centre) * settings.spacing)
+    origin = (low - body.centre) * settings.spacing
+    organs = None
+    if settings.organs:
+        if volume.organs is None:
+            raise DataError(f"{case.case_id}: this model reads an organ mask; there is no {organs_path(case)}")
+        organs = volume.organs[kept]
+    return Prepared(image, (target.array[kept] >= 0.5).astype(np.uint8), origin, organs)
 
 
 def place(
@@ -144,6 +157,10 @@ def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int], fil
     return result
 
 
+MAPS = ("image", "target", "organs")
+"""What lies on the grid; `organs` only where a case has them."""
+
+
 class RandPatch(RandomizableTransform, MapTransform):
     """Cut or pad image and target to the patch; in a larger volume around a random voxel, mostly one of the target."""
 
@@ -166,8 +183,9 @@ class RandPatch(RandomizableTransform, MapTransform):
             else:
                 centre = where * (np.array(target.shape) - 1)
         start = place(target.shape, patch, centre)
-        for key in self.keys:
-            result[key] = cut(data[key][0], start, patch)[None]
+        for key in MAPS:
+            if key in data:
+                result[key] = cut(data[key][0], start, patch)[None]
         result["origin"] = data["origin"] + np.array(start) * self.settings.spacing
         return result
 
@@ -195,8 +213,9 @@ class RandMirror(RandomizableTransform, MapTransform):
 def mirror(data: Mapping[Hashable, Any], spacing_x: float) -> dict[Hashable, Any]:
     """The mirrored sample; mirroring twice gives the sample back. `image` and `target` are (1,x,y,z), x first."""
     result = dict(data)
-    for key in ("image", "target"):
-        result[key] = np.ascontiguousarray(data[key][:, ::-1])
+    for key in MAPS:
+        if key in data:
+            result[key] = np.ascontiguousarray(data[key][:, ::-1])
     origin = np.array(data["origin"], dtype=np.float64)
     origin[0] = -(origin[0] + (data["image"].shape[1] - 1) * spacing_x)
     result["origin"] = origin
@@ -247,10 +266,12 @@ def draw(pipeline: Compose, prepared: Prepared, plan: Plan | None, key: Sequence
             "target": prepared.target[None],
             "origin": prepared.origin,
             "plan": plan,
+            **({} if prepared.organs is None else {"organs": prepared.organs[None]}),
         }
     )
+    organs = np.asarray(data["organs"])[0] if "organs" in data else None
     image = np.asarray(data["image"], dtype=np.float32)[0]
-    return Sample(image, np.asarray(data["target"])[0], data["origin"], data["plan"])
+    return Sample(image, np.asarray(data["target"])[0], data["origin"], data["plan"], organs)
 
 
 def centred(prepared: Prepared, settings: VolumeSettings, plan: Plan | None) -> Sample:

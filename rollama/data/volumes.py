@@ -49,12 +49,14 @@ class Volume:
         affine: float64 4x4, voxel index -> patient mm, RAS+.
         source: where it came from, for messages.
         header: the NIfTI header it was read with, so that a mask can repeat the geometry bit for bit.
+        organs: 0/1 mask of organs on the same grid, for models that read one beside the CT; None: not known.
     """
 
     array: FloatArray = field(repr=False)
     affine: Affine
     source: str = "volume"
     header: Any = field(default=None, repr=False)
+    organs: Mask | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.dtype != np.float32:
@@ -62,6 +64,8 @@ class Volume:
                 f"{self.source}: expected a 3-dimensional float32 array, found {self.array.ndim} dimensions "
                 f"of {self.array.dtype}"
             )
+        if self.organs is not None and self.organs.shape != self.array.shape:
+            raise DataError(f"{self.source}: organ mask of shape {self.organs.shape}, the CT has {self.array.shape}")
         check_affine(self.affine, self.source)
 
     @property
@@ -229,7 +233,10 @@ def to_canonical(volume: Volume) -> Volume:
         return volume
     array = orientations.apply_orientation(volume.array, orientation)
     affine = volume.affine @ orientations.inv_ornt_aff(orientation, volume.array.shape)
-    return Volume(np.asarray(array), affine, volume.source)
+    organs = None
+    if volume.organs is not None:
+        organs = np.asarray(orientations.apply_orientation(volume.organs, orientation))
+    return Volume(np.asarray(array), affine, volume.source, organs=organs)
 
 
 def write_ct(path: Path, volume: Volume) -> None:

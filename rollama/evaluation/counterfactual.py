@@ -26,7 +26,8 @@ from matplotlib.figure import Figure
 
 from rollama.cohort.bound import target_of
 from rollama.data.case import Case
-from rollama.data.volumes import read_ct, read_mask
+from rollama.data.organs import case_ct
+from rollama.data.volumes import read_mask
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache
 from rollama.evaluation.edits import MATTERS, Edit, Expect, edits_of
@@ -66,7 +67,7 @@ def evaluate_counterfactual(
     records = []
     for done, case in enumerate(chosen, 1):
         assert case.plan is not None
-        volume = read_ct(case.image)
+        volume = case_ct(case)
 
         stored = read_mask(case.target, volume) != 0
         own = answers if answers is not None and answers.know(case, stored) else None
@@ -91,7 +92,7 @@ def draw_edits(model: Segmenter, case: Case, cache: MaskCache, answers: Answers 
     from rollama.data.slices import Panel, draw_panels
 
     assert case.plan is not None
-    volume = read_ct(case.image)
+    volume = case_ct(case)
     truth = read_mask(case.target, volume) != 0
     own = answers if answers is not None and answers.know(case, truth) else None
     before = predict_cached(model, case, volume, case.plan_text, cache) != 0

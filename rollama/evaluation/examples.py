@@ -20,6 +20,7 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, open_dataset
 
 if TYPE_CHECKING:
+    from rollama.data.organs import case_ct
     from rollama.data.volumes import Mask, Volume
     from rollama.evaluation.report import Example
 
@@ -79,7 +80,7 @@ def predict_examples(folders: Folders, tick: Tick, warn: Callable[[str], None]) 
     from rollama.chain.inputs import read_request
     from rollama.chain.outputs import write_outputs
     from rollama.chain.run import Chain
-    from rollama.data.volumes import read_ct, read_mask
+    from rollama.data.volumes import read_mask
     from rollama.evaluation.report import Example
     from rollama.training.artefact import artefact_hash
 
@@ -91,7 +92,7 @@ def predict_examples(folders: Folders, tick: Tick, warn: Callable[[str], None]) 
     for done, case in enumerate(cases):
         tick(done, len(cases))
         out = folders.predictions / case.case_id
-        volume = read_ct(case.image)
+        volume = case_ct(case)
         if not _is_current(out, wanted):
             chain = chain or Chain.load(folders.models)
             inputs = {"ct": hash_file(case.image), "text": hash_json(case.note)}

@@ -18,9 +18,10 @@ import numpy as np
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.case import Case
+from rollama.data.organs import case_ct
 from rollama.data.parts import LEVELS, read_parts
 from rollama.data.plan import Guideline, render_plan
-from rollama.data.volumes import Volume, read_ct, read_mask
+from rollama.data.volumes import Volume, read_mask
 from rollama.evaluation import baselines, levels
 from rollama.evaluation.answers import Answers, Levels
 from rollama.evaluation.cache import MaskCache, TextCache
@@ -156,7 +157,7 @@ def evaluate_segmentation(
     """
     records = []
     for done, case in enumerate(cases, 1):
-        volume = read_ct(case.image)
+        volume = case_ct(case)
         try:
             mask, refused = predict_cached(model, case, volume, plans[case.case_id], cache), 0.0
         except Refused:
@@ -199,7 +200,7 @@ def evaluate_side_swap(
     chosen = [(case, case.plan) for case in cases if case.plan is not None and case.plan.has_target]
     records = []
     for done, (case, plan) in enumerate(chosen, 1):
-        volume = read_ct(case.image)
+        volume = case_ct(case)
         midline = body_midline(volume.array, volume.affine)
         before, after = (
             side_of(predict_cached(model, case, volume, text, cache), volume.affine, midline)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rollama.data.case import Case
+from rollama.data.organs import case_ct
 from rollama.data.plan import parse_plan
 from rollama.data.resampling import to_model_grid
-from rollama.data.volumes import Volume, read_ct, read_mask
+from rollama.data.volumes import Volume, read_mask
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.phantoms import KINDS, phantoms
 from rollama.evaluation.run import Record
@@ -53,7 +54,7 @@ def evaluate_trust(
     records, usual = [], []
     total = len(chosen) + (EACH * len(KINDS) if answers else 0)
     for done, case in enumerate(chosen, 1):
-        volume = read_ct(case.image)
+        volume = case_ct(case)
         grid = to_model_grid(volume, model.config.spacing)
         mask = Volume(read_mask(case.target, volume).astype(np.float32), volume.affine, str(case.target))
         truth = to_model_grid(mask, model.config.spacing).array >= 0.5

@@ -113,6 +113,7 @@ class SegConfig(StrictModel):
     position_frequencies: int = Field(3, ge=0, description="octaves of sine and cosine beside the linear coordinate")
     position_jitter: float = Field(6.0, ge=0, description="standard deviation in mm by which training moves the origin")
 
+    organs: bool = Field(False, description="a second input channel: the case's mask of organs (<centre>/organs/)")
     channels: tuple[int, ...] = Field((16, 32, 64, 128), min_length=2, description="channels of each stage")
     strides: tuple[int, ...] = Field((2, 2, 2, 2), min_length=2, description="stride of each stage's first convolution")
     fine_channels: int = Field(0, ge=0, description="channels of a full-resolution correction of the logits; 0: none")
@@ -159,6 +160,11 @@ class SegConfig(StrictModel):
     def uses_text(self) -> bool:
         """Whether there is a text encoder at all."""
         return self.method is not SegMethod.VISION
+
+    @property
+    def inputs(self) -> int:
+        """Input channels: the CT, and the organ mask where it is read."""
+        return 2 if self.organs else 1
 
     @property
     def stride(self) -> int:

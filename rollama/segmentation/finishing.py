@@ -16,9 +16,10 @@ import torch
 
 from rollama.data.case import Case
 from rollama.data.dataset import in_turn
+from rollama.data.organs import case_ct
 from rollama.data.resampling import to_model_grid
 from rollama.data.transforms import prepare
-from rollama.data.volumes import Volume, read_ct, read_mask
+from rollama.data.volumes import Volume, read_mask
 from rollama.segmentation.calibration import calibration_error, fit, logit, near_target
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import Example, describe
@@ -79,7 +80,7 @@ def _grids(model: SegmentationModel, cases: Iterable[Case]) -> Iterator[tuple[Ca
     """Each case with its CT and target on the model's grid."""
     spacing = model.config.spacing
     for case in cases:
-        volume = read_ct(case.image)
+        volume = case_ct(case)
         truth = Volume(read_mask(case.target, volume).astype(np.float32), volume.affine, str(case.target))
         yield case, to_model_grid(volume, spacing), to_model_grid(truth, spacing).array >= 0.5
 

@@ -33,7 +33,7 @@ class SegBatch:
     """One micro-batch.
 
     Attributes:
-        image: (B,1,x,y,z) float32, HU scaled to about [0,1].
+        image: (B,1,x,y,z) float32, HU scaled to about [0,1]; (B,2,x,y,z) with an organ mask.
         target: (B,1,x,y,z) float32, 0 or 1.
         origin: (B,3) mm, centre of voxel (0,0,0) relative to the patient's centre.
         plan: tokenised plans, or None for the vision-only network.
@@ -196,10 +196,10 @@ class FineDetail(nn.Module):
     at zero, so training begins as without it, and has no norm, so that it can grow as fast as the head.
     """
 
-    def __init__(self, width: int, channels: int) -> None:
+    def __init__(self, width: int, channels: int, inputs: int) -> None:
         super().__init__()
         self.up = nn.ConvTranspose3d(width, channels, 2, 2)
-        self.image = nn.Conv3d(1, channels, 3, padding=1)
+        self.image = nn.Conv3d(inputs, channels, 3, padding=1)
         self.merge = nn.Conv3d(channels, channels, 3, padding=1)
         self.last = nn.Conv3d(channels, 1, 1)
         nn.init.zeros_(self.last.weight)
@@ -222,7 +222,7 @@ class SegmentationNet(nn.Module):
         self.text_encoder = text_encoder
         channels, strides = config.channels, config.strides
         norm = ("instance", {"affine": True})
-        inputs = (1, *channels[:-1])
+        inputs = (config.inputs, *channels[:-1])
         self.stages = nn.ModuleList(
             UnetResBlock(3, before, after, 3, stride, norm)
             for before, after, stride in zip(inputs, channels, strides, strict=True)
@@ -232,7 +232,7 @@ class SegmentationNet(nn.Module):
             for i in range(len(channels) - 1, 0, -1)
         )
         self.head = nn.ConvTranspose3d(channels[0], 1, 2, 2) if strides[0] == 2 else nn.Conv3d(channels[0], 1, 1)
-        self.fine = FineDetail(channels[0], config.fine_channels) if config.fine_channels else None
+        self.fine = FineDetail(channels[0], config.fine_channels, config.inputs) if config.fine_channels else None
         totals = [math.prod(strides[: i + 1]) for i in range(len(strides))]
         self.positions: nn.ModuleList | None = None
         if config.image_position is ImagePosition.COORDINATES:
@@ -279,7 +279,7 @@ class SegmentationNet(nn.Module):
         return SegOutput(found.logits, text, found.deepest, reference)
 
     def segment(self, image: torch.Tensor, origin: torch.Tensor, text: Words | None) -> Segmented:
-        """Logits and features from image (B,1,x,y,z), origin (B,3) in mm and text (None: vision only)."""
+        """Logits and features from image (B,1 or 2,x,y,z), origin (B,3) in mm and text (None: vision only)."""
         if text is not None:
             states = text.states.unflatten(1, (self.config.prompts, -1)) - self.text_mean[:, None]
             text = Words((states / self.text_spread[:, None]).flatten(1, 2), text.mask)

@@ -189,11 +189,16 @@ class SegmentationModel:
         padded = place(volume.shape, patch, centre)
         start = [a if n >= p else s for a, n, p, s in zip(low, volume.shape, patch, padded, strict=True)]
         shape = [max(b - a, p) for a, b, p in zip(low, high, patch, strict=True)]
-        image = torch.from_numpy(scale_hu(cut(volume.array, start, shape, AIR_HU), self.config.hu_range))
+        maps = [scale_hu(cut(volume.array, start, shape, AIR_HU), self.config.hu_range)]
+        if self.config.organs:
+            if volume.organs is None:
+                raise DataError(f"{volume.source}: this model reads an organ mask beside the CT; none was given")
+            maps.append(cut(volume.organs, start, shape).astype(np.float32))
+        image = torch.from_numpy(np.stack(maps))
         spacing = np.asarray(self.config.spacing)
 
         def run(places: list[tuple[slice, ...]]) -> torch.Tensor:
-            patches = torch.stack([image[found] for found in places])[:, None].to(self.device)
+            patches = torch.stack([image[:, *found] for found in places]).to(self.device)
             corners = np.array([[axis.start for axis in found] for found in places])
             origin = torch.from_numpy((corners + start - centre) * spacing).float().to(self.device)
             words = None if text is None else text.expand(len(patches))

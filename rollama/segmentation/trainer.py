@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rollama.core.errors import DataError
@@ -99,7 +100,7 @@ class TrainingData:
         return draw(self.pipeline, self.prepared_case(row.row), case.plan, key)
 
     def prepared_case(self, row: int) -> Prepared:
-        """A case on the model's grid, from memory or read."""
+        """A case on the model's grid, from memory or read (see `prepare`)."""
         prepared = self.prepared.pop(row, None)
         if prepared is None:
             prepared = prepare(self.cases[row], self.config)
@@ -111,9 +112,13 @@ class TrainingData:
 
 
 def stack(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
-    """Image, target and origin of a micro-batch."""
+    """Image (with organs where the samples have them), target and origin of a micro-batch."""
+    images = [
+        sample.image[None] if sample.organs is None else np.stack([sample.image, sample.organs.astype(np.float32)])
+        for sample in samples
+    ]
     return {
-        "image": torch.stack([torch.from_numpy(sample.image)[None] for sample in samples]).to(device),
+        "image": torch.from_numpy(np.stack(images)).to(device),
         "target": torch.stack([torch.from_numpy(sample.target)[None] for sample in samples]).float().to(device),
         "origin": torch.stack([torch.from_numpy(sample.origin) for sample in samples]).float().to(device),
     }

@@ -16,8 +16,9 @@ import torch
 from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, in_turn
+from rollama.data.organs import case_ct
 from rollama.data.resampling import to_model_grid
-from rollama.data.volumes import read_ct, read_mask
+from rollama.data.volumes import read_mask
 from rollama.segmentation.config import ValidationSection
 from rollama.segmentation.engine import DdpEngine, load_parameters
 from rollama.segmentation.model import SegmentationNet
@@ -45,7 +46,7 @@ def case_dice(network: SegmentationNet, cases: Sequence[Case], device: torch.dev
     model = SegmentationModel(network, {}, device)
     found = []
     for case in cases:
-        volume = read_ct(case.image)
+        volume = case_ct(case)
         truth = read_mask(case.target, volume)
         grid = to_model_grid(volume, network.config.spacing)
         probability = model.probability(grid, case.plan_text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,15 @@ def test_place_and_cut() -> None:
 def test_hu_are_clipped_and_scaled() -> None:
     scaled = scale_hu(np.array([[[-2000.0, 0.0, 3000.0]]], np.float32), (-1000.0, 1000.0))
     assert scaled.ravel().tolist() == [0.0, 0.5, 1.0]
+
+
+def test_organs_move_with_the_image() -> None:
+    prepared = make_prepared((20, 16, 16))
+    organs = (prepared.image > 0).astype(np.uint8)
+    config = SegConfig(**{**STILL, "flip_probability": 1.0})
+    plain = draw(training_pipeline(config), prepared, PLAN, (0, 0, "a"))
+    assert plain.organs is None
+    sample = draw(training_pipeline(config), replace(prepared, organs=organs), PLAN, (0, 0, "a"))
+    assert sample.organs is not None
+    assert np.array_equal(sample.organs > 0, sample.image > 0) and sample.organs.any()
+    assert np.array_equal(sample.image, plain.image)

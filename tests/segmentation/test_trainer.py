@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from torch import distributed
 from torch import multiprocessing as mp
 
-from rollama.core.errors import CheckpointError
+from rollama.core.errors import CheckpointError, DataError
 from rollama.core.registry import SegMethod
 from rollama.data.dataset import open_dataset
+from rollama.data.organs import case_ct
 from rollama.data.plan import Side, render_plan
 from rollama.data.volumes import read_ct
 from rollama.segmentation.config import SegConfig
@@ -117,3 +119,29 @@ def test_the_other_side_moves_the_mask(
     left, right = (model.predict(volume, render_plan(make_plan(side))) for side in (Side.LEFT, Side.RIGHT))
     assert left[:8].sum() > 4 * left[8:].sum()
     assert right[8:].sum() > 4 * right[:8].sum()
+
+
+def test_a_model_reads_organs_and_says_which_case_has_none(
+    config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    root = shutil.copytree(toy_dataset, tmp_path / "data")
+    (root / "toy" / "organs").mkdir()
+    for path in (root / "toy" / "labels").iterdir():
+        shutil.copy(path, root / "toy" / "organs" / path.name)  # any mask will do
+    config = config.updated(organs=True, steps=1, fine_channels=0)
+    train_segmentation(config, root, tmp_path / "m", make_worker("m"))
+    model = SegmentationModel.load(tmp_path / "m")
+    case = open_dataset(root).cases[0]
+    with_mask = model.probability(case_ct(case), case.plan_text)
+    empty = replace(case_ct(case), organs=np.zeros((16, 16, 8), np.uint8))
+    assert not np.array_equal(with_mask, model.probability(empty, case.plan_text))
+    with pytest.raises(DataError, match="none was given"):
+        model.predict(read_ct(case.image), case.plan_text)
+    (root / "toy" / "organs" / "toy-3.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"toy-3: .* reads an organ mask"):
+        train_segmentation(config.updated(steps=4), root, tmp_path / "m2", make_worker("m2"))
+    plain = config.updated(organs=False)
+    train_segmentation(plain, root, tmp_path / "m3", make_worker("m3"))  # organs that nobody asked for change nothing
+    train_segmentation(plain, toy_dataset, tmp_path / "m4", make_worker("m4"))
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("m3", "m4")]
+    assert weights[0] == weights[1]
