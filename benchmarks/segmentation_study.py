@@ -42,6 +42,7 @@ def train(workspace: Path, dataset: Path, steps: int, seeds: Sequence[int], more
 
 def measure(model: Path, dataset: Path, generated: Mapping[str, str], out: Path, limit: int | None) -> list[Any]:
     """All records of one model; kept in `out`, one file a model."""
+    from rollama.core.config import hash_json
     from rollama.core.files import write_text
     from rollama.data.case import Split
     from rollama.data.dataset import open_dataset
@@ -51,15 +52,15 @@ def measure(model: Path, dataset: Path, generated: Mapping[str, str], out: Path,
     from rollama.evaluation.edits import misspelt
     from rollama.evaluation.run import GENERATED, Record, evaluate_segmentation
     from rollama.segmentation.predict import SegmentationModel
-    from rollama.training.artefact import artefact_hash
 
     path = out / f"{model.name}.jsonl"
-    key = artefact_hash(model)
+    loaded = SegmentationModel.load(model)
+    data = open_dataset(dataset, check_volumes=False)
+    key = hash_json([loaded.identity, data.info.content_hash, limit, sorted(generated.items())])
     if path.is_file():
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        if lines and lines[0] == {"model": key, "limit": limit, "generated": len(generated)}:
+        if lines and lines[0] == {"key": key}:
             return [Record(**line) for line in lines[1:]]
-    data = open_dataset(dataset, check_volumes=False)
     cases = [
         case
         for centre in data.info.centres
@@ -67,8 +68,7 @@ def measure(model: Path, dataset: Path, generated: Mapping[str, str], out: Path,
         for case in data.select(split, centre=centre)[:limit]
         if case.plan is not None and case.plan.has_target
     ]
-    loaded = SegmentationModel.load(model)
-    cache = MaskCache(out / "cache", key, data.info.content_hash)
+    cache = MaskCache(out / "cache", loaded.identity, data.info.content_hash)
     plans = {"reference": {case.case_id: case.plan_text for case in cases}}
     records = []
     if loaded.config.uses_text:
@@ -84,8 +84,7 @@ def measure(model: Path, dataset: Path, generated: Mapping[str, str], out: Path,
             found = evaluate_counterfactual(loaded, cases, cache, Answers.of(data.info), model.name)
             records += [*found, *pooled(found)]
         update(len(plans) + 1)
-    head = {"model": key, "limit": limit, "generated": len(generated)}
-    write_text(path, "".join(json.dumps(line) + "\n" for line in (head, *map(asdict, records))))
+    write_text(path, "".join(json.dumps(line) + "\n" for line in ({"key": key}, *map(asdict, records))))
     return records
 
 

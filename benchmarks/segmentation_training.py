@@ -1,4 +1,4 @@
-"""Training steps of SEG against a plain loop: python -m benchmarks.segmentation_training [--steps 12] [--repeats 2]
+"""Training steps of SEG against a plain loop: python -m benchmarks.segmentation_training [--steps 16] [--repeats 2]
 
 Same network, cases, augmentation (MONAI's transforms), noise and optimizer. The plain loop is what a MONAI or
 Lightning script does: volumes cached in memory, the next batch made when it is asked for, the frozen text model run

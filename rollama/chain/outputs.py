@@ -12,6 +12,7 @@ Text files begin with the research label, which `rollama.chain.inputs` skips whe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def prediction_manifest(result: ChainResult, volume: Volume, inputs: Mapping[str
         ct={"shape": list(volume.shape), "spacing_mm": [round(value, 6) for value in volume.spacing]},
         target={"voxels": int(result.mask.sum()), "cc": target_cc(result, volume)},
         warnings=list(result.warnings),
+        unusual=None if math.isnan(result.unusual) else round(result.unusual, 3),
         timings={name: float(seconds) for name, seconds in result.timings.items()},
     )
 

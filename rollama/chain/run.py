@@ -4,13 +4,16 @@
 does no work itself: it asks for a text or a mask and is sent the answer. `Chain.run` answers with the models in this
 process, the endpoint with calls to its deployments, so the two cannot drift apart.
 
-Rules: a generated plan that does not parse is kept as text, still guides the segmentation and is flagged. A plan
+Rules: a generated plan that does not parse is kept as text and flagged; it guides the segmentation unless the model
+refuses it because it does not say which target is meant. A plan
 without a target gives an empty mask and the network does not run. A target on the other side than the plan's is kept
 and flagged: a reader decides, not this program.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -60,7 +63,7 @@ class Generate:
 
 
 class Outlined(Protocol):
-    """What the segmentation returns (`rollama.segmentation.predict.Outline`)."""
+    """What the segmentation returns (`rollama.segmentation.outline.Outline`)."""
 
     @property
     def mask(self) -> Mask:
@@ -84,7 +87,10 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class ChainResult:
-    """What the chain found for one patient. `plan is None`: the generated text does not parse; timings in seconds."""
+    """What the chain found for one patient; timings in seconds.
+
+    `plan is None`: the generated text does not parse. `unusual`: see `Outlined`; NaN also when the network did not run.
+    """
 
     summary: str | None = field(repr=False)
     plan_text: str = field(repr=False)
@@ -93,6 +99,7 @@ class ChainResult:
     mask: Mask = field(repr=False)
     timings: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    unusual: float = math.nan
     models: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -127,22 +134,23 @@ def chain_steps(
         else:
             plan_text = answer.text
     if plan is None:
-        try:
+        with contextlib.suppress(DataError):
             plan = parse_plan(plan_text)
-        except DataError:
-            warnings.append("the generated plan does not parse; its text guided the segmentation as it is")
+    unusual = math.nan
     if plan is not None and not plan.has_target:
         mask = np.zeros(volume.shape, dtype=np.uint8)
         warnings.append("the plan has no target: the mask is empty and the network was not run")
     else:
         started = time.perf_counter()
         found: Outlined = yield Segment(plan_text)
-        mask = found.mask
+        mask, unusual = found.mask, found.unusual
         timings["target"] = round(time.perf_counter() - started, 3)
         if mask.shape != volume.shape:
             raise DataError(f"target of shape {mask.shape} is not on the CT's grid {volume.shape}")
         if found.refused:  # a generated plan: what S and P wrote is still worth reading
             warnings.append(f"no target was outlined: {found.refused}")
+        elif plan is None:
+            warnings.append("the generated plan does not parse; its text guided the segmentation as it is")
         if found.unusual > 1:
             warnings.append(
                 f"CT and plan look unlike the training cases (distance {found.unusual:.1f}, usually below 1): "
@@ -152,7 +160,7 @@ def chain_steps(
             warnings.append("the target is empty although the plan does not say so")
         elif mask.any() and plan is not None and side_of(mask, volume) is not plan.side:
             warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
-    return ChainResult(summary, plan_text, plan, request.source, mask, timings, tuple(warnings), dict(models))
+    return ChainResult(summary, plan_text, plan, request.source, mask, timings, tuple(warnings), unusual, dict(models))
 
 
 class Chain:

@@ -8,6 +8,7 @@ becomes a training case: the evaluation would measure what was learned by heart.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import KEYS, Dataset, DatasetInfo, content_hash, open_dataset
 from rollama.data.intake import contradictions
 from rollama.data.texts import clean_id
-from rollama.data.volumes import Mask, Volume, read_ct, read_mask, write_ct, write_mask
+from rollama.data.volumes import Mask, Volume, read_ct, read_mask, to_canonical, write_ct, write_mask
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Addition:
 
 
 def add_case(root: Path, addition: Addition, out: Path) -> Dataset:
-    """Write `out`: the data set `root` with one more training case. Files that stay the same are linked, not copied.
+    """Write `out`: the data set `root` with one more training case. CTs that stay are linked, not copied.
 
     Raises:
         ConfigError: `out` is there already, or the data set has no such centre.
@@ -73,7 +74,7 @@ def add_case(root: Path, addition: Addition, out: Path) -> Dataset:
         raise DataError(f"{name}: {'; '.join(problems)}")
     record = {"case_id": name, **texts, "provenance": {"synthetic": dataset.info.synthetic, **_history(addition)}}
     with new_folder(out) as folder:
-        shutil.copytree(root, folder, copy_function=_link, dirs_exist_ok=True)
+        shutil.copytree(root, folder, copy_function=_link_images, dirs_exist_ok=True)
         centre = folder / addition.centre
         write_ct(centre / "images" / f"{name}.nii.gz", volume)
         write_mask(centre / "labels" / f"{name}.nii.gz", mask, volume)
@@ -103,12 +104,18 @@ def _corrected(dataset: Dataset, addition: Addition) -> Case | None:
 
 
 def _check_new(dataset: Dataset, volume: Volume) -> None:
-    """Refuse the CT of a held-out case, whatever its file is called."""
+    """Refuse the CT of a held-out case, whatever its file is called, and however it is stored or cropped along z."""
+    mine = _slices(volume)
     for case in dataset.cases:
-        if case.split is not Split.TRAIN:
-            other = read_ct(case.image)
-            if other.shape == volume.shape and np.array_equal(np.rint(other.array), np.rint(volume.array)):
-                raise DataError(f"the CT is that of the held-out case {case.case_id}; it must not train")
+        if case.split is not Split.TRAIN and mine & _slices(read_ct(case.image)):
+            raise DataError(f"the CT is that of the held-out case {case.case_id}; it must not train")
+
+
+def _slices(volume: Volume) -> set[str]:
+    """Hashes of the axial slices that show more than one value, in the patient's orientation."""
+    array = np.rint(to_canonical(volume).array).astype(np.int32)
+    planes = (np.ascontiguousarray(array[:, :, k]) for k in range(array.shape[2]))
+    return {hashlib.sha256(plane.tobytes()).hexdigest() for plane in planes if plane.min() != plane.max()}
 
 
 def _history(addition: Addition) -> dict[str, str]:
@@ -121,8 +128,10 @@ def _history(addition: Addition) -> dict[str, str]:
     }
 
 
-def _link(source: str, goal: str) -> str:
-    """Hard link where the file system has them; files of a data set are replaced, never written to."""
+def _link_images(source: str, goal: str) -> str:
+    """CTs, which nobody edits, are hard links where the file system has them; all else, small, is copied."""
+    if Path(source).parent.name != "images":
+        return str(shutil.copy2(source, goal))
     try:
         os.link(source, goal)
     except OSError:

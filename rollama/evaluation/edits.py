@@ -8,7 +8,6 @@ any order, both sides at once) must be refused.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -115,14 +114,10 @@ def misspelt(text: str, key: str, slips: int = 3) -> str:
 
 
 def shuffled(text: str, key: str) -> str:
-    """The words of a text in another order, the same for the same key; never one that still says side and volume."""
+    """The words of a text in another order, the same for the same key."""
     words = text.split(" ")
-    order = numpy_generator("shuffled", key)
-    while True:
-        order.shuffle(words)
-        found = " ".join(words)
-        if not re.search(r"Side: (left|right)|Volumes: (whole breast|chest wall)", found):
-            return found
+    numpy_generator("shuffled", key).shuffle(words)
+    return " ".join(words)
 
 
 def reworded(plan: Plan) -> tuple[str, str]:

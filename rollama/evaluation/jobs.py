@@ -218,10 +218,9 @@ def progress_of(job: Job, parts: int, finished: int) -> tuple[float, str]:
 
 def _segmenter(job: Job, name: str) -> tuple[SegmentationModel, MaskCache]:
     from rollama.segmentation.predict import SegmentationModel
-    from rollama.training.artefact import artefact_hash
 
-    folder = job.models / name
-    return SegmentationModel.load(folder), MaskCache(job.cache, artefact_hash(folder), job.info.content_hash)
+    model = SegmentationModel.load(job.models / name)
+    return model, MaskCache(job.cache, model.identity, job.info.content_hash)
 
 
 def _texts(job: Job, hashes: dict[str, str]) -> Callable[[str], TextCache]:

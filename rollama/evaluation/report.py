@@ -110,10 +110,10 @@ def headline_markdown(evaluation: Mapping[str, Any]) -> str:
 
 
 def show(value: Mapping[str, Any], metric: str) -> str:
-    """A mean with its interval: shares and scores in percent, distances in mm."""
+    """A mean with its interval: shares and scores in percent, distances in mm or standard distances."""
     if value["mean"] is None:
         return "n/a"
-    scale, digits = (1.0, 1) if metric.endswith("_mm") else (100.0, 1)
+    scale, digits = (1.0, 1) if metric.endswith("_mm") else (1.0, 2) if metric == "unusual" else (100.0, 1)
     text = f"{value['mean'] * scale:.{digits}f}"
     if value["low"] is None:
         return text

@@ -2,8 +2,8 @@
 
 `calibration_error` is that of the voxels near the predicted target (see `segmentation.calibration`), on the model's
 grid. `flagged` says that CT and plan were called unusual: a false alarm for a held-out case, what must happen for a
-phantom of the wrong anatomy. `ranked_above` is the share of held-out cases that look more usual than a phantom; its
-mean over phantoms is the area under the ROC curve.
+phantom of the wrong anatomy. `ranked_above` is the share of held-out cases of the same split
+that look more usual than a phantom; its mean over phantoms is the area under the ROC curve.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def evaluate_trust(
         system: the model's name in the tables.
         progress: called with (looks done, all looks).
     """
-    from rollama.segmentation.calibration import calibration_error, near_target
+    from rollama.segmentation.calibration import calibration_error, logit, near_target
 
     chosen = [case for case in cases if case.plan is not None and case.plan.has_target]
     records, usual = [], []
@@ -60,26 +60,28 @@ def evaluate_trust(
         truth = to_model_grid(mask, model.config.spacing).array >= 0.5
         probability = model.probability(grid, case.plan_text)
         score = model.unusual(grid, probability, case.plan)
-        usual.append(score)
+        usual.append((str(case.split), score))
+        near, inside = near_target(probability, truth, grid.spacing, model.threshold)
         metrics = {
-            "calibration_error": calibration_error(*near_target(probability, truth, grid.spacing)),
+            "calibration_error": calibration_error(model.calibration(logit(near)), inside),
             "unusual": score,
             "flagged": _flag(score),
         }
         records.append(Record(case.case_id, case.centre, case.split, TASK, system, USUAL, metrics))
         if progress:
             progress(done, total)
-    if answers is None or not usual or math.isnan(usual[0]):
+    if answers is None or not usual or math.isnan(usual[0][1]):
         return records
     for done, phantom in enumerate(phantoms(answers.config, chosen, EACH), len(chosen) + 1):
         grid = to_model_grid(phantom.volume, model.config.spacing)
         score = model.unusual(grid, model.probability(grid, phantom.plan_text), parse_plan(phantom.plan_text))
+        case = phantom.case
+        like = [other for split, other in usual if split == case.split]
         metrics = {
             "unusual": score,
             "flagged": _flag(score),
-            "ranked_above": float(np.mean([(score > other) + 0.5 * (score == other) for other in usual])),
+            "ranked_above": float(np.mean([(score > other) + 0.5 * (score == other) for other in like])),
         }
-        case = phantom.case
         records += [
             Record(case.case_id, case.centre, case.split, TASK, system, source, metrics)
             for source in (phantom.kind, ALL_PHANTOMS)

@@ -1,7 +1,7 @@
 """Make a probability mean what it says: of the voxels called 0.7, seven in ten are target.
 
 Networks trained with Dice are far too sure of themselves. Two numbers, fitted on validation cases, scale and move
-their logits (Platt scaling). This keeps the order of the voxels, so no mask gets better or worse by it.
+their logits (Platt scaling). Masks are decided on the uncalibrated probability, so none changes by it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-LIMIT = 30.0
+LIMIT = 16.0
 BINS = 15
 NEAR_MM = 20.0
 """Voxels farther from the predicted target say nothing about calibration; there are too many of them."""
@@ -22,7 +22,7 @@ NEAR_MM = 20.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probability = sigmoid(`scale` * logit + `offset`)."""
+    """Probability = sigmoid(`scale` * logit + `offset`), of logits within +-16 (what a float32 probability can say)."""
 
     scale: float = 1.0
     offset: float = 0.0
@@ -38,13 +38,13 @@ class Calibration:
 
     def __call__(self, logits: Array) -> Array:
         """Probabilities of logits."""
-        values = np.clip(self.scale * logits + self.offset, -LIMIT, LIMIT)
+        values = self.scale * np.clip(logits, -LIMIT, LIMIT) + self.offset
         return np.asarray(1.0 / (1.0 + np.exp(-values)), dtype=np.float32)
 
 
 def logit(probability: Array) -> Array:
-    """The inverse of the sigmoid, within +-30."""
-    p = np.clip(probability.astype(np.float64), 1e-13, 1 - 1e-13)
+    """The inverse of the sigmoid, within +-16: beyond, float32 knows no probability below 1."""
+    p = np.clip(probability.astype(np.float64), 1e-8, 1 - 1e-8)
     return np.asarray(np.clip(np.log(p / (1 - p)), -LIMIT, LIMIT), dtype=np.float32)
 
 
@@ -88,15 +88,15 @@ def calibration_error(probability: Array, truth: npt.NDArray[Any]) -> float:
 
 
 def near_target(
-    probability: Array, truth: npt.NDArray[Any], spacing: Sequence[float]
+    probability: Array, truth: npt.NDArray[Any], spacing: Sequence[float], threshold: float
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """(n,), (n,): probability and truth of the voxels at most 20 mm (along each axis) from one above one half.
+    """(n,), (n,): probability and truth of the voxels at most 20 mm (along each axis) from the predicted target.
 
     The truth has no say in the choice: missed target far away is left out as well, or all that is improbable and
-    counts would be target. None, when nothing is above one half.
+    counts would be target. None, when nothing reaches the threshold.
     """
     from scipy.ndimage import maximum_filter
 
     size = [2 * int(NEAR_MM / step) + 1 for step in spacing]
-    inside = maximum_filter((probability >= 0.5).astype(np.uint8), size=size) > 0
+    inside = maximum_filter((probability >= threshold).astype(np.uint8), size=size) > 0
     return probability[inside], truth[inside] > 0

@@ -40,33 +40,32 @@ def finish(
 
     Args:
         network: trained.
-        training, validation: cases; without validation cases nothing is calibrated and nothing can be called unusual.
+        training, validation: cases; without validation cases nothing is calibrated and nothing called unusual.
         device: where it runs.
 
     Returns:
-        `threshold`, `calibration`, `reach`, `plans_only` (every training plan is of the plan's form) and `metrics`.
+        `threshold`, `calibration`, `reach`, `plans_only` (every training plan is of the plan's form) and `metrics`, of
+        which `calibration_error_after` is that of the cases that the calibration was fitted on.
     """
     plans = [case for case in training if case.plan is not None]
     some = [case for case in _evenly(plans) if case.plan and case.plan.has_target]
     reach = Reach.of(((case.plan, prepare(case, network.config)) for case in some if case.plan), network.config.spacing)
     found: dict[str, Any] = {"reach": reach.boxes, "plans_only": len(plans) == len(training)}
-    raw, dice = best_threshold(network, validation, device)
+    found["threshold"], dice = best_threshold(network, validation, device, found)
     model = SegmentationModel(network, found, device)
-    seen = [near_target(model.probability(grid, case.plan_text), truth, grid.spacing)
+    seen = [near_target(model.probability(grid, case.plan_text), truth, grid.spacing, model.threshold)
             for case, grid, truth in _grids(model, validation)]  # fmt: skip
     calibration = fit(seen)
-    found |= {
-        "calibration": calibration.as_dict(),
-        "threshold": float(calibration(logit(np.array([raw], np.float32)))[0]),
-    }
-    model = SegmentationModel(network, found, device)
-    if some and validation:
+    found["calibration"] = calibration.as_dict()
+    if validation:
         network.normality.fit(_examined(model, [*some, *validation]))
     metrics = {"validation_dice": dice}
-    if validation:
+    if any(p.size for p, _ in seen):
         errors = {"before": [calibration_error(p, t) for p, t in seen],
                   "after": [calibration_error(calibration(logit(p)), t) for p, t in seen]}  # fmt: skip
         metrics |= {f"calibration_error_{when}": round(float(np.nanmean(e)), 4) for when, e in errors.items()}
+    if len(plans) < len(training):
+        log.info("segmentation: %d training plans are free text: texts are not checked", len(training) - len(plans))
     log.info("segmentation: validation Dice %s, probabilities times %s", dice, calibration.scale)
     return {**found, "metrics": metrics}
 

@@ -5,7 +5,8 @@ mask tells. So two short lists of numbers are taken of each case: of the scan (h
 it, how much of that is lung and bone, what lies beside it) and of the outlined target (how large, how thick, how
 dense). What the plan lets expect of them is taken off; what remains is compared with its spread over the training cases
 (Mahalanobis distance, covariance after Ledoit and Wolf 2004, widened by how much centres differ, because the next
-hospital is another centre). The larger of the two distances counts.
+hospital is another centre). The larger of the two distances counts. A text that is no plan lets nothing be expected of
+the target: then the scan alone is judged.
 
 The network's own deep features were tried as a third list and made it worse: they notice another scanner rather than
 another anatomy.
@@ -35,7 +36,11 @@ QUANTILE = 0.98
 CENTRES = 4.0
 """Weight of the variance between centres: a few centres show little of how much centres can differ."""
 SIZES = {"scan": 5 * THIRDS, "target": 3}
-_PLAN = 4 + len(Level)
+LEAST = 8
+"""Fewer cases say nothing about what is usual."""
+FLOOR = 1e-3
+"""Least variance, in units of the cases' own: numbers that were always the same may differ a little."""
+_PLAN = 3 + len(Level)
 
 
 class Example(NamedTuple):
@@ -81,19 +86,23 @@ def _target(volume: Ct, mask: npt.NDArray[np.bool_]) -> Vector:
     return np.array([np.log1p(litres), np.log(np.percentile(thickness, 90)), volume.array[mask].mean() / 100])
 
 
-def plan_vector(plan: Plan | None) -> Vector:
+def plan_vector(plan: Plan) -> Vector:
     """What of a plan can change the numbers: side is left out, because left and right must look alike."""
-    if plan is None:
-        return np.append(np.zeros(_PLAN - 1), 1.0)
-    known = [1.0, float(plan.volume is Volume.BREAST), float(plan.guideline is not None)]
-    return np.array([*known, *(float(level in plan.levels) for level in Level), 1.0])
+    first = [float(plan.volume is Volume.BREAST), float(plan.guideline is not None)]
+    return np.array([*first, *(float(level in plan.levels) for level in Level), 1.0])
 
 
 class Normality(nn.Module):
-    """Buffers for each list: what to expect of a plan, and the inverse covariance of the rest (0: not fitted)."""
+    """Buffers: the mean training plan; for each list what to expect of a plan, and the inverse covariance of the rest.
+
+    All zero: not fitted.
+    """
+
+    plan: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("plan", torch.zeros(_PLAN, dtype=torch.float64))
         for name, size in SIZES.items():
             self.register_buffer(f"{name}_expected", torch.zeros(_PLAN, size, dtype=torch.float64))
             self.register_buffer(f"{name}_precision", torch.zeros(size, size, dtype=torch.float64))
@@ -107,32 +116,45 @@ class Normality(nn.Module):
         """Distance from the training cases; 2 % of them are farther than 1. NaN when not fitted."""
         if not self.known:
             return float("nan")
-        return max(self._distance(name, values[name], plan) for name in SIZES)
+        return max(self._distance(name, values[name], plan) for name in (SIZES if plan else ("scan",)))
 
     def fit(self, examples: Sequence[Example]) -> None:
-        """Learn from training and validation cases of the centres that trained the network."""
+        """Learn from training and validation cases of the centres that trained the network; from few cases, nothing."""
         from sklearn.covariance import LedoitWolf
 
-        design = np.stack([plan_vector(example.plan) for example in examples])
+        plans = [plan_vector(example.plan) for example in examples if example.plan is not None]
+        if len(examples) < LEAST or not plans:
+            return
+        self.plan.copy_(torch.from_numpy(np.mean(plans, axis=0)))
+        design = np.stack([self._vector(example.plan) for example in examples])
+        ridge = np.diag([*np.ones(_PLAN - 1), 0.0])  # plans are few, and some of their parts always go together
         centres = np.array([example.centre for example in examples])
         for name in SIZES:
             values = np.stack([example.values[name] for example in examples])
-            # Ridge: plans are few and some of their parts always go together.
-            expected = np.linalg.solve(design.T @ design + np.eye(design.shape[1]), design.T @ values)
+            expected = np.linalg.solve(design.T @ design + ridge, design.T @ values)
             rest = values - design @ expected
             spread = np.where(rest.std(0) < 1e-6, 1.0, rest.std(0))
             rest /= spread
             means = np.stack([rest[centres == centre].mean(0) for centre in sorted(set(centres))])
             between = means.var(0, ddof=1) if len(means) > 1 else np.zeros(rest.shape[1])
-            covariance = LedoitWolf().fit(rest).covariance_ + CENTRES * np.diag(between)
+            covariance = LedoitWolf().fit(rest).covariance_ + CENTRES * np.diag(between) + FLOOR * np.eye(rest.shape[1])
             precision = np.linalg.inv(covariance) / np.outer(spread, spread)
             self.get_buffer(f"{name}_expected").copy_(torch.from_numpy(expected))
             self.get_buffer(f"{name}_precision").copy_(torch.from_numpy(precision))
-            reach = np.quantile([self._distance(name, e.values[name], e.plan) for e in examples], QUANTILE)
-            self.get_buffer(f"{name}_precision").div_(float(reach) ** 2)
+            self._widen([name], [self._distance(name, e.values[name], e.plan) for e in examples])
+        self._widen([*SIZES], [self.score(e.values, e.plan) for e in examples])
+
+    def _widen(self, names: Sequence[str], distances: Sequence[float]) -> None:
+        """Scale lists so that the quantile of these distances becomes 1."""
+        reach = max(float(np.quantile(distances, QUANTILE)), FLOOR)
+        for name in names:
+            self.get_buffer(f"{name}_precision").div_(reach**2)
+
+    def _vector(self, plan: Plan | None) -> Vector:
+        return self.plan.cpu().numpy() if plan is None else plan_vector(plan)
 
     def _distance(self, name: str, values: Vector, plan: Plan | None) -> float:
         expected = self.get_buffer(f"{name}_expected").cpu().numpy()
         precision = self.get_buffer(f"{name}_precision").cpu().numpy()
-        rest = values - plan_vector(plan) @ expected
+        rest = values - self._vector(plan) @ expected
         return float(np.sqrt(max(0.0, rest @ precision @ rest)))

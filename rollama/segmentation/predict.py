@@ -13,12 +13,13 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 from rollama.data.body import Index, find_body
 from rollama.data.plan import Plan, parse_plan
@@ -30,6 +31,7 @@ from rollama.segmentation.checkpoint import load_model
 from rollama.segmentation.config import Crop
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import describe
+from rollama.segmentation.outline import Outline
 from rollama.segmentation.readable import check_text
 from rollama.segmentation.region import Reach, body_region, plan_region
 from rollama.segmentation.text_encoder import Words, encoder_text
@@ -39,21 +41,10 @@ from rollama.training.worker import inference_device, keep_memory
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
 REMEMBERED_TEXTS = 256
+FORM = 2
+"""Counts changes of this module that change masks."""
 
 log = logging.getLogger(__name__)
-
-
-class Outline(NamedTuple):
-    """A target and how far to trust it.
-
-    `mask` uint8 (x,y,z) on the CT's own grid. `unusual`: distance of CT and plan from the training cases (see
-    `normality`), above 1 a reason to look twice; NaN when not known. `refused`: why the text was not
-    taken for a plan (see `readable`); the mask is then empty.
-    """
-
-    mask: npt.NDArray[np.uint8]
-    unusual: float = float("nan")
-    refused: str = ""
 
 
 class SegmentationModel:
@@ -82,6 +73,13 @@ class SegmentationModel:
         device = device or inference_device()
         keep_memory(device)
         return cls(*load_model(folder, device), device)
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that decides a mask beside CT and text: for caches."""
+        reads = {key: self.manifest.get(key) for key in ("files", "plans_only")}
+        settings = [self.inference.model_dump(mode="json"), self.config.model_dump(mode="json")]
+        return hash_json([FORM, reads, settings, self.reach.boxes, self.threshold])
 
     def encode(self, plan_text: str) -> Words | None:
         """Embeddings of a plan's text (one row); None for a vision-only model.
@@ -157,8 +155,9 @@ class SegmentationModel:
         return mask_to_native(shifted, model_volume, volume)
 
     def probability(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.float32]:
-        """Calibrated probability of target for a volume already on the model's grid (`to_model_grid`), of its shape.
+        """Probability of target as the network gives it, for a volume already on the model's grid (`to_model_grid`).
 
+        The threshold belongs to this one; `calibration` makes it a frequency.
         Looks where the plan's target can lie; if what it finds touches the border of that, at the whole patient. 0
         where it did not look.
         """
@@ -174,8 +173,11 @@ class SegmentationModel:
                 body, self.reach, plan, self.inference.margin, self.config.spacing, self.config.patch, volume.shape
             )
         found = self._look(volume, part, body.centre, text, progress)
-        if part != whole and _touches(found >= self.threshold, part, whole):
-            log.info("the target reaches the border of where such targets lay in training: looking at the whole body")
+        inside = found >= self.threshold
+        if part != whole and (not inside.any() or _touches(inside, part, whole)):
+            log.info(
+                "nothing, or a target at its border, where such targets lay in training: looking at the whole body"
+            )
             found = self._look(volume, whole, body.centre, text, progress)
         return found
 
@@ -209,7 +211,7 @@ class SegmentationModel:
             logits = sweep(
                 shape, patch, self.config.overlap, self.config.sw_batch, run, self.inference.skip_below, progress
             )
-        return cut(self.calibration(logits.numpy()), [-s for s in start], volume.shape)
+        return cut(Calibration()(logits.numpy()), [-s for s in start], volume.shape)
 
 
 AIR_HU = -1024.0

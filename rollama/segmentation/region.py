@@ -26,7 +26,7 @@ NODES, NO_NODES = "with nodes", "without nodes"
 
 @dataclass(frozen=True)
 class Reach:
-    """Boxes in mm from the patient's centre that hold all training targets of a kind, mirrored to the left side.
+    """Boxes in mm from the patient's centre that hold the training targets looked at, mirrored to the left side.
 
     `boxes`: kind of plan -> (lowest x, y, z), (highest x, y, z).
     """

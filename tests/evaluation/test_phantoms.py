@@ -39,7 +39,8 @@ def test_one_of_every_kind_on_the_patients_grid(drawn: dict[str, Phantom]) -> No
         own = read_ct(phantom.case.image)
         assert phantom.volume.shape == own.shape
         np.testing.assert_allclose(phantom.volume.affine, own.affine)
-        assert np.abs(phantom.volume.array - own.array).mean() > 4
+        if phantom.kind != NO_BREAST:  # hers may be gone already
+            assert np.abs(phantom.volume.array - own.array).mean() > 20
 
 
 def test_the_same_case_gives_the_same_phantom(held_out: tuple[Case, ...], drawn: dict[str, Phantom]) -> None:

@@ -17,6 +17,7 @@ from rollama.evaluation.phantoms import Phantom
 from rollama.evaluation.report import headline_rows
 from rollama.evaluation.tables import make_tables
 from rollama.evaluation.trust import ALL_PHANTOMS, USUAL, evaluate_trust
+from rollama.segmentation.calibration import Calibration
 from tests.evaluation.test_counterfactual import SHAPE, SPACING, cases
 
 __all__ = ["cases"]
@@ -26,6 +27,8 @@ class Model:
     """Says the truth with probability `sure`; a volume named phantom is at distance `far`, others at `near`."""
 
     config = SimpleNamespace(spacing=SPACING)
+    threshold = 0.5
+    calibration = Calibration()
 
     def __init__(self, every: list[Case], sure: float, near: float, far: float) -> None:
         self.targets = {case.plan_text: case for case in every}
@@ -56,7 +59,7 @@ def test_a_model_that_knows_itself(cases: list[Case], answers: Any) -> None:
     records = evaluate_trust(model, cases, answers, progress=lambda *step: seen.append(step))
     usual = [record.metrics for record in records if record.source == USUAL]
     assert len(usual) == len([case for case in cases if case.plan and case.plan.has_target])
-    assert all(found["calibration_error"] == pytest.approx(0, abs=1e-6) for found in usual)
+    assert all(found["calibration_error"] == pytest.approx(0, abs=1e-4) for found in usual)
     assert [found["flagged"] for found in usual] == [0.0] * len(usual)
     wrong = {record.source: record.metrics for record in records if record.source != USUAL}
     assert set(wrong) == {"head", "abdomen", ALL_PHANTOMS}

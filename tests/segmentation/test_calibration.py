@@ -43,10 +43,20 @@ def test_voxels_near_the_prediction_count_whatever_they_are() -> None:
     probability[1] = 0.8
     truth = np.zeros((12, 1, 1), np.uint8)
     truth[[2, 9]] = 1
-    p, t = near_target(probability, truth, (10.0, 10.0, 10.0))
+    p, t = near_target(probability, truth, (10.0, 10.0, 10.0), 0.4)
     assert p.tolist() == pytest.approx([0, 0.8, 0, 0])
     assert t.tolist() == [False, False, True, False]
-    assert not near_target(np.zeros_like(probability), truth, (10.0, 10.0, 10.0))[0].size
+    assert not near_target(np.zeros_like(probability), truth, (10.0, 10.0, 10.0), 0.4)[0].size
+
+
+def test_saturated_probabilities_do_not_tilt_the_fit() -> None:
+    rng = numpy_generator("saturated")
+    z = rng.uniform(-5, 5, 20_000)
+    truth = rng.random(len(z)) < 1 / (1 + np.exp(-z))
+    said = np.asarray(1 / (1 + np.exp(-5 * z)), np.float32)  # 1.0 for many
+    found = fit([(said, truth)])
+    assert abs(found.offset) < 0.1
+    assert calibration_error(found(logit(said)), truth) < 0.02
 
 
 def test_error_by_hand() -> None:

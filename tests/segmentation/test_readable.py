@@ -15,6 +15,8 @@ PLAN = make_plan(Side.LEFT).model_copy(update={"levels": (Level.L1, Level.IMN), 
 
 @pytest.mark.parametrize("text", [
     render_plan(PLAN), *reworded(PLAN), *reworded(PLAN.mirrored()), "rt chest wall and L4", "PMRT, Left",
+    "Left whole breast RT, 40.05 Gy in 15 fractions.", "Adjuvant RT to the left chest wall.", "CTVp_breast_L and nodes",
+    "Left chestwall", "Side: left. Volumes: left breast. Nodes: L1.",
     render_plan(PLAN).replace("40.05 Gy", "forty Gy"),  # another field is wrong: still says which target
 ])  # fmt: skip
 def test_texts_that_say_it(text: str) -> None:
@@ -26,6 +28,13 @@ def test_texts_that_say_it(text: str) -> None:
     (" \n", "empty"),
     (NONSENSE, "no side"),
     ("whole breast with L1", "no side"),
+    ("Whole breast RT, 40 Gy in 15 fractions.", "no side"),
+    ("Left breast cancer, no radiotherapy indicated.", "nothing is treated"),
+    ("no radiotherapy of the left breast", "nothing is treated"),
+    ("left breast cancer", "no target volume"),
+    ("left breast and left chest wall", "two target volumes"),
+    ("Side: left. Surgery: breast conserving. Volumes: none. Nodes: none.", "Volumes: none"),
+    ("Side: left. Surgery: mastectomy. Volumes: none. Nodes: L3 left chest wall.", "Volumes: none"),
     ("left and right breast", "both sides"),
     ("irradiate the left", "no target volume"),
     ("breast-conserving surgery on the left", "no target volume"),

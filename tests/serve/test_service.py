@@ -18,7 +18,7 @@ from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.plan import parse_plan
 from rollama.data.volumes import Volume
-from rollama.segmentation.predict import Outline
+from rollama.segmentation.outline import Outline
 from serve.auth import load_key
 from serve.config import ServeConfig
 from serve.service import Backend, BusyError, PipelineService, make_api
