@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,19 @@ class Boost(StrictModel):
 
     kind: BoostKind
     dose: Dose
+
+
+class TargetWords(Protocol):
+    """What of a plan decides its target's geometry; see `Plan` for the fields."""
+
+    @property
+    def side(self) -> Side: ...
+    @property
+    def volume(self) -> Volume | None: ...
+    @property
+    def levels(self) -> tuple[Level, ...]: ...
+    @property
+    def guideline(self) -> Guideline | None: ...
 
 
 class Plan(StrictModel):

@@ -101,7 +101,7 @@ def misspelt(text: str, key: str, slips: int = 3) -> str:
 
     `key` decides where, the same for the same key.
     """
-    needed = {word for value in (*Side, *Volume, *Level) for word in value.split(" ")}
+    needed = {word for value in (*Side, *Volume, *Level, *Guideline) for word in value.split(" ")}
     words = text.split(" ")
     long = [place for place, word in enumerate(words) if len(word) >= 5 and word.strip(".,").isalpha()]
     long = [place for place in long if words[place].strip(".,") not in needed]

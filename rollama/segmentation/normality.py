@@ -24,7 +24,7 @@ from scipy import ndimage
 from torch import nn
 
 from rollama.data.body import body_mask
-from rollama.data.plan import Level, Plan, Volume
+from rollama.data.plan import Level, TargetWords, Volume
 from rollama.data.volumes import Volume as Ct
 
 Vector = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ class Example(NamedTuple):
     """A case to learn from: its numbers, its plan and its centre."""
 
     values: dict[str, Vector]
-    plan: Plan | None
+    plan: TargetWords | None
     centre: str
 
 
@@ -86,7 +86,7 @@ def _target(volume: Ct, mask: npt.NDArray[np.bool_]) -> Vector:
     return np.array([np.log1p(litres), np.log(np.percentile(thickness, 90)), volume.array[mask].mean() / 100])
 
 
-def plan_vector(plan: Plan) -> Vector:
+def plan_vector(plan: TargetWords) -> Vector:
     """What of a plan can change the numbers: side is left out, because left and right must look alike."""
     first = [float(plan.volume is Volume.BREAST), float(plan.guideline is not None)]
     return np.array([*first, *(float(level in plan.levels) for level in Level), 1.0])
@@ -112,7 +112,7 @@ class Normality(nn.Module):
         """Whether it was fitted."""
         return bool(self.get_buffer("scan_precision").any())
 
-    def score(self, values: dict[str, Vector], plan: Plan | None) -> float:
+    def score(self, values: dict[str, Vector], plan: TargetWords | None) -> float:
         """Distance from the training cases; 2 % of them are farther than 1. NaN when not fitted."""
         if not self.known:
             return float("nan")
@@ -150,10 +150,10 @@ class Normality(nn.Module):
         for name in names:
             self.get_buffer(f"{name}_precision").div_(reach**2)
 
-    def _vector(self, plan: Plan | None) -> Vector:
+    def _vector(self, plan: TargetWords | None) -> Vector:
         return self.plan.cpu().numpy() if plan is None else plan_vector(plan)
 
-    def _distance(self, name: str, values: Vector, plan: Plan | None) -> float:
+    def _distance(self, name: str, values: Vector, plan: TargetWords | None) -> float:
         expected = self.get_buffer(f"{name}_expected").cpu().numpy()
         precision = self.get_buffer(f"{name}_precision").cpu().numpy()
         rest = values - self._vector(plan) @ expected

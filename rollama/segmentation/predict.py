@@ -8,6 +8,7 @@ coarse grid would cost thin targets a voxel. Peak memory is the CT plus a few mo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
@@ -22,7 +23,7 @@ import torch
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 from rollama.data.body import Index, find_body
-from rollama.data.plan import Plan, parse_plan
+from rollama.data.plan import TargetWords, parse_plan
 from rollama.data.resampling import mask_to_native, to_model_grid
 from rollama.data.transforms import cut, place, scale_hu
 from rollama.data.volumes import Volume
@@ -32,7 +33,7 @@ from rollama.segmentation.config import Crop
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import describe
 from rollama.segmentation.outline import Outline
-from rollama.segmentation.readable import check_text
+from rollama.segmentation.readable import read_target
 from rollama.segmentation.region import Reach, body_region, plan_region
 from rollama.segmentation.text_encoder import Words, encoder_text
 from rollama.segmentation.windows import sweep
@@ -90,7 +91,7 @@ class SegmentationModel:
         encoder = self.network.text_encoder
         if encoder is None:
             return None
-        text = encoder_text(_plan(plan_text), plan_text, self.config.text_form)
+        text = encoder_text(self.meant(plan_text), plan_text, self.config.text_form)
         key = hashlib.sha256(text.encode()).hexdigest()  # a cache that outlives the patient holds no words
         if key not in self._texts:
             tokens = encoder.tokenize([text])
@@ -123,29 +124,35 @@ class SegmentationModel:
         Raises:
             DataError: the text is too long.
         """
-        plan = _plan(plan_text)
-        if self.config.uses_text and plan is not None and not plan.has_target:
-            return Outline(np.zeros(volume.shape, dtype=np.uint8))
-        if self.config.uses_text and (refused := self._refused(plan_text)):
-            return Outline(np.zeros(volume.shape, dtype=np.uint8), refused=refused)
+        plan = None
+        if self.config.uses_text:
+            try:
+                plan = self.meant(plan_text)
+            except DataError as error:
+                return Outline(np.zeros(volume.shape, dtype=np.uint8), refused=str(error))
+            if plan is not None and plan.volume is None:
+                return Outline(np.zeros(volume.shape, dtype=np.uint8))
         grid = to_model_grid(volume, self.config.spacing)
         probability = self.probability(grid, plan_text, progress)
         return Outline(self.decide(probability, grid, volume), self.unusual(grid, probability, plan))
 
-    def unusual(self, grid: Volume, probability: npt.NDArray[np.float32], plan: Plan | None) -> float:
+    def unusual(self, grid: Volume, probability: npt.NDArray[np.float32], plan: TargetWords | None) -> float:
         """How far a volume on the model's grid and its probability are from the training cases (see `normality`)."""
         if not self.network.normality.known:
             return float("nan")
         return self.network.normality.score(describe(grid, probability, self.threshold), plan)
 
-    def _refused(self, plan_text: str) -> str:
-        """Why a text is no plan for this model; a model trained on free text only refuses blank text."""
-        if not plan_text.strip() or self.manifest.get("plans_only"):
-            try:
-                check_text(plan_text)
-            except DataError as error:
-                return str(error)
-        return ""
+    def meant(self, plan_text: str) -> TargetWords | None:
+        """What a text says of the target; None for free text to a model that was trained on free text.
+
+        Raises:
+            DataError: blank, or free text that a model of plans cannot take for one (see `readable`).
+        """
+        with contextlib.suppress(DataError):
+            return parse_plan(plan_text)
+        if self.manifest.get("plans_only") or not plan_text.strip():
+            return read_target(plan_text)
+        return None
 
     def decide(
         self, probability: npt.NDArray[np.float32], model_volume: Volume, volume: Volume
@@ -163,7 +170,7 @@ class SegmentationModel:
         """
         text = self.encode(plan_text)
         body = find_body(volume)
-        plan = _plan(plan_text) if self.config.uses_text and self.inference.crop is Crop.PLAN else None
+        plan = self.meant(plan_text) if self.config.uses_text and self.inference.crop is Crop.PLAN else None
         whole: tuple[Index, Index] = ((0, 0, 0), volume.shape)
         if self.inference.crop is not Crop.VOLUME:
             whole = body_region(body, self.config.patch, volume.shape)
@@ -225,11 +232,3 @@ def _touches(mask: npt.NDArray[np.bool_], part: tuple[Index, Index], whole: tupl
         if any(mask.take(place, axis).any() for place in faces):
             return True
     return False
-
-
-def _plan(text: str) -> Plan | None:
-    """The plan that a text is; None when it is free text."""
-    try:
-        return parse_plan(text)
-    except DataError:
-        return None

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rollama.data.body import Body, Index, at_least
-from rollama.data.plan import Plan, Side
+from rollama.data.plan import Plan, Side, TargetWords
 from rollama.data.transforms import Prepared
 
 LEAST_CASES = 20
@@ -57,7 +57,7 @@ class Reach:
         """From a manifest; artefacts of older versions have none."""
         return cls({kind: (tuple(low), tuple(high)) for kind, (low, high) in (values or {}).items()})
 
-    def box(self, plan: Plan | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    def box(self, plan: TargetWords | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
         """(lowest, highest) mm from the patient's centre, on the plan's side; None: nothing known."""
         if plan is None or _kind(plan) not in self.boxes:
             return None
@@ -67,7 +67,7 @@ class Reach:
         return low, high
 
 
-def _kind(plan: Plan) -> str:
+def _kind(plan: TargetWords) -> str:
     return NODES if plan.levels else NO_NODES
 
 
@@ -77,7 +77,13 @@ def body_region(body: Body, window: Index, shape: Index) -> tuple[Index, Index]:
 
 
 def plan_region(
-    body: Body, reach: Reach, plan: Plan | None, margin: float, spacing: Iterable[float], window: Index, shape: Index
+    body: Body,
+    reach: Reach,
+    plan: TargetWords | None,
+    margin: float,
+    spacing: Iterable[float],
+    window: Index,
+    shape: Index,
 ) -> tuple[Index, Index]:
     """The part of the patient's box in which a plan's target can lie, at least one window large.
 

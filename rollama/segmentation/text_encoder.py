@@ -20,14 +20,14 @@ from torch import nn
 
 from rollama.core.errors import DataError
 from rollama.core.seeding import derive_seed
-from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume, render_plan
+from rollama.data.plan import Dose, Level, Plan, Side, Surgery, TargetWords, Technique, Volume, render_plan
 from rollama.language.base import seg_token_id
 from rollama.segmentation.config import SegConfig, TextForm, TextMode
 from rollama.segmentation.noise import plan_noise
 
 
-def encoder_text(plan: Plan | None, plan_text: str, form: TextForm) -> str:
-    """The words of a plan that the encoder reads; free text (`plan is None`) as it is.
+def encoder_text(plan: TargetWords | None, plan_text: str, form: TextForm) -> str:
+    """The words of a plan that the encoder reads; free text (`plan is None`, or in full form no `Plan`) as it is.
 
     `target` says the side with every structure, as structure names do (Breast_L, LN_Ax_L3_L), and once more at the end.
     Said once, left against right moves the `<SEG>` state of a small encoder less than the training noise does.
@@ -35,7 +35,7 @@ def encoder_text(plan: Plan | None, plan_text: str, form: TextForm) -> str:
     if plan is None:
         return plan_text.strip()
     if form is TextForm.FULL:
-        return render_plan(plan)
+        return render_plan(plan) if isinstance(plan, Plan) else plan_text.strip()
     side = plan.side
     volume = f"{side} {plan.volume}" if plan.volume else "none"
     nodes = f"{', '.join(plan.levels)} {side}" if plan.levels else "none"

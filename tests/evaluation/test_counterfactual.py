@@ -21,7 +21,7 @@ from rollama.evaluation.edits import MATTERS
 from rollama.evaluation.report import headline_rows
 from rollama.evaluation.run import Record
 from rollama.evaluation.tables import make_tables
-from rollama.segmentation.readable import check_text
+from rollama.segmentation.readable import read_target
 
 SHAPE, SPACING = (40, 10, 10), (6.0, 6.0, 6.0)
 
@@ -57,7 +57,7 @@ class Model:
         try:
             plan = parse_plan(plan_text)
         except DataError:
-            check_text(plan_text)
+            read_target(plan_text)
             plan = PLAN if self.reads_all else PLAN.mirrored()
         return draw(self.see(plan)).astype(np.uint8)
 

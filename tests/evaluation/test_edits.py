@@ -9,7 +9,7 @@ import pytest
 from rollama.core.errors import DataError
 from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume, parse_plan, render_plan
 from rollama.evaluation.edits import Edit, Expect, edits_of, misspelt, reworded, shuffled
-from rollama.segmentation.readable import check_text
+from rollama.segmentation.readable import read_target
 
 PLANS = [
     Plan(side=side, surgery=surgery, volume=volume, levels=levels, dose=dose, technique=technique, guideline=guideline)
@@ -77,9 +77,11 @@ def test_text_that_is_no_plan_is_refused_by_the_model_and_the_rest_is_not() -> N
                 continue  # a shuffle can hit upon a plan
             if edit.expect is Expect.REFUSAL:
                 with pytest.raises(DataError):
-                    check_text(edit.text)
-            else:
-                check_text(edit.text)
+                    read_target(edit.text)
+            elif edit.plan is None or render_plan(edit.plan) != edit.text:
+                found = read_target(edit.text)
+                assert edit.plan is not None
+                assert found == (edit.plan.side, edit.plan.volume, edit.plan.levels, edit.plan.guideline)
 
 
 def test_the_same_case_gets_the_same_edits() -> None:
