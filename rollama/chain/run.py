@@ -150,7 +150,7 @@ def chain_steps(
         if found.refused:  # a generated plan: what S and P wrote is still worth reading
             warnings.append(f"no target was outlined: {found.refused}")
         elif plan is None:
-            warnings.append("the generated plan does not parse; its text guided the segmentation as it is")
+            warnings.append("the generated plan does not parse; check that the target is what its text means")
         if found.unusual > 1:
             warnings.append(
                 f"CT and plan look unlike the training cases (distance {found.unusual:.1f}, usually below 1): "
