@@ -20,7 +20,6 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, open_dataset
 
 if TYPE_CHECKING:
-    from rollama.data.organs import case_ct
     from rollama.data.volumes import Mask, Volume
     from rollama.evaluation.report import Example
 
@@ -80,6 +79,7 @@ def predict_examples(folders: Folders, tick: Tick, warn: Callable[[str], None]) 
     from rollama.chain.inputs import read_request
     from rollama.chain.outputs import write_outputs
     from rollama.chain.run import Chain
+    from rollama.data.organs import case_ct
     from rollama.data.volumes import read_mask
     from rollama.evaluation.report import Example
     from rollama.training.artefact import artefact_hash
