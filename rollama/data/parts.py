@@ -111,6 +111,37 @@ def read_labels(path: Path, ct: Ct) -> np.ndarray:
     return values.astype(np.uint8)
 
 
+def level_map(labels: np.ndarray, ct: Ct, target: Ct) -> np.ndarray:
+    """Which nodal level each voxel of a target belongs to, on the target's own grid (uint8; 0: none of them).
+
+    Args:
+        labels: label map on the CT's grid.
+        ct: the CT.
+        target: the target on another grid of the same patient (`to_model_grid`), inside from 0.5 on. Where it reaches
+            beyond the label map, as another reader's contour does, the nearest part counts.
+    """
+    from scipy import ndimage
+
+    from rollama.data.resampling import to_model_grid
+
+    inside = target.array >= 0.5
+    found = sorted(set(np.unique(labels).tolist()) & set(LEVELS.values()))
+    if not inside.any() or not found:
+        return np.zeros(inside.shape, np.uint8)
+    others = (labels > 0) & ~np.isin(labels, found)
+    masks = [others, *(labels == part for part in found)]
+    shares = [to_model_grid(Ct(mask.astype(np.float32), ct.affine), target.spacing).array for mask in masks]
+    best = np.argmax(shares, axis=0)
+    bare = np.max(shares, axis=0) <= 0
+    if bare.any() and not bare.all():
+        nearest = ndimage.distance_transform_edt(
+            bare, sampling=target.spacing, return_distances=False, return_indices=True
+        )
+        best = best[tuple(nearest)]
+    values = np.array([0, *found], np.uint8)[best]
+    return np.where(inside, values, 0).astype(np.uint8)
+
+
 def read_parts(case: Case, ct: Ct) -> dict[Part, np.ndarray]:
     """A case's parts as bool masks (x, y, z), without empty ones; empty dict when no label map was kept.
 

@@ -31,7 +31,8 @@ from rollama.core.seeding import derive_seed
 from rollama.data.body import at_least, find_body
 from rollama.data.case import Case
 from rollama.data.organs import case_ct, organs_path
-from rollama.data.plan import Plan
+from rollama.data.parts import LEVELS, level_map, parts_path, read_labels
+from rollama.data.plan import Level, Plan
 from rollama.data.resampling import to_model_grid
 from rollama.data.volumes import Volume, read_mask
 
@@ -49,6 +50,8 @@ class VolumeSettings(Protocol):
     def hu_range(self) -> tuple[float, float]: ...
     @property
     def positive_crops(self) -> float: ...
+    @property
+    def level_drop(self) -> float: ...
     @property
     def flip_probability(self) -> float: ...
     @property
@@ -79,12 +82,14 @@ class Prepared:
     target: npt.NDArray[np.uint8]
     origin: npt.NDArray[np.float64]
     organs: npt.NDArray[np.uint8] | None = None
-    """Mask of organs, where the case has one."""
+    """Mask of organs, where the model reads one."""
+    levels: npt.NDArray[np.uint8] | None = None
+    """Which nodal level (`data.parts`) each voxel of the target belongs to, where levels may be left out."""
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return self.image.nbytes + self.target.nbytes + (0 if self.organs is None else self.organs.nbytes)
+        return sum(maps.nbytes for maps in (self.image, self.target, self.organs, self.levels) if maps is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,10 @@ def prepare(case: Case, settings: VolumeSettings) -> Prepared:
         if volume.organs is None:
             raise DataError(f"{case.case_id}: this model reads an organ mask; there is no {organs_path(case)}")
         organs = volume.organs[kept]
-    return Prepared(image, (target.array[kept] >= 0.5).astype(np.uint8), origin, organs)
+    levels = None
+    if settings.level_drop and case.plan is not None and case.plan.levels and parts_path(case).is_file():
+        levels = level_map(read_labels(parts_path(case), ct), ct, target)[kept]
+    return Prepared(image, (target.array[kept] >= 0.5).astype(np.uint8), origin, organs, levels)
 
 
 def place(
@@ -157,8 +165,8 @@ def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int], fil
     return result
 
 
-MAPS = ("image", "target", "organs")
-"""What lies on the grid; `organs` only where a case has them."""
+MAPS = ("image", "target", "organs", "levels")
+"""What lies on the grid; the last two only where a case has them."""
 
 
 class RandPatch(RandomizableTransform, MapTransform):
@@ -223,6 +231,33 @@ def mirror(data: Mapping[Hashable, Any], spacing_x: float) -> dict[Hashable, Any
     return result
 
 
+class RandDropLevels(RandomizableTransform, MapTransform):
+    """Leave some nodal levels out of the plan and out of the target: same CT, another plan, another target.
+
+    Most patients are planned once, so a network can learn the usual levels of a look instead of reading the plan. Only
+    cases whose target's parts are known (`data.parts`) and whose plan has levels are changed.
+    """
+
+    def __init__(self, settings: VolumeSettings) -> None:
+        RandomizableTransform.__init__(self, settings.level_drop)
+        MapTransform.__init__(self, ["target"])
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform one sample."""
+        self.randomize(None)
+        order = self.R.uniform(size=len(Level))
+        count = self.R.uniform()
+        result, plan = dict(data), data["plan"]
+        if not self._do_transform or plan is None or not plan.levels or "levels" not in data:
+            return result
+        gone = sorted(plan.levels, key=lambda level: order[list(Level).index(level)])
+        gone = gone[: 1 + int(count * len(gone))]
+        inside = np.isin(data["levels"], [LEVELS[level] for level in gone])
+        result["target"] = np.where(inside, 0, data["target"]).astype(data["target"].dtype)
+        result["plan"] = plan.model_copy(update={"levels": tuple(x for x in plan.levels if x not in gone)})
+        return result
+
+
 class RandOrigin(RandomizableTransform, MapTransform):
     """Move the coordinate origin a little, as another body or field of view would."""
 
@@ -253,6 +288,7 @@ def training_pipeline(settings: VolumeSettings) -> Compose:
             RandScaleIntensityd("image", factors=settings.scale_factor, prob=settings.scale_probability),
             RandShiftIntensityd("image", offsets=settings.shift_offset, prob=settings.shift_probability),
             RandGaussianNoised("image", std=settings.noise_std, prob=settings.noise_probability),
+            RandDropLevels(settings),  # last: the draws of the others stay what they were
         ]
     )
 
@@ -266,7 +302,11 @@ def draw(pipeline: Compose, prepared: Prepared, plan: Plan | None, key: Sequence
             "target": prepared.target[None],
             "origin": prepared.origin,
             "plan": plan,
-            **({} if prepared.organs is None else {"organs": prepared.organs[None]}),
+            **{
+                name: maps[None]
+                for name, maps in (("organs", prepared.organs), ("levels", prepared.levels))
+                if maps is not None
+            },
         }
     )
     organs = np.asarray(data["organs"])[0] if "organs" in data else None

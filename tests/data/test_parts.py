@@ -14,6 +14,7 @@ from rollama.data.parts import (
     LEVELS,
     VOLUMES,
     Part,
+    level_map,
     parts_of,
     parts_path,
     read_labels,
@@ -22,6 +23,7 @@ from rollama.data.parts import (
     region,
 )
 from rollama.data.plan import Boost, BoostKind, Dose, Level, Plan, Side, Surgery, Technique, Volume
+from rollama.data.resampling import to_model_grid
 from rollama.data.volumes import Volume as Ct
 from rollama.data.volumes import read_ct
 
@@ -171,3 +173,21 @@ def test_a_damaged_or_missing_map_is_refused(case: Case, ct: Ct) -> None:
     path.unlink()
     with pytest.raises(DataError, match="not a readable NIfTI file"):
         read_labels(path, ct)
+
+
+def test_a_levels_map_follows_the_target_onto_another_grid() -> None:
+    labels = np.zeros((20, 20, 10), np.uint8)
+    labels[2:10, 4:16, 2:8] = Part.BREAST
+    labels[10:14, 4:16, 2:8] = Part.L1
+    labels[14:18, 4:16, 2:8] = Part.IMN
+    volume = Ct(np.zeros(labels.shape, np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+    drawn = (labels > 0).astype(np.float32)
+    drawn[18, 4:16, 2:8] = 1  # another reader goes a voxel farther
+    target = to_model_grid(Ct(drawn, volume.affine), (4.0, 4.0, 4.0))
+    found = level_map(labels, volume, target)
+    assert found.shape == target.shape
+    assert set(np.unique(found)) == {0, Part.L1, Part.IMN}
+    assert not found[target.array < 0.5].any()
+    assert (found[5:7, 3:7, 2:3] == Part.L1).all() and (found[7:9, 3:7, 2:3] == Part.IMN).all()
+    assert not found[:5].any()
+    assert not level_map(np.zeros_like(labels), volume, target).any()

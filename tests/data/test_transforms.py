@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rollama.data.plan import Dose, Plan, Side, Surgery, Technique, Volume
+from rollama.data.parts import LEVELS
+from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume
 from rollama.data.transforms import (
     Prepared,
     centred,
@@ -118,3 +119,40 @@ def test_organs_move_with_the_image() -> None:
     assert sample.organs is not None
     assert np.array_equal(sample.organs > 0, sample.image > 0) and sample.organs.any()
     assert np.array_equal(sample.image, plain.image)
+
+
+def test_levels_are_left_out_of_plan_and_target_alike() -> None:
+    prepared = make_prepared()
+    levels = np.zeros_like(prepared.target)
+    levels[2:3], levels[3:4] = LEVELS[Level.L1] * prepared.target[2:3], LEVELS[Level.IMN] * prepared.target[3:4]
+    prepared = replace(prepared, levels=levels)
+    plan = PLAN.model_copy(update={"levels": (Level.L1, Level.IMN)})
+    pipeline = training_pipeline(SegConfig(**{**STILL, "flip_probability": 0, "level_drop": 1.0}))
+    seen = set()
+    for epoch in range(12):
+        sample = draw(pipeline, prepared, plan, (0, epoch, "a"))
+        assert sample.plan is not None
+        kept = sample.plan.levels
+        seen.add(kept)
+        wanted = prepared.target.copy()
+        for level in set(plan.levels) - set(kept):
+            wanted[levels == LEVELS[level]] = 0
+        assert np.array_equal(sample.target, wanted)
+        assert sample.target.any()  # the breast stays
+    assert seen == {(), (Level.L1,), (Level.IMN,)}
+    again = draw(pipeline, prepared, plan, (0, 3, "a"))
+    assert np.array_equal(again.target, draw(pipeline, prepared, plan, (0, 3, "a")).target)
+    flipped = training_pipeline(SegConfig(**{**STILL, "flip_probability": 1.0, "level_drop": 1.0}))
+    other = draw(flipped, prepared, plan, (0, 3, "a"))
+    assert other.plan == again.plan.mirrored()  # type: ignore[union-attr]
+    assert np.array_equal(other.target[::-1], again.target)
+
+
+def test_without_parts_or_levels_nothing_is_left_out() -> None:
+    pipeline = training_pipeline(SegConfig(**{**STILL, "flip_probability": 0, "level_drop": 1.0}))
+    prepared = make_prepared()
+    plan = PLAN.model_copy(update={"levels": (Level.L1,)})
+    for some, levels in ((plan, None), (PLAN, np.full_like(prepared.target, LEVELS[Level.L1]))):
+        sample = draw(pipeline, replace(prepared, levels=levels), some, (0, 0, "a"))
+        assert sample.plan == some
+        assert np.array_equal(sample.target, prepared.target)
