@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from rollama.chain.run import Answer, Outlined
+from rollama.chain.run import Answer
 from rollama.core.registry import Task
 from rollama.data.volumes import Volume
+from rollama.segmentation.outline import Outline
 from serve.auth import load_key
 from serve.config import ServeConfig
 from serve.service import Backend, BusyError, PipelineService, make_api
@@ -40,8 +41,8 @@ class PipelineDeployment:
         answer: Answer = await _result(self.text.generate.remote(task, text))
         return answer
 
-    async def _segment(self, volume: Volume, plan_text: str) -> Outlined:
-        found: Outlined = await _result(self.segmentation.segment.remote(volume, plan_text))
+    async def _segment(self, volume: Volume, plan_text: str) -> Outline:
+        found: Outline = await _result(self.segmentation.segment.remote(volume, plan_text))
         return found
 
     async def _ready(self) -> dict[str, str] | None:

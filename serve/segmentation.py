@@ -6,8 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from rollama.chain.run import SEGMENTATION_FOLDER, Outlined, hash_models
+from rollama.chain.run import SEGMENTATION_FOLDER, hash_models
 from rollama.data.volumes import Volume
+from rollama.segmentation.outline import Outline
 
 
 class SegmentationDeployment:
@@ -29,8 +30,8 @@ class SegmentationDeployment:
         """Hash of the loaded artefact."""
         return self.hashes
 
-    async def segment(self, volume: Volume, plan_text: str) -> Outlined:
+    async def segment(self, volume: Volume, plan_text: str) -> Outline:
         """The target of `plan_text` on the CT's own grid, and how unusual CT and plan are."""
         async with self.lock:
-            found: Outlined = await asyncio.to_thread(self.model.outline, volume, plan_text)
+            found: Outline = await asyncio.to_thread(self.model.outline, volume, plan_text)
         return found

@@ -23,11 +23,12 @@ from rollama import RESEARCH_ONLY
 from rollama.chain.inputs import Request as ChainRequest
 from rollama.chain.inputs import hash_ct, make_request, read_input_ct
 from rollama.chain.outputs import target_cc, write_outputs
-from rollama.chain.run import Answer, ChainResult, Outlined, Segment, chain_steps
+from rollama.chain.run import Answer, ChainResult, Segment, chain_steps
 from rollama.core.errors import DataError, RollamaError, ServeError
 from rollama.core.registry import Task
 from rollama.data.plan import plan_from_dict, render_plan
 from rollama.data.volumes import Volume
+from rollama.segmentation.outline import Outline
 from serve.auth import is_authorised
 from serve.config import ServeConfig
 from serve.inputs import resolve_ct
@@ -46,7 +47,7 @@ class Backend:
     """The models, wherever they run. `ready` gives their hashes, or None while they load."""
 
     generate: Callable[[Task, str], Awaitable[Answer]]
-    segment: Callable[[Volume, str], Awaitable[Outlined]]
+    segment: Callable[[Volume, str], Awaitable[Outline]]
     ready: Callable[[], Awaitable[dict[str, str] | None]]
 
 

@@ -29,6 +29,7 @@ from rollama.core.errors import CheckpointError, DataError
 from rollama.core.registry import Task
 from rollama.data.plan import Plan, parse_plan
 from rollama.data.volumes import Mask, Volume
+from rollama.segmentation.outline import Outline
 
 TEXT_FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
 SEGMENTATION_FOLDER = "seg"
@@ -62,25 +63,9 @@ class Generate:
     text: str = field(repr=False)
 
 
-class Outlined(Protocol):
-    """What the segmentation returns (`rollama.segmentation.outline.Outline`)."""
-
-    @property
-    def mask(self) -> Mask:
-        """uint8 on the CT's own grid."""
-
-    @property
-    def unusual(self) -> float:
-        """Distance of CT and plan from the training cases; above 1 for few of them, NaN when not known."""
-
-    @property
-    def refused(self) -> str:
-        """Why the text was not taken for a plan (the mask is then empty); "" when it was."""
-
-
 @dataclass(frozen=True)
 class Segment:
-    """A step: outline the target of `plan_text`; send back an `Outlined`."""
+    """A step: outline the target of `plan_text`; send back an `Outline`."""
 
     plan_text: str = field(repr=False)
 
@@ -89,7 +74,7 @@ class Segment:
 class ChainResult:
     """What the chain found for one patient; timings in seconds.
 
-    `plan is None`: the generated text does not parse. `unusual`: see `Outlined`; NaN also when the network did not run.
+    `plan is None`: the generated text does not parse. `unusual`: see `Outline`; NaN also when the network did not run.
     """
 
     summary: str | None = field(repr=False)
@@ -142,23 +127,23 @@ def chain_steps(
         warnings.append("the plan has no target: the mask is empty and the network was not run")
     else:
         started = time.perf_counter()
-        found: Outlined = yield Segment(plan_text)
+        found: Outline = yield Segment(plan_text)
         mask, unusual = found.mask, found.unusual
         timings["target"] = round(time.perf_counter() - started, 3)
         if mask.shape != volume.shape:
             raise DataError(f"target of shape {mask.shape} is not on the CT's grid {volume.shape}")
-        if found.refused:  # a generated plan: what S and P wrote is still worth reading
-            warnings.append(f"no target was outlined: {found.refused}")
-        elif plan is None:
+        if plan is None and not found.refused:
             warnings.append("the generated plan does not parse; check that the target is what its text means")
         if found.unusual > 1:
             warnings.append(
                 f"CT and plan look unlike the training cases (distance {found.unusual:.1f}, usually below 1): "
                 "is it the right anatomy, and does the plan fit it?"
             )
-        if not mask.any() and not found.refused:
+        if found.refused:  # a generated plan: what S and P wrote is still worth reading
+            warnings.append(f"no target was outlined: {found.refused}")
+        elif not mask.any():
             warnings.append("the target is empty although the plan does not say so")
-        elif mask.any() and plan is not None and side_of(mask, volume) is not plan.side:
+        elif plan is not None and side_of(mask, volume) is not plan.side:
             warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
     return ChainResult(summary, plan_text, plan, request.source, mask, timings, tuple(warnings), unusual, dict(models))
 

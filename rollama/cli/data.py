@@ -143,8 +143,8 @@ def add(
     if contour is not None and volume is None:
         raise ConfigError("--contour: needs the CT that it was drawn on; give --ct or --corrects")
     mask = read_mask(contour, volume) if contour is not None and volume is not None else None
-    added = add_case(root, Addition(case_id, centre, texts, volume if ct else None, mask, corrects), out)
-    Console(stderr=True).print(f"{out}: {len(added.cases)} cases, {case_id} among them", highlight=False)
+    add_case(root, Addition(case_id, centre, texts, volume if ct else None, mask, corrects), out)
+    Console(stderr=True).print(f"{out}: {len(dataset.cases) + 1} cases, {case_id} among them", highlight=False)
 
 
 @app.command("check")

@@ -7,6 +7,7 @@ becomes a training case: the evaluation would measure what was learned by heart.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -22,7 +23,7 @@ import numpy as np
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.files import new_folder, read_json, write_json, write_text
 from rollama.data.case import Case, Split
-from rollama.data.dataset import KEYS, Dataset, DatasetInfo, content_hash, open_dataset
+from rollama.data.dataset import KEYS, Dataset, content_hash, open_dataset
 from rollama.data.intake import contradictions
 from rollama.data.texts import clean_id
 from rollama.data.volumes import Mask, Volume, read_ct, read_mask, to_canonical, write_ct, write_mask
@@ -43,7 +44,7 @@ class Addition:
     corrects: str | None = None
 
 
-def add_case(root: Path, addition: Addition, out: Path) -> Dataset:
+def add_case(root: Path, addition: Addition, out: Path) -> None:
     """Write `out`: the data set `root` with one more training case. CTs that stay are linked, not copied.
 
     Raises:
@@ -84,11 +85,10 @@ def add_case(root: Path, addition: Addition, out: Path) -> Dataset:
         write_json(centre / "dataset.json", datalist)
         lines = (centre / "text.jsonl").read_text(encoding="utf-8").removesuffix("\n")
         write_text(centre / "text.jsonl", f"{lines}\n{json.dumps(record, ensure_ascii=False, sort_keys=True)}\n")
-        info = {**dataset.info.model_dump(mode="json"), "content_hash": content_hash(folder, dataset.info.centres)}
-        info["generator"] = {}  # no generator makes this data set again
-        write_json(folder / "dataset.json", DatasetInfo.model_validate(info).model_dump(mode="json"))
-        open_dataset(folder)
-    return open_dataset(out)
+        # No generator makes this data set again.
+        info = dataset.info.updated(content_hash=content_hash(folder, dataset.info.centres), generator={})
+        write_json(folder / "dataset.json", info.model_dump(mode="json"))
+        open_dataset(folder, check_volumes=False)  # the old volumes were checked above, the new ones are ours
 
 
 def _corrected(dataset: Dataset, addition: Addition) -> Case | None:
@@ -130,10 +130,8 @@ def _history(addition: Addition) -> dict[str, str]:
 
 def _link_images(source: str, goal: str) -> str:
     """CTs, which nobody edits, are hard links where the file system has them; all else, small, is copied."""
-    if Path(source).parent.name != "images":
-        return str(shutil.copy2(source, goal))
-    try:
-        os.link(source, goal)
-    except OSError:
-        shutil.copy2(source, goal)
-    return goal
+    if Path(source).parent.name == "images":
+        with contextlib.suppress(OSError):
+            os.link(source, goal)
+            return goal
+    return str(shutil.copy2(source, goal))

@@ -89,6 +89,14 @@ def in_turn(groups: Sequence[Sequence[Kind]]) -> list[Kind]:
     return [cases[turn] for turn in range(turns) for cases in groups if turn < len(cases)]
 
 
+def evenly(cases: Iterable[Kind]) -> list[Kind]:
+    """The cases, one of each centre in turn; centres in the order in which they first occur."""
+    centres: dict[str, list[Kind]] = {}
+    for case in cases:
+        centres.setdefault(case.centre, []).append(case)
+    return in_turn(list(centres.values()))
+
+
 def open_dataset(root: Path, check_volumes: bool = True) -> Dataset:
     """Open a dataset and check all of it.
 

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rollama.core.errors import DataError
-from rollama.data.volumes import FloatArray, Mask, Volume, to_canonical
+from rollama.data.case import Case
+from rollama.data.organs import case_ct
+from rollama.data.volumes import FloatArray, Mask, Volume, read_mask, to_canonical
 
 HALF = 0.5 - 1e-6
 """Where a mask's interpolated value counts as inside."""
@@ -55,6 +57,17 @@ def to_model_grid(volume: Volume, spacing: float | Sequence[float]) -> Volume:
     if canonical.organs is not None:
         organs = np.asarray(_apply_separable(canonical.organs.astype(np.float32), weights) >= HALF, dtype=np.uint8)
     return Volume(array, canonical.affine @ step, volume.source, organs=organs)
+
+
+def case_on_grid(case: Case, spacing: float | Sequence[float]) -> tuple[Volume, Volume, Volume]:
+    """A case's CT as stored, the CT on the model's grid, and its target there (inside from 0.5 on).
+
+    Raises:
+        DataError: a file cannot be read, or lies on another grid than the CT.
+    """
+    ct = case_ct(case)
+    mask = read_mask(case.target, ct).astype(np.float32)
+    return ct, to_model_grid(ct, spacing), to_model_grid(Volume(mask, ct.affine, str(case.target)), spacing)
 
 
 def _axis_weights(n: int, positions: npt.NDArray[np.float64], scale: float, clamp: bool) -> FloatArray:

@@ -30,11 +30,10 @@ from rollama.core.errors import DataError
 from rollama.core.seeding import derive_seed
 from rollama.data.body import at_least, find_body
 from rollama.data.case import Case
-from rollama.data.organs import case_ct, organs_path
+from rollama.data.organs import organs_path
 from rollama.data.parts import LEVELS, level_map, parts_path, read_labels
 from rollama.data.plan import Level, Plan
-from rollama.data.resampling import to_model_grid
-from rollama.data.volumes import Volume, read_mask
+from rollama.data.resampling import case_on_grid
 
 
 class VolumeSettings(Protocol):
@@ -118,10 +117,7 @@ def prepare(case: Case, settings: VolumeSettings) -> Prepared:
     Raises:
         DataError: a file cannot be read, or the settings ask for organs and the case has none.
     """
-    ct = case_ct(case)
-    mask = read_mask(case.target, ct).astype(np.float32)
-    volume = to_model_grid(ct, settings.spacing)
-    target = to_model_grid(Volume(mask, ct.affine, str(case.target)), settings.spacing)
+    ct, volume, target = case_on_grid(case, settings.spacing)
     body = find_body(volume)
     low, high = body.low, body.high
     if (inside := np.argwhere(target.array >= 0.5)).size:  # a target outside the body is odd, but not ours to cut off

@@ -20,9 +20,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from rollama.cohort.bound import target_of
 from rollama.data.case import Case
@@ -33,6 +33,9 @@ from rollama.evaluation.cache import MaskCache
 from rollama.evaluation.edits import MATTERS, Edit, Expect, edits_of
 from rollama.evaluation.masks import dice, voxel_size
 from rollama.evaluation.run import Progress, Record, Refused, Segmenter, predict_cached
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TASK = "counterfactual"
 METRICS = ("success", "leakage", "leakage_strict", "edited_dice")

@@ -18,8 +18,7 @@ from rollama.core.errors import CheckpointError, DataError
 from rollama.core.files import new_file, write_text
 from rollama.core.registry import Task
 from rollama.data.case import Case, Split
-from rollama.data.dataset import DatasetInfo, in_turn, open_dataset
-from rollama.data.slices import figure_png
+from rollama.data.dataset import DatasetInfo, evenly, open_dataset
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache, TextCache
 from rollama.evaluation.counterfactual import draw_edits, evaluate_counterfactual
@@ -186,10 +185,10 @@ def score_segmentation(job: Job) -> list[Record]:
 
 def _draw_edits(job: Job, model: SegmentationModel, cache: MaskCache, answers: Answers | None) -> None:
     """Pictures of edited plans for a few cases, of each centre as evenly as they come; old ones go."""
+    from rollama.data.slices import figure_png  # loads matplotlib
+
     shutil.rmtree(job.out / EDITS, ignore_errors=True)
-    treated = [case for case in job.cases if case.plan is not None and case.plan.has_target]
-    centres = [[case for case in treated if case.centre == centre] for centre in job.info.centres]
-    for case in in_turn(centres)[:DRAWN]:
+    for case in evenly(case for case in job.cases if case.plan is not None and case.plan.has_target)[:DRAWN]:
         figure = draw_edits(model, case, cache, answers, job.info.synthetic)
         with new_file(job.out / EDITS / f"{case.case_id}.png") as path:
             path.write_bytes(figure_png(figure))

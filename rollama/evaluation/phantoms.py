@@ -24,7 +24,7 @@ from rollama.cohort.sdf import capsule, ellipse, ellipsoid, smooth_union
 from rollama.cohort.shifts import CENTRES, Scanner, apply_scanner
 from rollama.core.seeding import numpy_generator
 from rollama.data.case import Case, Split
-from rollama.data.dataset import in_turn
+from rollama.data.dataset import evenly
 from rollama.data.plan import Side, Surgery, Volume
 from rollama.data.plan import render_plan as render
 from rollama.data.volumes import Volume as Ct
@@ -46,9 +46,7 @@ class Phantom:
 def phantoms(config: CohortConfig, cases: Sequence[Case], each: int) -> Iterator[Phantom]:
     """`each` phantoms of every kind, on the bodies of `cases` with a target (cases of a breast cohort of `config`)."""
     treated = [case for case in cases if case.plan is not None and case.plan.has_target]
-    chosen = in_turn(
-        [[case for case in treated if case.centre == centre] for centre in sorted({c.centre for c in treated})]
-    )
+    chosen = evenly(sorted(treated, key=lambda case: case.centre))
     for place, (kind, paint) in enumerate(KINDS.items()):
         for case in chosen[place * each : (place + 1) * each] or chosen[:each]:
             assert case.plan is not None

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rollama.data.case import Case
-from rollama.data.organs import case_ct
 from rollama.data.plan import parse_plan
-from rollama.data.resampling import to_model_grid
-from rollama.data.volumes import Volume, read_mask
+from rollama.data.resampling import case_on_grid, to_model_grid
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.phantoms import KINDS, phantoms
 from rollama.evaluation.run import Record
@@ -54,14 +52,11 @@ def evaluate_trust(
     records, usual = [], []
     total = len(chosen) + (EACH * len(KINDS) if answers else 0)
     for done, case in enumerate(chosen, 1):
-        volume = case_ct(case)
-        grid = to_model_grid(volume, model.config.spacing)
-        mask = Volume(read_mask(case.target, volume).astype(np.float32), volume.affine, str(case.target))
-        truth = to_model_grid(mask, model.config.spacing).array >= 0.5
+        _, grid, target = case_on_grid(case, model.config.spacing)
         probability = model.probability(grid, case.plan_text)
         score = model.unusual(grid, probability, case.plan)
         usual.append((str(case.split), score))
-        near, inside = near_target(probability, truth, grid.spacing, model.threshold)
+        near, inside = near_target(probability, target.array >= 0.5, grid.spacing, model.threshold)
         metrics = {
             "calibration_error": calibration_error(model.calibration(logit(near)), inside),
             "unusual": score,

@@ -8,18 +8,16 @@ derived: leaving it out changes no weight.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from rollama.data.case import Case
-from rollama.data.dataset import in_turn
-from rollama.data.organs import case_ct
-from rollama.data.resampling import to_model_grid
+from rollama.data.dataset import evenly
+from rollama.data.resampling import case_on_grid
 from rollama.data.transforms import prepare
-from rollama.data.volumes import Volume, read_mask
 from rollama.segmentation.calibration import calibration_error, fit, logit, near_target
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import Example, describe
@@ -48,17 +46,17 @@ def finish(
         which `calibration_error_after` is that of the cases that the calibration was fitted on.
     """
     plans = [case for case in training if case.plan is not None]
-    some = [case for case in _evenly(plans) if case.plan and case.plan.has_target]
+    some = [case for case in evenly(plans)[:EXAMINED] if case.plan and case.plan.has_target]
     reach = Reach.of(((case.plan, prepare(case, network.config)) for case in some if case.plan), network.config.spacing)
     found: dict[str, Any] = {"reach": reach.boxes, "plans_only": len(plans) == len(training)}
     found["threshold"], dice = best_threshold(network, validation, device, found)
     model = SegmentationModel(network, found, device)
-    seen = [near_target(model.probability(grid, case.plan_text), truth, grid.spacing, model.threshold)
-            for case, grid, truth in _grids(model, validation)]  # fmt: skip
+    held = [_examine(model, case) for case in validation]
+    seen = [near for _, near in held]
     calibration = fit(seen)
     found["calibration"] = calibration.as_dict()
     if validation:
-        network.normality.fit(_examined(model, [*some, *validation]))
+        network.normality.fit([example for example, _ in (*(_examine(model, case) for case in some), *held)])
     metrics = {"validation_dice": dice}
     if any(p.size for p, _ in seen):
         errors = {"before": [calibration_error(p, t) for p, t in seen],
@@ -70,22 +68,9 @@ def finish(
     return {**found, "metrics": metrics}
 
 
-def _evenly(cases: Sequence[Case]) -> list[Case]:
-    centres = sorted({case.centre for case in cases})
-    return in_turn([[case for case in cases if case.centre == centre] for centre in centres])[:EXAMINED]
-
-
-def _grids(model: SegmentationModel, cases: Iterable[Case]) -> Iterator[tuple[Case, Volume, np.ndarray]]:
-    """Each case with its CT and target on the model's grid."""
-    spacing = model.config.spacing
-    for case in cases:
-        volume = case_ct(case)
-        truth = Volume(read_mask(case.target, volume).astype(np.float32), volume.affine, str(case.target))
-        yield case, to_model_grid(volume, spacing), to_model_grid(truth, spacing).array >= 0.5
-
-
-def _examined(model: SegmentationModel, cases: Iterable[Case]) -> list[Example]:
-    return [
-        Example(describe(grid, model.probability(grid, case.plan_text), model.threshold), case.plan, case.centre)
-        for case, grid, _ in _grids(model, cases)
-    ]
+def _examine(model: SegmentationModel, case: Case) -> tuple[Example, tuple[np.ndarray, np.ndarray]]:
+    """A case's numbers, and probability and truth near its predicted target."""
+    _, grid, target = case_on_grid(case, model.config.spacing)
+    probability = model.probability(grid, case.plan_text)
+    near = near_target(probability, target.array >= 0.5, grid.spacing, model.threshold)
+    return Example(describe(grid, probability, model.threshold), case.plan, case.centre), near

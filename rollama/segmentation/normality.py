@@ -82,8 +82,8 @@ def _target(volume: Ct, mask: npt.NDArray[np.bool_]) -> Vector:
     if not mask.any():
         return np.zeros(3)
     thickness = mask.sum(axis=1)[mask.any(axis=1)] * volume.spacing[1]
-    litres = float(mask.sum()) * volume.voxel_cc
-    return np.array([np.log1p(litres), np.log(np.percentile(thickness, 90)), volume.array[mask].mean() / 100])
+    cc = float(mask.sum()) * volume.voxel_cc
+    return np.array([np.log1p(cc), np.log(np.percentile(thickness, 90)), volume.array[mask].mean() / 100])
 
 
 def plan_vector(plan: TargetWords) -> Vector:

@@ -25,7 +25,8 @@ def test_a_corrected_contour_trains_in_a_new_version(toy_dataset: Path, tmp_path
     volume = read_ct(case.image)
     contour = read_mask(case.target, volume)
     contour[:, :, 2] = 0
-    found = add_case(toy_dataset, Addition("again", "toy", {}, contour=contour, corrects=case.case_id), tmp_path / "v2")
+    add_case(toy_dataset, Addition("again", "toy", {}, contour=contour, corrects=case.case_id), tmp_path / "v2")
+    found = open_dataset(tmp_path / "v2")
     new = next(case for case in found.cases if case.case_id == "again")
     assert new.split is Split.TRAIN
     assert new.plan == case.plan
@@ -59,7 +60,8 @@ def test_a_new_patient(toy_dataset: Path, tmp_path: Path) -> None:
     mask = np.zeros(volume.shape, np.uint8)
     mask[8:14, 4:12, 2:6] = 1
     addition = Addition("p99", "toy", {"plan_text": render_plan(plan)}, other, mask)
-    found = add_case(toy_dataset, addition, tmp_path / "v2")
+    add_case(toy_dataset, addition, tmp_path / "v2")
+    found = open_dataset(tmp_path / "v2")
     assert next(case for case in found.cases if case.case_id == "p99").plan == plan
 
 
