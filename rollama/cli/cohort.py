@@ -1,4 +1,4 @@
-"""`rollama cohort make|describe|gallery|proof|export|score`: the synthetic multi-centre cohort."""
+"""`rollama cohort make|regions|describe|gallery|proof|export|score`: the synthetic multi-centre cohort."""
 
 from __future__ import annotations
 
@@ -82,6 +82,28 @@ def make_once(out: Path, config: object, workers: int = 0) -> None:
     with bar("making the cohort", config.cases, console) as update:
         made = make_cohort(out, config, update, run)
     console.print(f"{out}: {config.cases} synthetic cases, content hash {made.content_hash[:16]}", highlight=False)
+
+
+@app.command("regions")
+def regions(
+    root: Path = typer.Argument(..., help="Folder of a breast cohort that 'rollama cohort make' made."),
+) -> None:
+    """Draw every part of the training cases (breast, chest wall, all levels by both guidelines), whatever plans ask.
+
+    Training can then show one CT with other plans: rollama train seg --set segmentation.plan_edits=0.5
+    """
+    draw_regions(root)
+
+
+def draw_regions(root: Path) -> None:
+    """Write what is missing of a cohort's `regions/`, with a progress bar."""
+    from rollama.cli.progress import bar
+    from rollama.cohort.regions import write_regions
+
+    console = Console(stderr=True)
+    with bar("drawing every part", 1, console) as update:
+        made = write_regions(root, lambda done, total: update(done, total=total))
+    console.print(f"{root}: parts of {made} case(s) drawn" if made else f"{root}: all parts are there", highlight=False)
 
 
 @app.command("describe")

@@ -49,7 +49,7 @@ BYTES_PER_VOXEL = 1.3
 """Compressed CT, label, parts and readers, generously."""
 PART = ".part-"
 """How names of files begin that are being written."""
-ONLY_LOOK = {"gallery.py", "bound.py", "leakage.py", "describe.py", "card.py"}
+ONLY_LOOK = {"gallery.py", "bound.py", "leakage.py", "describe.py", "card.py", "regions.py"}
 """Modules that change no case."""
 FOLDERS = ("images", "labels", parts.FOLDER, parts.READERS)
 

@@ -25,6 +25,7 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, DatasetInfo, content_hash, open_dataset, write_centre
 from rollama.data.organs import case_ct
 from rollama.data.plan import FIELDS, Side, parse_plan
+from rollama.data.regions import disagreement
 from rollama.data.texts import check_centre, check_unique, clean_id, draw_split
 from rollama.data.volumes import Mask, Volume, read_ct, read_volume, to_canonical, write_ct, write_mask
 
@@ -253,7 +254,7 @@ def check_cases(cases: Iterable[Case], progress: Progress | None = None) -> dict
         try:
             volume, mask = _pair(case.image, case.target, ())
             case_ct(case)  # the organ mask, if there is one, on the CT's grid
-            problems = contradictions(volume, mask, case.plan_text)
+            problems = [*contradictions(volume, mask, case.plan_text), *disagreement(case, volume, mask != 0)]
         except DataError as error:
             problems = [str(error)]
         if problems:

@@ -12,7 +12,7 @@ along z the middle of the scan. `prepare` and inference use the same `patient_ce
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +32,8 @@ from rollama.data.body import at_least, find_body
 from rollama.data.case import Case
 from rollama.data.organs import organs_path
 from rollama.data.parts import LEVELS, level_map, parts_path, read_labels
-from rollama.data.plan import Level, Plan
+from rollama.data.plan import Guideline, Level, Plan
+from rollama.data.regions import DRAWS, Regions, another_plan, regions_on_grid, target_in
 from rollama.data.resampling import case_on_grid
 
 
@@ -51,6 +52,8 @@ class VolumeSettings(Protocol):
     def positive_crops(self) -> float: ...
     @property
     def level_drop(self) -> float: ...
+    @property
+    def plan_edits(self) -> float: ...
     @property
     def flip_probability(self) -> float: ...
     @property
@@ -84,11 +87,14 @@ class Prepared:
     """Mask of organs, where the model reads one."""
     levels: npt.NDArray[np.uint8] | None = None
     """Which nodal level (`data.parts`) each voxel of the target belongs to, where levels may be left out."""
+    regions: Regions = field(default_factory=dict)
+    """All parts by guideline (`data.regions`), where plans may be changed."""
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return sum(maps.nbytes for maps in (self.image, self.target, self.organs, self.levels) if maps is not None)
+        maps = (self.image, self.target, self.organs, self.levels, *self.regions.values())
+        return sum(values.nbytes for values in maps if values is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +140,10 @@ def prepare(case: Case, settings: VolumeSettings) -> Prepared:
     levels = None
     if settings.level_drop and case.plan is not None and case.plan.levels and parts_path(case).is_file():
         levels = level_map(read_labels(parts_path(case), ct), ct, target)[kept]
-    return Prepared(image, (target.array[kept] >= 0.5).astype(np.uint8), origin, organs, levels)
+    regions = {}
+    if settings.plan_edits and case.plan is not None and case.plan.has_target:
+        regions = {name: bits[kept] for name, bits in regions_on_grid(case, ct, settings.spacing).items()}
+    return Prepared(image, (target.array[kept] >= 0.5).astype(np.uint8), origin, organs, levels, regions)
 
 
 def place(
@@ -161,8 +170,8 @@ def cut(array: npt.NDArray[Any], start: Sequence[int], shape: Sequence[int], fil
     return result
 
 
-MAPS = ("image", "target", "organs", "levels")
-"""What lies on the grid; the last two only where a case has them."""
+MAPS = ("image", "target", "organs", "levels", *Guideline)
+"""What lies on the grid; all but the first two only where a case has them. A guideline's are its regions."""
 
 
 class RandPatch(RandomizableTransform, MapTransform):
@@ -254,6 +263,29 @@ class RandDropLevels(RandomizableTransform, MapTransform):
         return result
 
 
+class RandEditPlan(RandomizableTransform, MapTransform):
+    """Another plan and the target that belongs to it, where all parts of a case are known (`data.regions`)."""
+
+    def __init__(self, settings: VolumeSettings) -> None:
+        RandomizableTransform.__init__(self, settings.plan_edits)
+        MapTransform.__init__(self, ["target"])
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform one sample."""
+        self.randomize(None)
+        draws = self.R.uniform(size=DRAWS)
+        result, plan = dict(data), data["plan"]
+        known = [guideline for guideline in Guideline if guideline in data]
+        if not self._do_transform or plan is None or not plan.has_target:
+            return result
+        edited = another_plan(plan, known, draws.tolist())
+        regions = data.get(edited.guideline or Guideline.ESTRO)
+        if edited != plan and regions is not None:
+            result["target"] = target_in(regions, edited).astype(data["target"].dtype)
+            result["plan"] = edited
+        return result
+
+
 class RandOrigin(RandomizableTransform, MapTransform):
     """Move the coordinate origin a little, as another body or field of view would."""
 
@@ -284,7 +316,8 @@ def training_pipeline(settings: VolumeSettings) -> Compose:
             RandScaleIntensityd("image", factors=settings.scale_factor, prob=settings.scale_probability),
             RandShiftIntensityd("image", offsets=settings.shift_offset, prob=settings.shift_probability),
             RandGaussianNoised("image", std=settings.noise_std, prob=settings.noise_probability),
-            RandDropLevels(settings),  # last: the draws of the others stay what they were
+            RandDropLevels(settings),  # these two last: the draws of the others stay what they were
+            RandEditPlan(settings),
         ]
     )
 
@@ -300,7 +333,11 @@ def draw(pipeline: Compose, prepared: Prepared, plan: Plan | None, key: Sequence
             "plan": plan,
             **{
                 name: maps[None]
-                for name, maps in (("organs", prepared.organs), ("levels", prepared.levels))
+                for name, maps in (
+                    ("organs", prepared.organs),
+                    ("levels", prepared.levels),
+                    *prepared.regions.items(),
+                )
                 if maps is not None
             },
         }

@@ -9,17 +9,13 @@ need them are left out, not guessed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 
-from rollama.cohort.anatomy import Anatomy, landmarks
 from rollama.cohort.bound import target_of
 from rollama.cohort.config import CohortConfig
-from rollama.cohort.make import body_of
-from rollama.cohort.patients import draw_patient
+from rollama.cohort.regions import slabs_of
 from rollama.cohort.rules import load_rules
-from rollama.cohort.scan import SLAB_VOXELS, grid_of
 from rollama.cohort.targets import part_mask, target_mask
 from rollama.core.config import build
 from rollama.core.errors import ConfigError, DataError
@@ -82,7 +78,7 @@ class Answers:
         key = target_of(plan)
         known = self._of(case)
         if key not in known:
-            known[key] = np.concatenate([target_mask(body, plan) > 0 for body in self._slabs(case)], axis=2)
+            known[key] = np.concatenate([target_mask(body, plan) > 0 for body in slabs_of(self.config, case)], axis=2)
         return known[key]  # type: ignore[return-value]  # the key says which
 
     def levels(self, case: Case, guideline: Guideline) -> Levels:
@@ -95,7 +91,8 @@ class Answers:
         if guideline not in known:
             names = [(side, level) for side in Side for level in Level]
             slabs = [
-                [part_mask(body, side, LEVELS[level], guideline) for side, level in names] for body in self._slabs(case)
+                [part_mask(body, side, LEVELS[level], guideline) for side, level in names]
+                for body in slabs_of(self.config, case)
             ]
             known[guideline] = {
                 name: np.concatenate(parts, axis=2) for name, parts in zip(names, zip(*slabs, strict=True), strict=True)
@@ -106,16 +103,3 @@ class Answers:
         if self._case != case.case_id:
             self._case, self._known = case.case_id, {}
         return self._known
-
-    def _slabs(self, case: Case) -> Iterator[Anatomy]:
-        try:
-            index = int(case.case_id.rsplit("-", 1)[1])
-            patient = draw_patient(self.config, case.centre, case.split, index)
-        except (IndexError, ValueError, KeyError) as error:
-            raise DataError(f"{case.case_id}: not a case of this cohort's configuration") from error
-        if patient.plan != case.plan:
-            raise DataError(f"{case.case_id}: its plan is not the one that the cohort's configuration gives")
-        shape, grid = body_of(self.config, case.centre, patient), grid_of(self.config, case.centre)
-        step = max(1, SLAB_VOXELS // (grid.shape[0] * grid.shape[1]))
-        for start in range(0, grid.shape[2], step):
-            yield landmarks(shape, grid, start, min(start + step, grid.shape[2]))

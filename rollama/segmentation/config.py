@@ -132,6 +132,9 @@ class SegConfig(StrictModel):
     level_drop: float = Field(
         0.0, ge=0, le=1, description="chance to leave some levels out of plan and target, where its parts are kept"
     )
+    plan_edits: float = Field(
+        0.0, ge=0, le=1, description="chance to train on another plan and its target, where all parts are contoured"
+    )
     scale_factor: float = Field(0.1, ge=0, lt=1)
     scale_probability: float = Field(0.3, ge=0, le=1)
     shift_offset: float = Field(0.05, ge=0, lt=1, description="in units of the scaled intensity, 1 = the HU range")

@@ -20,6 +20,8 @@ import torch
 from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
 from rollama.data.dataset import open_dataset
+from rollama.data.plan import Guideline
+from rollama.data.regions import FOLDER, regions_path
 from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pipeline
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
@@ -143,6 +145,13 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     cases = data.select(Split.TRAIN)
     if not cases:
         raise DataError(f"{dataset}: no case of the training split")
+    if config.plan_edits and not any(
+        regions_path(case, guideline).is_file() for case in cases for guideline in Guideline
+    ):
+        raise DataError(
+            f"{dataset}: segmentation.plan_edits is {config.plan_edits}, but no training case has its parts contoured "
+            f"({FOLDER}/); 'rollama cohort regions' draws them for a synthetic cohort, docs/data.md says how else"
+        )
     network, info = build_network(config, worker.device)
     engine = DdpEngine(network, config, worker.rank, worker.world, worker.device)
     key = run_hash(config, TASK, data.info.content_hash)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rollama.cohort.config import CohortConfig
+from rollama.cohort.make import make_cohort
+from rollama.cohort.regions import write_regions
+from rollama.data.dataset import open_dataset
 from rollama.data.parts import LEVELS
-from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume
+from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume
+from rollama.data.regions import PARTS, pack, target_in
 from rollama.data.transforms import (
     Prepared,
     centred,
@@ -16,6 +22,7 @@ from rollama.data.transforms import (
     draw,
     mirror,
     place,
+    prepare,
     scale_hu,
     training_pipeline,
 )
@@ -156,3 +163,52 @@ def test_without_parts_or_levels_nothing_is_left_out() -> None:
         sample = draw(pipeline, replace(prepared, levels=levels), some, (0, 0, "a"))
         assert sample.plan == some
         assert np.array_equal(sample.target, prepared.target)
+
+
+def test_another_plan_comes_with_its_own_target() -> None:
+    prepared = make_prepared()
+    masks = {part: np.zeros(prepared.target.shape, bool) for part in PARTS}
+    for slot, part in enumerate(PARTS):
+        masks[part][slot + 4, 4:9, 3:6] = True
+    estro = pack(masks)
+    prepared = replace(prepared, regions={Guideline.ESTRO: estro, Guideline.RTOG: np.roll(estro, 1, axis=2)})
+    plan = PLAN.model_copy(update={"guideline": Guideline.ESTRO})
+    config = SegConfig(**{**STILL, "flip_probability": 0, "plan_edits": 1.0})
+    seen = set()
+    for epoch in range(40):
+        sample = draw(training_pipeline(config), prepared, plan, (0, epoch, "a"))
+        assert sample.plan is not None and sample.plan.guideline is not None
+        if sample.plan == plan:
+            assert np.array_equal(sample.target, prepared.target)
+            continue
+        assert np.array_equal(sample.target > 0, target_in(prepared.regions[sample.plan.guideline], sample.plan))
+        seen.add((sample.plan.volume, sample.plan.guideline))
+    assert len(seen) == 4
+    flipped = training_pipeline(SegConfig(**{**STILL, "flip_probability": 1.0, "plan_edits": 1.0}))
+    one, other = (draw(p, prepared, plan, (0, 3, "a")) for p in (training_pipeline(config), flipped))
+    assert one.plan is not None and other.plan == one.plan.mirrored()
+    assert np.array_equal(other.target[::-1], one.target)
+
+
+def test_plans_without_known_parts_stay_as_they_are() -> None:
+    pipeline = training_pipeline(SegConfig(**{**STILL, "flip_probability": 0, "plan_edits": 1.0}))
+    prepared = make_prepared()
+    one_guideline = replace(prepared, regions={Guideline.RTOG: np.full(prepared.target.shape, 255, np.uint8)})
+    nothing = PLAN.model_copy(update={"volume": None, "dose": None, "technique": None})
+    for some, plan in ((prepared, PLAN), (one_guideline, PLAN), (one_guideline, nothing), (one_guideline, None)):
+        sample = draw(pipeline, some, plan, (0, 0, "a"))  # without a name ESTRO's borders hold
+        assert sample.plan == plan
+        assert np.array_equal(sample.target, prepared.target)
+
+
+def test_regions_are_prepared_only_where_plans_may_change(tmp_path: Path) -> None:
+    config = CohortConfig(train=1, validation=0, test=0, external=0, grid=(40, 32, 24), spacing=(12.5, 12.5, 12.0))
+    make_cohort(tmp_path / "cohort", config)
+    write_regions(tmp_path / "cohort")
+    cases = [c for c in open_dataset(tmp_path / "cohort").cases if c.plan is not None and c.plan.has_target]
+    settings = {**STILL, "spacing": (12.5, 12.5, 12.0)}
+    assert prepare(cases[0], SegConfig(**settings)).regions == {}
+    prepared = prepare(cases[0], SegConfig(**{**settings, "plan_edits": 0.1}))
+    assert set(prepared.regions) == set(Guideline)
+    assert {bits.shape for bits in prepared.regions.values()} == {prepared.target.shape}
+    assert prepared.nbytes > prepare(cases[0], SegConfig(**settings)).nbytes

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rollama.cohort import regions
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import make_case
 from rollama.cohort.scan import Item, Volumes
@@ -17,7 +18,6 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import DatasetInfo
 from rollama.data.parts import LEVELS
 from rollama.data.plan import Guideline, parse_plan
-from rollama.evaluation import answers
 from rollama.evaluation.answers import Answers
 
 CONFIG = build(CohortConfig, {"size": "xs"}, "test")
@@ -48,7 +48,7 @@ def test_the_own_plans_answer_is_the_label(treated: tuple[Case, Volumes], monkey
     assert case.plan is not None
     assert np.array_equal(Answers(CONFIG).target(case, case.plan), volumes.target > 0)
     assert Answers(CONFIG).know(case, volumes.target) and not Answers(CONFIG).know(case, volumes.target[::-1])
-    monkeypatch.setattr(answers, "SLAB_VOXELS", 40 * 32 * 5)  # five slices at a time, the last slab smaller
+    monkeypatch.setattr(regions, "SLAB_VOXELS", 40 * 32 * 5)  # five slices at a time, the last slab smaller
     assert np.array_equal(Answers(CONFIG).target(case, case.plan), volumes.target > 0)
 
 

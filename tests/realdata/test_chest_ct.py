@@ -23,6 +23,7 @@ from rollama.data.resampling import mask_to_native, to_model_grid
 from rollama.data.volumes import read_ct, write_mask
 from rollama.segmentation.checkpoint import build_network, save_model
 from rollama.segmentation.config import SegConfig
+from rollama.segmentation.outline import Outline
 from tests.chain.tiny import make_models
 from tests.realdata.fetch import MEMBERS, realdata_folder
 
@@ -139,13 +140,13 @@ def test_both_sides_of_a_real_scan_keep_their_side(scan: Path, tmp_path: Path) -
     """A block drawn by patient position comes back on that side, in the CT's own storage order."""
 
     class Block:
-        def predict(self, volume: Any, plan_text: str, progress: Any = None) -> np.ndarray:
+        def outline(self, volume: Any, plan_text: str, progress: Any = None) -> Outline:
             grid = to_model_grid(volume, 6.0)
             index = np.indices(grid.shape).reshape(3, -1)
             x = (grid.affine[:3, :3] @ index + grid.affine[:3, 3:])[0].reshape(grid.shape)
             middle = np.median(x)
             mask = (x < middle - 60) if "left" in plan_text else (x > middle + 60)
-            return mask_to_native(mask, grid, volume)
+            return Outline(mask_to_native(mask, grid, volume))
 
     volume = read_ct(scan)
     for plan in (PLAN, PLAN.replace("left", "right")):
