@@ -4,6 +4,7 @@
     <out>/plan.txt        the plan's text
     <out>/plan.yaml       its fields; absent when the generated text does not parse
     <out>/target.nii.gz   0/1 on the CT's own grid
+    <out>/probability.nii.gz  how likely each voxel is target, 0 to 1 (calibrated); only where it was asked for
     <out>/overlay.png     CT planes with the outline
     <out>/manifest.json   versions, model and input hashes, flags, warnings, timings; no clinical text
 
@@ -26,7 +27,7 @@ from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 from rollama.core.files import new_folder, read_json, write_json, write_text
 from rollama.core.manifest import run_manifest
-from rollama.data.volumes import Volume, write_mask
+from rollama.data.volumes import Volume, write_mask, write_probability
 
 KIND = "prediction"
 
@@ -80,6 +81,8 @@ def write_outputs(
             fields = yaml.safe_dump(result.plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
             write_text(folder / "plan.yaml", f"{LABEL}\n{fields}")
         write_mask(folder / "target.nii.gz", result.mask, volume)
+        if result.probability is not None:
+            write_probability(folder / "probability.nii.gz", result.probability, volume)
         write_overlay(folder / "overlay.png", result, volume)
         manifest = prediction_manifest(result, volume, inputs or {})
         manifest["files"] = sorted(path.name for path in folder.iterdir())

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from rollama.chain.inputs import PlanSource, Request, make_request
 from rollama.chain.plausibility import doubts, side_of
@@ -74,7 +75,8 @@ class Segment:
 class ChainResult:
     """What the chain found for one patient; timings in seconds.
 
-    `plan is None`: the generated text does not parse. `unusual`: see `Outline`; NaN also when the network did not run.
+    `plan is None`: the generated text does not parse. `unusual`, `probability`: see `Outline`; NaN and None also when
+    the network did not run.
     """
 
     summary: str | None = field(repr=False)
@@ -86,6 +88,7 @@ class ChainResult:
     warnings: tuple[str, ...] = ()
     unusual: float = math.nan
     models: Mapping[str, str] = field(default_factory=dict)
+    probability: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
 
 
 def chain_steps(
@@ -121,14 +124,14 @@ def chain_steps(
     if plan is None:
         with contextlib.suppress(DataError):
             plan = parse_plan(plan_text)
-    unusual = math.nan
+    unusual, probability = math.nan, None
     if plan is not None and not plan.has_target:
         mask = np.zeros(volume.shape, dtype=np.uint8)
         warnings.append("the plan has no target: the mask is empty and the network was not run")
     else:
         started = time.perf_counter()
         found: Outline = yield Segment(plan_text)
-        mask, unusual = found.mask, found.unusual
+        mask, unusual, probability = found.mask, found.unusual, found.probability
         timings["target"] = round(time.perf_counter() - started, 3)
         if mask.shape != volume.shape:
             raise DataError(f"target of shape {mask.shape} is not on the CT's grid {volume.shape}")
@@ -145,7 +148,9 @@ def chain_steps(
             warnings.append("the target is empty although the plan does not say so")
         elif plan is not None and side_of(mask, volume) is not plan.side:
             warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
-    return ChainResult(summary, plan_text, plan, request.source, mask, timings, tuple(warnings), unusual, dict(models))
+    return ChainResult(
+        summary, plan_text, plan, request.source, mask, timings, tuple(warnings), unusual, dict(models), probability
+    )
 
 
 class Chain:

@@ -21,6 +21,9 @@ def predict(
     organs: Path | None = typer.Option(
         None, "--organs", help="Mask of organs on the CT's grid, if the model reads one."
     ),
+    probability: bool = typer.Option(
+        False, "--probability", help="Also write probability.nii.gz: how likely each voxel is target, calibrated."
+    ),
     models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
 ) -> None:
     """Summarise the note, suggest a plan and segment the target on the CT.
@@ -47,6 +50,7 @@ def predict(
             inputs["organs"] = hash_file(organs)
         update(1, note="loading the models")
         chain = Chain.load(models, request.source)
+        chain.segmentation.keep_probability = probability
         update(2, note="running the models")
         result = chain.answer(request, volume, lambda stage, done, total: update(2, note=f"{stage} {done}/{total}"))
         update(3, note="writing")

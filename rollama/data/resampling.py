@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rollama.core.errors import DataError
 from rollama.data.case import Case
 from rollama.data.organs import case_ct
-from rollama.data.volumes import FloatArray, Mask, Volume, read_mask, to_canonical
+from rollama.data.volumes import STEPS_OF_ONE, FloatArray, Mask, Volume, read_mask, to_canonical
 
 HALF = 0.5 - 1e-6
 """Where a mask's interpolated value counts as inside."""
@@ -121,6 +121,48 @@ def mask_to_native(mask: npt.NDArray[Any], model_volume: Volume, native_volume: 
     Raises:
         DataError: the mask is not on the model's grid, or the two grids are turned against each other.
     """
+    values, weights, widths = _towards_native(mask, model_volume, native_volume)
+    result: Mask = np.zeros(native_volume.shape, dtype=np.uint8)
+    hot = values >= HALF
+    if not hot.any():
+        return result
+    # A point reaches one half only if a voxel of its kernel does: what is farther from all of those cannot matter.
+    inner, outer = [], []
+    for axis, (weight, width) in enumerate(zip(weights, widths, strict=True)):
+        along = np.flatnonzero(hot.any(axis=tuple(other for other in range(3) if other != axis)))
+        margin = int(np.ceil(2 * width)) + 1
+        inner.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + margin + 1))
+        weights[axis] = weight[:, inner[axis]]
+        seen = np.flatnonzero(weights[axis].any(axis=1))
+        if not seen.size:
+            return result
+        outer.append(slice(int(seen[0]), int(seen[-1]) + 1))
+    values = values[tuple(inner)]
+    along_x, along_y, along_z = (weight[part] for weight, part in zip(weights, outer, strict=True))
+    for index, weight in enumerate(along_z, outer[2].start):
+        result[outer[0], outer[1], index] = along_x @ (values @ weight) @ along_y.T >= HALF
+    return result
+
+
+def probability_to_native(
+    probability: npt.NDArray[np.float32], model_volume: Volume, native_volume: Volume
+) -> npt.NDArray[np.uint8]:
+    """A probability map on the CT's own grid, interpolated linearly, in steps of 1 / `STEPS_OF_ONE`.
+
+    Arguments, edges, errors and memory as in `mask_to_native`.
+    """
+    values, (along_x, along_y, along_z), _ = _towards_native(probability, model_volume, native_volume)
+    result = np.zeros(native_volume.shape, dtype=np.uint8)
+    for index, weight in enumerate(along_z):
+        plane = along_x @ (values @ weight) @ along_y.T
+        result[:, :, index] = np.rint(plane * STEPS_OF_ONE).clip(0, STEPS_OF_ONE)
+    return result
+
+
+def _towards_native(
+    mask: npt.NDArray[Any], model_volume: Volume, native_volume: Volume
+) -> tuple[FloatArray, list[FloatArray], list[float]]:
+    """Values with their axes in the CT's order; for each of its axes an interpolation matrix and the kernel's width."""
     if mask.shape != model_volume.shape:
         raise DataError(f"mask of shape {mask.shape} is not on the model's grid {model_volume.shape}")
     transform = np.linalg.inv(model_volume.affine) @ native_volume.affine  # native index -> model index
@@ -143,23 +185,4 @@ def mask_to_native(mask: npt.NDArray[Any], model_volume: Volume, native_volume: 
         )
         for axis, scale, n in zip(axes, scales, native_volume.shape, strict=True)
     ]
-    result: Mask = np.zeros(native_volume.shape, dtype=np.uint8)
-    hot = values >= HALF
-    if not hot.any():
-        return result
-    # A point reaches one half only if a voxel of its kernel does: what is farther from all of those cannot matter.
-    inner, outer = [], []
-    for axis, (weight, scale) in enumerate(zip(weights, scales, strict=True)):
-        along = np.flatnonzero(hot.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = int(np.ceil(2 * max(1.0, abs(float(scale))))) + 1
-        inner.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + margin + 1))
-        weights[axis] = weight[:, inner[axis]]
-        seen = np.flatnonzero(weights[axis].any(axis=1))
-        if not seen.size:
-            return result
-        outer.append(slice(int(seen[0]), int(seen[-1]) + 1))
-    values = values[tuple(inner)]
-    along_x, along_y, along_z = (weight[part] for weight, part in zip(weights, outer, strict=True))
-    for index, weight in enumerate(along_z, outer[2].start):
-        result[outer[0], outer[1], index] = along_x @ (values @ weight) @ along_y.T >= HALF
-    return result
+    return values, weights, [max(1.0, abs(float(scale))) for scale in scales]

@@ -26,6 +26,8 @@ from rollama.core.files import new_file
 FloatArray = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.uint8]
+STEPS_OF_ONE = 200
+"""A probability map is kept in steps of half a percent: a byte a voxel."""
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -268,7 +270,23 @@ def write_mask(path: Path, mask: Mask, volume: Volume) -> None:
     _write(path, mask, volume)
 
 
-def _write(path: Path, values: npt.NDArray[Any], volume: Volume) -> None:
+def write_probability(path: Path, values: npt.NDArray[np.uint8], volume: Volume) -> None:
+    """Write a probability map as NIfTI, geometry as `write_mask`; a byte a voxel and a slope, read as 0 to 1.
+
+    Args:
+        path: the file.
+        values: (x, y, z) in steps of 1 / `STEPS_OF_ONE`.
+        volume: the CT.
+
+    Raises:
+        DataError: another shape than the CT's, or the file cannot be written.
+    """
+    if values.shape != volume.shape or values.max(initial=0) > STEPS_OF_ONE:
+        raise DataError(f"{path}: a map of shape {values.shape} up to {values.max(initial=0)} is no probability here")
+    _write(path, values, volume, 1 / STEPS_OF_ONE)
+
+
+def _write(path: Path, values: npt.NDArray[Any], volume: Volume, slope: float | None = None) -> None:
     import nibabel
 
     nifti: Any = nibabel
@@ -282,6 +300,8 @@ def _write(path: Path, values: npt.NDArray[Any], volume: Volume) -> None:
         image.set_sform(volume.affine, code=1)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = RESEARCH_ONLY[:79].encode()
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0)
     with new_file(path) as temporary:
         nibabel.save(image, temporary)
 

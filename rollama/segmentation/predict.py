@@ -24,10 +24,10 @@ from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 from rollama.data.body import Index, find_body
 from rollama.data.plan import TargetWords, parse_plan
-from rollama.data.resampling import mask_to_native, to_model_grid
+from rollama.data.resampling import mask_to_native, probability_to_native, to_model_grid
 from rollama.data.transforms import cut, place, scale_hu
 from rollama.data.volumes import Volume
-from rollama.segmentation.calibration import Calibration
+from rollama.segmentation.calibration import Calibration, logit
 from rollama.segmentation.checkpoint import load_model
 from rollama.segmentation.config import Crop
 from rollama.segmentation.model import SegmentationNet
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class SegmentationModel:
     """A trained network ready to predict. Not thread-safe.
 
-    `inference` and `threshold` start as the artefact's and may be changed.
+    `inference` and `threshold` start as the artefact's and may be changed; `keep_probability` asks `outline` for it.
     """
 
     def __init__(self, network: SegmentationNet, manifest: dict[str, Any], device: torch.device) -> None:
@@ -61,6 +61,7 @@ class SegmentationModel:
         self.threshold = float(manifest.get("threshold", 0.5))
         self.calibration = Calibration.read(manifest.get("calibration"))
         self.reach = Reach.read(manifest.get("reach"))
+        self.keep_probability = False
         self.network.eval()
         self._texts: OrderedDict[str, Words] = OrderedDict()
 
@@ -131,10 +132,14 @@ class SegmentationModel:
             except DataError as error:
                 return Outline(np.zeros(volume.shape, dtype=np.uint8), refused=str(error))
             if plan is not None and plan.volume is None:
-                return Outline(np.zeros(volume.shape, dtype=np.uint8))
+                nothing = np.zeros(volume.shape, dtype=np.uint8)
+                return Outline(nothing, probability=nothing if self.keep_probability else None)
         grid = to_model_grid(volume, self.config.spacing)
         probability = self.probability(grid, plan_text, progress)
-        return Outline(self.decide(probability, grid, volume), self.unusual(grid, probability, plan))
+        kept = None
+        if self.keep_probability:
+            kept = probability_to_native(self.calibration(logit(probability)), grid, volume)
+        return Outline(self.decide(probability, grid, volume), self.unusual(grid, probability, plan), probability=kept)
 
     def unusual(self, grid: Volume, probability: npt.NDArray[np.float32], plan: TargetWords | None) -> float:
         """How far a volume on the model's grid and its probability are from the training cases (see `normality`)."""

@@ -48,6 +48,16 @@ def test_all_files_and_what_they_say(tmp_path: Path, ct: Volume, result: ChainRe
     assert "pT1" not in text
 
 
+def test_a_probability_that_was_asked_for(tmp_path: Path, ct: Volume, result: ChainResult) -> None:
+    likely = result.mask * np.uint8(150)
+    manifest = write_outputs(dataclasses.replace(result, probability=likely), ct, tmp_path / "out")
+    assert "probability.nii.gz" in manifest["files"]
+    image = nibabel.load(tmp_path / "out" / "probability.nii.gz")
+    np.testing.assert_allclose(image.get_fdata(), result.mask * 0.75)  # type: ignore[attr-defined]
+    write_outputs(result, ct, tmp_path / "out")  # the next prediction leaves nothing of it
+    assert not (tmp_path / "out" / "probability.nii.gz").exists()
+
+
 def test_unparsed_plan_leaves_no_fields(tmp_path: Path, ct: Volume, result: ChainResult) -> None:
     odd = dataclasses.replace(result, plan=None, plan_text="Irradiate.", warnings=("does not parse",))
     manifest = write_outputs(odd, ct, tmp_path / "out")

@@ -67,8 +67,11 @@ def test_a_plan_skips_the_text_models(predict, dataset, tmp_path):
     code, _ = predict("--plan", plan, "--ct", case.image)
     assert code == 0
     assert set(read_json(tmp_path / "out" / "manifest.json")["models"]) == {"seg"}
-    code, _ = predict("--plan", tmp_path / "out" / "plan.yaml", "--ct", case.image)  # its own output is input
+    code, _ = predict("--plan", tmp_path / "out" / "plan.yaml", "--ct", case.image, "--probability")  # own output
     assert code == 0
+    likely = nibabel.load(tmp_path / "out" / "probability.nii.gz").get_fdata()
+    mask = np.asarray(nibabel.load(tmp_path / "out" / "target.nii.gz").dataobj)
+    assert likely.shape == mask.shape and likely.min() >= 0 and likely.max() <= 1
 
 
 def bad_ct(folder: Path, dataset: Dataset, kind: str) -> Path:

@@ -11,8 +11,8 @@ import pytest
 import SimpleITK
 
 from rollama.core.errors import DataError
-from rollama.data.resampling import mask_to_native, to_model_grid
-from rollama.data.volumes import Volume, read_ct, to_canonical, write_mask
+from rollama.data.resampling import mask_to_native, probability_to_native, to_model_grid
+from rollama.data.volumes import Volume, read_ct, to_canonical, write_mask, write_probability
 
 Triple = tuple[float, float, float]
 
@@ -223,6 +223,30 @@ def test_mask_returns_to_where_it_was(signs: tuple[int, int, int], order: tuple[
     assert back.shape == native.shape
     assert back.dtype == np.uint8
     assert 2 * (back & true).sum() / (back.sum() + true.sum()) > 0.93
+
+
+def test_a_probability_returns_with_its_mask(tmp_path: Path) -> None:
+    affine = np.diag([-1.0, 1.0, 2.0, 1.0])
+    native = Volume(np.zeros((40, 36, 20), np.float32), affine)
+    model = to_model_grid(native, 4.0)
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(size=model.shape).astype(np.float32)
+    found = probability_to_native(probability, model, native)
+    assert found.dtype == np.uint8 and found.max() <= 200
+    mask = mask_to_native(probability, model, native) != 0
+    assert (found[mask] >= 100).all() and (found[~mask] <= 100).all()
+    same = to_model_grid(native, native.spacing)
+    exact = probability_to_native(np.full(same.shape, 0.25, np.float32), same, native)
+    assert (exact == 50).all()
+    write_probability(tmp_path / "p.nii.gz", found, native)
+    image = nibabel.load(tmp_path / "p.nii.gz")
+    np.testing.assert_allclose(image.get_fdata(), found / 200, atol=1e-6)
+    assert np.array_equal(image.affine, affine) and image.header.get_data_dtype() == np.uint8
+    by_itk = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "p.nii.gz")))
+    np.testing.assert_allclose(by_itk.transpose(2, 1, 0), found / 200, atol=1e-6)
+    for wrong in (found[1:], np.full(native.shape, 201, np.uint8)):
+        with pytest.raises(DataError, match="no probability"):
+            write_probability(tmp_path / "q.nii.gz", wrong, native)
 
 
 def test_mask_on_the_native_grid_is_untouched() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from rollama.data.plan import Plan, Side, Surgery, render_plan
 from rollama.data.volumes import Volume
+from rollama.segmentation.calibration import Calibration
 from rollama.segmentation.checkpoint import build_network, load_model, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.predict import SegmentationModel
@@ -41,6 +42,21 @@ def test_mask_is_on_the_volume_grid(model: SegmentationModel, shape: tuple[int, 
     assert seen[-1][0] == seen[-1][1]
     assert len(seen) == seen[-1][1]
     assert (len(seen) == 1) == all(size <= wanted for size, wanted in zip(shape, model.config.patch, strict=True))
+
+
+def test_a_calibrated_probability_on_demand(model: SegmentationModel) -> None:
+    volume = make_volume((16, 16, 8), 10.0)
+    assert model.outline(volume, TEXT).probability is None
+    model.keep_probability = True
+    found = model.outline(volume, TEXT)
+    assert found.probability is not None and found.probability.shape == volume.shape
+    assert np.array_equal(found.probability[found.mask != 0] >= 100, np.ones(found.mask.sum(), bool))
+    model.calibration = Calibration(scale=1.0, offset=-30.0)
+    assert model.outline(volume, TEXT).probability.max() == 0  # type: ignore[union-attr]
+    assert np.array_equal(model.outline(volume, TEXT).mask, found.mask)  # decided on the uncalibrated one
+    nothing = make_plan(Side.LEFT).model_copy(update={"volume": None, "levels": (), "dose": None, "technique": None})
+    none = model.outline(volume, render_plan(nothing))
+    assert none.probability is not None and not none.probability.any() and not none.mask.any()
 
 
 def test_orientation_of_storage_does_not_matter(model: SegmentationModel) -> None:
