@@ -40,8 +40,10 @@ def train(workspace: Path, dataset: Path, steps: int, seeds: Sequence[int], more
             train_model(What.SEG, load_preset("local", [*changes, *more]), dataset, workspace, f"{method}-{seed}")
 
 
-def measure(model: Path, dataset: Path, generated: Mapping[str, str], out: Path, limit: int | None) -> list[Any]:
-    """All records of one model; kept in `out`, one file a model."""
+def measure(
+    model: Path, dataset: Path, generated: Mapping[str, str], out: Path, limit: int | None, edited: bool
+) -> list[Any]:
+    """All records of one model; kept in `out`, one file a model. `edited`: edited plans as well."""
     from rollama.core.config import hash_json
     from rollama.core.files import write_text
     from rollama.data.case import Split
@@ -56,7 +58,7 @@ def measure(model: Path, dataset: Path, generated: Mapping[str, str], out: Path,
     path = out / f"{model.name}.jsonl"
     loaded = SegmentationModel.load(model)
     data = open_dataset(dataset, check_volumes=False)
-    key = hash_json([loaded.identity, data.info.content_hash, limit, sorted(generated.items())])
+    key = hash_json([loaded.identity, data.info.content_hash, limit, edited, sorted(generated.items())])
     if path.is_file():
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         if lines and lines[0] == {"key": key}:
@@ -80,7 +82,7 @@ def measure(model: Path, dataset: Path, generated: Mapping[str, str], out: Path,
             some = [case for case in cases if case.case_id in texts]
             records += evaluate_segmentation(loaded, some, texts, cache, model.name, source)
         update(len(plans), note="edited plans")
-        if loaded.config.uses_text:
+        if loaded.config.uses_text and edited:
             found = evaluate_counterfactual(loaded, cases, cache, Answers.of(data.info), model.name)
             records += [*found, *pooled(found)]
         update(len(plans) + 1)
@@ -155,6 +157,9 @@ def main() -> None:
     parser.add_argument("--set", dest="more", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--plans", type=Path, help="predictions.jsonl of an evaluation with S and P")
     parser.add_argument("--limit", type=int, help="at most so many cases a centre and split")
+    parser.add_argument(
+        "--edited", nargs="*", metavar="NAME", help="edited plans only for models whose names begin so; default: all"
+    )
     parser.add_argument("--measure-only", action="store_true", help="take the models that are there")
     arguments = parser.parse_args()
     from rollama.cli.cohort import make_once
@@ -174,7 +179,9 @@ def main() -> None:
     out = arguments.workspace / "study"
     records: list[Any] = []
     for manifest in sorted((arguments.workspace / "models").glob("*-[0-9]/manifest.json")):
-        records += measure(manifest.parent, dataset, generated, out, arguments.limit)
+        name = manifest.parent.name
+        edited = not arguments.edited or any(name.startswith(start) for start in arguments.edited)
+        records += measure(manifest.parent, dataset, generated, out, arguments.limit, edited)
     print(tables(records))
 
 

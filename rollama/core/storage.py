@@ -16,6 +16,7 @@ import hashlib
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from rollama.core.conditional import create_object
 from rollama.core.errors import ClusterError, ConfigError, DataError, RollamaError
 from rollama.core.files import new_file
 
@@ -140,6 +142,30 @@ class Storage:
                 stream.write(data)
 
         self._try(name, "write", write)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Create a file unless there is one; whether this call did. Of several callers exactly one is told so."""
+        if self.local is None:
+            bucket, _, key = self._full(name).partition("/")
+            return create_object(bucket, key, data)
+        path = Path(self._full(name))
+
+        def link(_: Any) -> bool:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(temporary, path)  # unlike a rename it fails when the name is taken
+            except FileExistsError:
+                return False
+            finally:
+                Path(temporary).unlink()
+            return True
+
+        return self._try(name, "write", link)
 
     def write_text(self, name: str, text: str) -> None:
         """Create or replace a file as UTF-8."""

@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.refuse = False
+        self.lock = threading.Lock()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -59,8 +60,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif bucket != BUCKET:
             self._error(404, "NoSuchBucket")
         elif self.command == "PUT":
-            self.server.objects[key] = data
-            self._answer(200, ETag='"0"')
+            with self.server.lock:
+                taken = key in self.server.objects and self.headers.get("If-None-Match") == "*"
+                if not taken:
+                    self.server.objects[key] = data
+            if taken:
+                self._error(412, "PreconditionFailed")
+            else:
+                self._answer(200, ETag='"0"')
         elif self.command == "DELETE":
             self.server.objects.pop(key, None)
             self._answer(204)

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_files_come_back_as_they_were_written(place, tmp_path):
     place.delete("x/y.gz")
     place.delete("x/y.gz")
     assert not place.exists("x/y.gz") and place.exists("empty")
+
+
+def test_of_several_creators_exactly_one_is_told_so(place):
+    assert place.create("x/claim", b"first") and not place.create("x/claim", b"second")
+    assert place.read_bytes("x/claim") == b"first" and place.names() == ["x/claim"]
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: place.create("x/race", str(number).encode()), range(16)))
+    assert sum(won) == 1
+    assert place.read_bytes("x/race") == str(won.index(True)).encode()
+    assert place.names() == ["x/claim", "x/race"]
+
+
+def test_a_bucket_that_refuses_creates_nothing(s3):
+    s3.refuse = True
+    with pytest.raises(ClusterError, match="cannot create s3://bucket/p/claim"):
+        open_storage("s3://bucket/p").create("claim", b"")
 
 
 def test_transfers_tell_the_hash_of_what_went_through(place, tmp_path):
