@@ -16,6 +16,7 @@ from ray.serve import Application
 from rollama.chain.run import model_folders
 from rollama.core.config import build
 from rollama.core.errors import ServeError
+from rollama.core.storage import open_storage
 from serve.auth import load_key
 from serve.config import ServeConfig
 from serve.pipeline import PipelineDeployment
@@ -44,7 +45,7 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
     # Workers have a working folder of their own.
     models = config.models.resolve()
     config = config.updated(
-        models=models, data_folder=config.data_folder.resolve(), results_folder=config.results_folder.resolve()
+        models=models, data_folder=config.data_folder.resolve(), store=open_storage(config.store).uri
     )
     inner: dict[str, Any] = {
         "max_ongoing_requests": config.max_ongoing_requests + 2,  # readiness questions beside the work

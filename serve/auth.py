@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from pathlib import Path
 
 from rollama.core.errors import ServeError
-from serve.config import ServeConfig
+from serve.config import VARIABLE, ServeConfig
 
 MIN_LENGTH = 16
 
@@ -26,21 +27,30 @@ def load_key(config: ServeConfig) -> bytes:
     Raises:
         ServeError: there is no key, it is short or not plain ASCII; the endpoint must not start.
     """
-    if config.api_key_file is not None:
-        place = str(config.api_key_file)
+    return digest(read_key(config.api_key_file, config.api_key_env))
+
+
+def read_key(file: Path | None, variable: str = VARIABLE) -> str:
+    """The key from a file, or else from an environment variable.
+
+    Raises:
+        ServeError: there is none, or it is short or not plain ASCII.
+    """
+    if file is not None:
+        place = str(file)
         try:
-            key = config.api_key_file.read_text(encoding="utf-8").strip()
+            key = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ServeError(f"{place}: the endpoint's key cannot be read ({type(error).__name__})") from None
     else:
-        place = f"environment variable {config.api_key_env}"
-        key = os.environ.get(config.api_key_env, "").strip()
+        place = f"environment variable {variable}"
+        key = os.environ.get(variable, "").strip()
     if len(key) < MIN_LENGTH or not key.isascii() or any(character.isspace() for character in key):
         raise ServeError(
             f"{place}: the endpoint needs a key of at least {MIN_LENGTH} ASCII characters without spaces and does not "
             'start without one; make it with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
-    return digest(key)
+    return key
 
 
 def digest(key: str) -> bytes:

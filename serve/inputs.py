@@ -33,12 +33,16 @@ def resolve_ct(folder: Path, relative: str) -> Path:
     if not all(item.resolve().is_relative_to(base) for item in files):
         raise refusal
     if not path.is_dir():
-        _require_self_contained(path)
+        require_self_contained(path)
     return path
 
 
-def _require_self_contained(path: Path) -> None:
-    """NRRD and MetaImage headers can name any other file as their data; such a header is a way out of the folder."""
+def require_self_contained(path: Path) -> None:
+    """Refuse a header that names another file as its data, as NRRD and MetaImage can: a way out of the folder.
+
+    Raises:
+        DataError: it does.
+    """
     suffix = suffix_of(path)
     detached = suffix in (".nhdr", ".mhd")
     if suffix in (".nrrd", ".mha"):
@@ -50,4 +54,4 @@ def _require_self_contained(path: Path) -> None:
             found = re.search(rb"(?im)^ElementDataFile\s*=\s*(\S+)", head)
             detached = found is None or found[1].upper() != b"LOCAL"
     if detached:
-        raise DataError("ct_path: header and data lie in two files; give a single-file NRRD, MHA or NIfTI, or DICOM")
+        raise DataError("header and data lie in two files; give a single-file NRRD, MHA or NIfTI, or DICOM")

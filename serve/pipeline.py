@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,11 +13,15 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from rollama.chain.run import Answer
 from rollama.core.registry import Task
+from rollama.core.storage import open_storage
 from rollama.data.volumes import Volume
 from rollama.segmentation.outline import Outline
+from serve.api import Service, make_api
 from serve.auth import load_key
 from serve.config import ServeConfig
-from serve.service import Backend, BusyError, PipelineService, make_api
+from serve.jobs import JobStore, new_id
+from serve.problems import BusyError
+from serve.work import Backend, Progress
 
 
 class PipelineDeployment:
@@ -30,20 +36,26 @@ class PipelineDeployment:
         self.text = text
         self.segmentation = segmentation
         self.config = config
-        backend = Backend(self._generate, self._segment, self._ready)
-        self.service = PipelineService(config, backend, load_key(config))
+        self.key = load_key(config)
+        store = JobStore(open_storage(config.store), config.lease_s)
+        self.service = Service(config, Backend(self._generate, self._segment, self._ready), store, new_id())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor (`serve.ingress()` without an app)."""
-        return make_api(self.service)
+        return make_api(self.service, self.key)
 
     async def _generate(self, task: Task, text: str) -> Answer:
         answer: Answer = await _result(self.text.generate.remote(task, text))
         return answer
 
-    async def _segment(self, volume: Volume, plan_text: str) -> Outline:
-        found: Outline = await _result(self.segmentation.segment.remote(volume, plan_text))
-        return found
+    async def _segment(self, volume: Volume, plan_text: str, probability: bool, progress: Progress) -> Outline:
+        items = self.segmentation.options(stream=True).segment.remote(volume, plan_text, probability)
+        async with _stream(items) as stream:
+            async for item in stream:
+                if isinstance(item, Outline):
+                    return item
+                progress(*item)
+        raise RuntimeError("the segmentation ended without an answer")
 
     async def _ready(self) -> dict[str, str] | None:
         """Hashes of all models; None until both deployments answer."""
@@ -55,14 +67,26 @@ class PipelineDeployment:
         return {name: value for part in parts for name, value in part.items()}
 
 
-async def _result(response: Any) -> Any:
-    """Await a deployment's answer: its own error instead of Ray's wrapping, and no work left behind when given up."""
+@asynccontextmanager
+async def _translated(response: Any) -> AsyncIterator[None]:
+    """A deployment's own error instead of Ray's wrapping, and no work left behind when given up."""
     try:
-        return await response
-    except asyncio.CancelledError:
+        yield
+    except (asyncio.CancelledError, GeneratorExit):
         response.cancel()
         raise
     except RayTaskError as error:
         raise error.cause from None
     except (BackPressureError, DeploymentUnavailableError):
         raise BusyError("too many requests are waiting") from None
+
+
+async def _result(response: Any) -> Any:
+    async with _translated(response):
+        return await response
+
+
+@asynccontextmanager
+async def _stream(response: Any) -> AsyncIterator[Any]:
+    async with _translated(response):
+        yield response

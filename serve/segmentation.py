@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from rollama.chain.run import SEGMENTATION_FOLDER, hash_models
 from rollama.data.volumes import Volume
 from rollama.segmentation.outline import Outline
+
+
+class GivenUpError(Exception):
+    """Nobody waits for the answer any more."""
 
 
 class SegmentationDeployment:
@@ -30,8 +36,34 @@ class SegmentationDeployment:
         """Hash of the loaded artefact."""
         return self.hashes
 
-    async def segment(self, volume: Volume, plan_text: str) -> Outline:
-        """The target of `plan_text` on the CT's own grid, and how unusual CT and plan are."""
+    async def segment(
+        self, volume: Volume, plan_text: str, probability: bool
+    ) -> AsyncIterator[tuple[int, int] | Outline]:
+        """Progress as (finished windows, all windows), then the target of `plan_text` on the CT's own grid.
+
+        Whoever stops listening ends the work at the next window.
+        """
         async with self.lock:
-            found: Outline = await asyncio.to_thread(self.model.outline, volume, plan_text)
-        return found
+            loop, news, gone = asyncio.get_running_loop(), asyncio.Queue[tuple[int, int] | None](), threading.Event()
+
+            def progress(done: int, total: int) -> None:
+                if gone.is_set():
+                    raise GivenUpError
+                loop.call_soon_threadsafe(news.put_nowait, (done, total))
+
+            def run() -> Outline:
+                try:
+                    self.model.keep_probability = probability
+                    found: Outline = self.model.outline(volume, plan_text, progress)
+                    return found
+                finally:
+                    loop.call_soon_threadsafe(news.put_nowait, None)
+
+            work = asyncio.create_task(asyncio.to_thread(run))
+            try:
+                while (item := await news.get()) is not None:
+                    yield item
+                yield await work
+            finally:
+                gone.set()
+                await asyncio.gather(work, return_exceptions=True)  # the model is free only when its thread has ended

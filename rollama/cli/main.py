@@ -14,6 +14,7 @@ from rich.console import Console
 
 from rollama import RESEARCH_ONLY, __version__
 from rollama.cli import (
+    ask,
     check,
     cohort,
     data,
@@ -56,6 +57,7 @@ app.command("export")(export.export)
 app.command("import-text")(import_text.import_text)
 app.command("preview")(preview.preview)
 app.command("serve")(serve.serve)
+app.command("ask")(ask.ask)
 app.add_typer(submit.submit, name="submit")
 app.command("status")(jobs.status)
 app.command("logs")(jobs.logs)

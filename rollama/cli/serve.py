@@ -14,7 +14,9 @@ def serve(
         ..., "--data", help="Folder that requests may name CT files in; nothing outside is read."
     ),
     models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
-    results: Path = typer.Option(Path("runs/serve"), "--results", help="Folder for the results of requests."),
+    store: str = typer.Option(
+        "runs/serve", "--store", help="Folder or s3://bucket/prefix for jobs and results; it holds patients' data."
+    ),
     key_file: Path | None = typer.Option(
         None, "--key-file", help="File with the bearer key. Default: variable ROLLAMA_API_KEY."
     ),
@@ -23,8 +25,8 @@ def serve(
 ) -> None:
     """Serve note + CT -> summary + plan + target over HTTP, with a bearer key. Stop with Ctrl-C.
 
-    POST /v1/pipeline with a JSON body such as {"note": "...", "ct_path": "patient1/ct.nii.gz"}; /readyz says when the
-    models are loaded.
+    POST /v1/pipeline with a JSON body such as {"note": "...", "ct_path": "patient1/ct.nii.gz"} starts a job, and
+    GET /v1/jobs/ID says how far it is; docs/serving.md has the rest. /readyz says when the models are loaded.
     """
     from rollama.core.config import build
     from serve.app import start, stop
@@ -33,7 +35,7 @@ def serve(
     values = {
         "models": models,
         "data_folder": data,
-        "results_folder": results,
+        "store": store,
         "api_key_file": key_file,
         "host": host,
         "port": port,

@@ -55,7 +55,8 @@ def pack(masks: Mapping[Part, np.ndarray]) -> npt.NDArray[np.uint8]:
 def target_in(regions: npt.NDArray[np.uint8], plan: TargetWords) -> npt.NDArray[np.bool_]:
     """The union of a plan's parts; the boost lies inside the breast and adds nothing."""
     asked = [LEVELS[level] for level in plan.levels] + ([VOLUMES[plan.volume]] if plan.volume is not None else [])
-    return (regions & np.uint8(sum(1 << PARTS.index(part) for part in asked))) != 0
+    inside: npt.NDArray[np.bool_] = (regions & np.uint8(sum(1 << PARTS.index(part) for part in asked))) != 0
+    return inside
 
 
 def disagreement(case: Case, ct: Ct, target: np.ndarray) -> list[str]:

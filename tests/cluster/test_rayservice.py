@@ -8,7 +8,7 @@ from serve.config import ServeConfig
 
 VALUES = {
     "name": "rollama",
-    "args": {"models": "/models", "data_folder": "/data", "results_folder": "/tmp/results"},
+    "args": {"models": "/models", "data_folder": "/data", "store": "/tmp/store"},
     "api_key_secret": "endpoint",
     "claims": [{"name": "models", "mount": "/models"}],
     "deployments": [{"name": "text", "max_ongoing_requests": 4}],

@@ -53,14 +53,14 @@ def test_the_endpoint_and_the_site_pass_the_clients_own_rules(site: Kube) -> Non
     rules.check_rayservice(objects["RayService"])
     application = yaml.safe_load(objects["RayService"]["spec"]["serveConfigV2"])["applications"][0]
     served = build(ServeConfig, application["args"], "the chart's arguments")
-    assert (served.text_gpus, served.models) == (1, Path("/models"))
+    assert (served.text_gpus, served.models, served.store) == (1, Path("/models"), "/store")
     place = parse_site(objects["ConfigMap"]["data"]["site.yaml"], "the chart's site")
     assert (place.max_gpus, place.dataset, place.priority_class) == (8, REFERENCE, "training")
 
 
 def test_the_api_server_takes_the_clients_rayservice(site: Kube) -> None:
     place = parse_site(site.get("configmap", "rollama-site")["data"]["site.yaml"], "site")
-    args = {"models": "/models", "data_folder": "/data", "results_folder": "/tmp/results"}
+    args = {"models": "/models", "data_folder": "/data", "store": "/tmp/store"}
     body = build_rayservice(ServiceJob(name="dry", args=args, api_key_secret="key"), place, site.namespace)
     site.run("apply", "--dry-run=server", "--validate=strict", "--server-side", "-f", "-", text=yaml.safe_dump(body))
 

@@ -127,12 +127,16 @@ def test_the_endpoint_answers_as_predict_does(endpoint: Endpoint) -> None:
         body = {"note": NOTE, "ct_path": "ct.nii.gz"}
         assert client.post("/v1/pipeline", json=body).status_code == 401
         assert client.post("/v1/pipeline", json=body, headers={"Authorization": "Bearer wrong"}).status_code == 401
-        answer = client.post("/v1/pipeline", json=body, headers={"Authorization": f"Bearer {endpoint.key}"})
-    assert answer.status_code == 200, answer.text
-    found = answer.json()
-    assert (found["summary"], found["plan_text"]) == (expected.summary, expected.plan_text)
-    assert found["warnings"] == list(expected.warnings)
-    assert "target.nii.gz" in found["files"]
+        header = {"Authorization": f"Bearer {endpoint.key}", "Prefer": "wait=100"}
+        answer = client.post("/v1/pipeline", json=body, headers=header)
+        with endpoint.ct.open("rb") as stream:
+            sent = client.post("/v1/pipeline/upload", data={"note": NOTE}, files={"ct": stream}, headers=header)
+    for answered in (answer, sent):
+        assert answered.status_code == 200, answered.text
+        found = answered.json()["findings"]
+        assert (found["summary"], found["plan_text"]) == (expected.summary, expected.plan_text)
+        assert found["warnings"] == list(expected.warnings)
+        assert "target.nii.gz" in answered.json()["files"]
 
 
 def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube) -> None:

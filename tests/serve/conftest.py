@@ -1,16 +1,37 @@
-"""Folders, a key and a CT for the endpoint's tests."""
+"""Folders, a key, a CT and scripted models for the endpoint's tests."""
 
 from __future__ import annotations
 
+import asyncio
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
+from rollama.core.registry import Task
+from rollama.core.storage import open_storage
+from rollama.data.volumes import Volume, read_ct
+from rollama.dicom.write import Identity, write_series
+from rollama.segmentation.outline import Outline
+from serve.api import Service, make_api
+from serve.auth import load_key
 from serve.config import ServeConfig
+from serve.jobs import JobStore
+from serve.work import Backend, Progress
 
 KEY = "test-key-of-the-endpoint"
+PLAN = (
+    "Side: left. Surgery: breast-conserving. Volumes: whole breast. Nodes: none. Boost: none. "
+    "Prescription: 40.05 Gy in 15 fractions. Technique: VMAT."
+)
+HASHES = {"s": "1", "p": "2", "seg": "3"}
 
 
 @pytest.fixture
@@ -29,4 +50,89 @@ def config(tmp_path: Path) -> ServeConfig:
     affine[0, 3] = -87.0
     for path in (tmp_path / "data" / "ct.nii.gz", tmp_path / "secret.nii.gz"):
         nibabel.save(nibabel.Nifti1Image(array, affine), path)
-    return ServeConfig(models=tmp_path / "models", data_folder=tmp_path / "data", results_folder=tmp_path / "results")
+    return ServeConfig(models=tmp_path / "models", data_folder=tmp_path / "data", store=str(tmp_path / "store"))
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    finished: bool = True
+
+
+@dataclass
+class Models:
+    """Scripted models; `fail` is raised by the text model, `delay` slows every step, `loaded` turns readiness on."""
+
+    fail: Exception | None = None
+    delay: float = 0.0
+    loaded: bool = True
+    asked: list[str] = field(default_factory=list)
+    cancelled: int = 0
+
+    async def generate(self, task: Task, text: str) -> Answer:
+        self.asked.append(text)
+        await self._wait()
+        if self.fail:
+            raise self.fail
+        return Answer("Left, pT1." if task is Task.SUMMARY else PLAN)
+
+    async def segment(self, volume: Volume, plan_text: str, probability: bool, progress: Progress) -> Outline:
+        progress(1, 2)
+        await self._wait()
+        mask = np.zeros(volume.shape, dtype=np.uint8)
+        mask[3:8, 5:15, 3:9] = 1
+        return Outline(mask, probability=mask * np.uint8(180) if probability else None)
+
+    async def ready(self) -> dict[str, str] | None:
+        return dict(HASHES) if self.loaded else None
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+@pytest.fixture
+def models() -> Models:
+    return Models()
+
+
+Connect = Callable[..., TestClient]
+
+
+@pytest.fixture
+def connect(config: ServeConfig, models: Models, api_key: str) -> Iterator[Connect]:
+    """A client of a new ingress replica on the same store; keywords change its settings."""
+    clients: list[TestClient] = []
+
+    def make(**changes: Any) -> TestClient:
+        settings = config.updated(**changes)
+        store = JobStore(open_storage(settings.store), settings.lease_s)
+        backend = Backend(models.generate, models.segment, models.ready)
+        api = make_api(Service(settings, backend, store, f"replica-{len(clients)}"), load_key(settings))
+        client = TestClient(api, raise_server_exceptions=False, headers={"Authorization": f"Bearer {api_key}"})
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(connect: Connect) -> TestClient:
+    return connect()
+
+
+def zipped_series(config: ServeConfig, folder: Path) -> bytes:
+    """The CT of `config` as a zip of DICOM slices."""
+    folder.mkdir()
+    write_series(folder, read_ct(config.data_folder / "ct.nii.gz"), Identity("p1", "test", True))
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"../../{path.name}")
+    return stream.getvalue()

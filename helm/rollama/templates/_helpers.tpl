@@ -97,12 +97,18 @@ containers:
   - name: ray
     image: {{ include "rollama.image" . }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
+    {{- if .Values.serve.store.uri }}
+    env: {{- include "rollama.storageEnv" . | nindent 6 }}
+    {{- with .Values.storage.existingSecret }}
+    envFrom: [{secretRef: {name: {{ . }}}}]
+    {{- end }}
+    {{- end }}
     resources: {{- toYaml .Values.serve.resources | nindent 6 }}
     securityContext: {{- include "rollama.containerSecurity" . | nindent 6 }}
     volumeMounts:
       - {name: models, mountPath: /models, readOnly: true}
       - {name: data, mountPath: /data, readOnly: true}
-      - {name: results, mountPath: /results}
+      - {name: store, mountPath: /store}
       - {name: api-key, mountPath: /secrets/api-key, readOnly: true}
       - {name: tmp, mountPath: /tmp}
       - {name: shm, mountPath: /dev/shm}
@@ -114,9 +120,9 @@ volumes:
     {{- else }}
     emptyDir: {}
     {{- end }}
-  - name: results
-    {{- if .Values.serve.results.existingClaim }}
-    persistentVolumeClaim: {claimName: {{ .Values.serve.results.existingClaim }}}
+  - name: store
+    {{- if .Values.serve.store.existingClaim }}
+    persistentVolumeClaim: {claimName: {{ .Values.serve.store.existingClaim }}}
     {{- else }}
     emptyDir: {}
     {{- end }}

@@ -1,0 +1,388 @@
+"""The HTTP face: texts at once, targets as jobs. Knows no Ray: models and store come from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import tempfile
+import time
+import zipfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, File, Form, Header, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+
+from rollama import RESEARCH_ONLY, __version__
+from rollama.chain.inputs import PlanSource, make_request
+from rollama.chain.inputs import Request as ChainRequest
+from rollama.client.schemas import (
+    Findings,
+    JobAnswer,
+    Options,
+    PipelineRequest,
+    PlanAnswer,
+    PlanRequest,
+    Problem,
+    SegmentRequest,
+    SummaryAnswer,
+    SummaryRequest,
+)
+from rollama.core.errors import DataError, RollamaError
+from rollama.core.registry import Task
+from serve.config import ServeConfig
+from serve.guard import Guard
+from serve.inputs import resolve_ct
+from serve.jobs import JobRequest, JobStore, Status, new_id
+from serve.problems import NoSuchJobError, describe, respond
+from serve.runner import FullError, Runner
+from serve.uploads import Limits, read_checked, store_ct
+from serve.work import Backend, PipelineWork, plan_fields, text_of
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {"application/problem+json": {}}, "description": text}
+    for status, text in (
+        (401, "no key, or a wrong one"),
+        (409, "the Idempotency-Key was used for another request"),
+        (413, "the body is too long"),
+        (422, "the request is not usable; the detail says why"),
+        (503, "models are loading, or too much is waiting; Retry-After says when to come back"),
+        (504, "the deadline passed"),
+    )
+}
+UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "content": {"application/problem+json": {}}, "description": "no such job or file"}
+}
+POLL_S = 0.3
+MAX_WAIT_S = 300
+MEDIA = {".gz": "application/gzip", ".png": "image/png", ".json": "application/json", ".dcm": "application/dicom"}
+
+
+class Service:
+    """What the routes share."""
+
+    def __init__(self, config: ServeConfig, backend: Backend, store: JobStore, owner: str) -> None:
+        self.config, self.backend, self.store = config, backend, store
+        self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)
+        work = PipelineWork(backend, store, config.data_folder, self.limits)
+        self.runner = Runner(
+            store, work, lambda error, job: describe(error, job).model_dump(), owner,
+            config.max_ongoing_requests, config.max_queued_requests,
+        )  # fmt: skip
+
+    async def generate(self, task: Task, text: str) -> tuple[str, list[str]]:
+        """One text from a text model, and warnings.
+
+        Raises:
+            DataError, BusyError, TimeoutError: see `problems`.
+        """
+        async with asyncio.timeout(self.config.deadline_s):
+            answer = await self.backend.generate(task, text)
+        name = task.name.lower()
+        if not answer.text.strip():
+            raise DataError(f"the {name} came out empty; check the model and the input")
+        return answer.text, [] if answer.finished else [f"the {name} was cut off at the length limit"]
+
+    async def submit(
+        self, owner: str, text: ChainRequest, options: Options, ct_path: str, parts: Sequence[UploadFile], key: str
+    ) -> str:
+        """Check everything about a request, keep it as a job and start it; the job's id.
+
+        Raises:
+            DataError, ConflictError, BusyError, FullError: see `problems`.
+        """
+        await self.backend.hashes()
+        if self.runner.room <= 0:
+            raise FullError
+        now, job_id = self.store.clock(), new_id()
+        with tempfile.TemporaryDirectory(prefix="rollama-") as name:
+            if parts:
+                blob, digest = await asyncio.to_thread(receive, parts, Path(name), self.limits)
+            else:
+                await asyncio.to_thread(self._check_reference, ct_path)
+                blob, digest = None, ct_path
+            source = {PlanSource.GIVEN: "given"}.get(text.source, str(text.source))
+            content = _digest(source, text.text, options.model_dump_json(), digest)
+            key = key and _digest(owner, key)
+            if key and (found := await asyncio.to_thread(self.store.earlier, key, content)):
+                return found
+            if blob is not None:
+                await asyncio.to_thread(self.store.put_ct, job_id, blob)
+        job = JobRequest(
+            job_id, owner, source, text.text, ct_path, {"asked": options.model_dump()},
+            now, now + self.config.deadline_s, now + self.config.keep_s,
+        )  # fmt: skip
+        kept = await asyncio.to_thread(self.store.submit, job, key, content)
+        if kept == job_id:
+            try:
+                self.runner.add(job_id)
+            except FullError:
+                await asyncio.to_thread(self.store.discard, job_id)
+                raise
+        return kept
+
+    def _check_reference(self, ct_path: str) -> None:
+        path = resolve_ct(self.config.data_folder, ct_path)
+        try:
+            read_checked(path, self.limits)
+        except DataError as error:
+            raise DataError(f"ct_path: {error}") from None
+
+    async def look(self, owner: str, job_id: str) -> tuple[JobRequest, Status]:
+        """A job of this owner.
+
+        Raises:
+            NoSuchJobError: there is none.
+        """
+        job = await asyncio.to_thread(self.store.request, job_id)
+        if job is None or job.owner != owner:
+            raise NoSuchJobError("no such job; jobs are deleted some time after they were made")
+        return job, await asyncio.to_thread(self.store.status, job_id)
+
+
+def receive(parts: Sequence[UploadFile], folder: Path, limits: Limits) -> tuple[Path, str]:
+    """Check an upload completely; one file that holds it, and its hash.
+
+    Raises:
+        DataError: it is not one CT.
+    """
+    (folder / "look").mkdir()
+    blob = folder / "upload"
+    if len(parts) == 1:
+        with blob.open("wb") as stream:
+            while data := parts[0].file.read(1 << 20):
+                stream.write(data)
+    else:
+        with zipfile.ZipFile(blob, "w", zipfile.ZIP_STORED) as archive:
+            for number, part in enumerate(parts):
+                with archive.open(f"{number:05d}.dcm", "w") as stream:
+                    while data := part.file.read(1 << 20):
+                        stream.write(data)
+    with blob.open("rb") as stream:
+        read_checked(store_ct([stream], folder / "look", limits), limits)
+        stream.seek(0)
+        return blob, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def to_answer(request_id: str, job: JobRequest, status: Status) -> JobAnswer:
+    """A job as its owner sees it."""
+    return JobAnswer(
+        request_id=request_id, job_id=job.job_id, state=status.state, attempt=status.attempt, stage=status.stage,
+        done=status.done, total=status.total, created=job.created, expires=job.expires,
+        findings=Findings.model_validate(status.result),
+        files={name: f"/v1/jobs/{job.job_id}/files/{name}" for name in status.files},
+        error=None if status.error is None else Problem.model_validate({"request_id": job.job_id, **status.error}),
+    )  # fmt: skip
+
+
+def wanted_wait(prefer: str | None) -> float:
+    """Seconds that `Prefer: wait=N` (RFC 7240) asks to wait; 0 without it."""
+    for part in (prefer or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "wait" and value.strip().isdigit():
+            return min(float(value), MAX_WAIT_S)
+    return 0.0
+
+
+def make_api(service: Service, key_digest: bytes) -> FastAPI:
+    """The routes. `/openapi.json` needs the key like everything but the health checks."""
+    config = service.config
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.runner.start()
+        yield
+        await service.runner.stop(config.drain_s)
+
+    api = FastAPI(
+        title="rollama", version=__version__, description=RESEARCH_ONLY, docs_url=None, redoc_url=None,
+        lifespan=lifespan, responses=PROBLEMS, max_body_size=config.max_body_bytes,
+    )  # fmt: skip
+    api.state.runner = service.runner
+    api.add_middleware(Guard, key_digest=key_digest)
+
+    async def on_error(request: Request, error: Exception) -> Response:
+        headers = getattr(error, "headers", None)
+        return respond(describe(error, request.state.request_id), headers)
+
+    for kind in (RollamaError, FullError, TimeoutError, HTTPException, RequestValidationError):
+        api.add_exception_handler(kind, on_error)
+    _add_health(api, service)
+    _add_texts(api, service)
+    _add_submissions(api, service)
+    _add_jobs(api, service)
+    return api
+
+
+def _add_health(api: FastAPI, service: Service) -> None:
+    @api.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """Whether this process lives."""
+        return {"status": "alive"}
+
+    @api.get("/readyz", tags=["health"])
+    async def readyz() -> dict[str, str]:
+        """Whether all models are loaded."""
+        await service.backend.hashes()
+        return {"status": "ready"}
+
+
+def _add_texts(api: FastAPI, service: Service) -> None:
+    @api.post("/v1/summary", tags=["texts"])
+    async def summary(body: SummaryRequest, request: Request) -> SummaryAnswer:
+        """Summarise a clinical note."""
+        models, started = await service.backend.hashes(), time.perf_counter()
+        asked = make_request(note=body.note)
+        text, warnings = await service.generate(Task.SUMMARY, asked.text)
+        return SummaryAnswer(
+            request_id=request.state.request_id, summary=text, models=models, warnings=warnings,
+            seconds=round(time.perf_counter() - started, 3),
+        )  # fmt: skip
+
+    @api.post("/v1/plan", tags=["texts"])
+    async def plan(body: PlanRequest, request: Request) -> PlanAnswer:
+        """Suggest a treatment plan from a note or a summary."""
+        models, started = await service.backend.hashes(), time.perf_counter()
+        asked = make_request(body.note, body.summary)
+        short = asked.text
+        warnings: list[str] = []
+        if asked.source is PlanSource.NOTE:
+            short, warnings = await service.generate(Task.SUMMARY, asked.text)
+        text, more = await service.generate(Task.PLAN, short)
+        fields = plan_fields(text)
+        if fields is None:
+            more = [*more, "the generated plan does not parse"]
+        return PlanAnswer(
+            request_id=request.state.request_id, summary=short, plan_text=text, plan=fields, models=models,
+            warnings=[*warnings, *more], seconds=round(time.perf_counter() - started, 3),
+        )  # fmt: skip
+
+
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key", max_length=255, description="the same key and request again give the same job, once"
+    ),
+]
+Prefer = Annotated[str, Header(description="'wait=30' answers when the job is over, at the latest after 30 s")]
+OptionalText = Annotated[str | None, Form()]
+
+
+def _add_submissions(api: FastAPI, service: Service) -> None:
+    async def start(
+        request: Request, text: ChainRequest, options: Options, ct_path: str, parts: Sequence[UploadFile], key: str,
+        prefer: str,
+    ) -> Response:  # fmt: skip
+        owner = request.state.owner
+        job_id = await service.submit(owner, text, options, ct_path, parts, key)
+        until = time.monotonic() + wanted_wait(prefer)
+        while True:
+            job, status = await service.look(owner, job_id)
+            if status.final or time.monotonic() >= until:
+                break
+            await asyncio.sleep(POLL_S)
+        answer = to_answer(request.state.request_id, job, status).model_dump(mode="json")
+        return JSONResponse(answer, 200 if status.final else 202, {"Location": f"/v1/jobs/{job_id}"})
+
+    said: dict[str, Any] = {
+        "status_code": 202, "response_model": JobAnswer,
+        "responses": {200: {"model": JobAnswer, "description": "the job is over (with Prefer: wait)"}},
+    }  # fmt: skip
+
+    @api.post("/v1/pipeline", tags=["targets"], **said)
+    async def pipeline(body: PipelineRequest, request: Request, key: Key = "", prefer: Prefer = "") -> Response:
+        """Summary, plan and target of a patient whose CT lies in the data folder."""
+        text = text_of(body.note, body.summary, body.plan)
+        return await start(request, text, body.options, body.ct_path, (), key, prefer)
+
+    @api.post("/v1/segment", tags=["targets"], **said)
+    async def segment(body: SegmentRequest, request: Request, key: Key = "", prefer: Prefer = "") -> Response:
+        """The target of a plan on a CT in the data folder."""
+        text = text_of(None, None, body.plan)
+        return await start(request, text, body.options, body.ct_path, (), key, prefer)
+
+    upload: dict[str, Any] = {"max_body_size": service.config.max_upload_bytes, **said}
+
+    @api.post("/v1/pipeline/upload", tags=["targets"], **upload)
+    async def pipeline_upload(
+        request: Request,
+        ct: Annotated[list[UploadFile], File(description="one NIfTI, NRRD, MHA or zip, or the slices of a series")],
+        note: OptionalText = None,
+        summary: OptionalText = None,
+        plan: OptionalText = None,
+        probability: Annotated[bool, Form()] = False,
+        key: Key = "",
+        prefer: Prefer = "",
+    ) -> Response:
+        """Summary, plan and target of a patient whose CT comes along."""
+        text = text_of(note, summary, plan)
+        return await start(request, text, Options(probability=probability), "", ct, key, prefer)
+
+    @api.post("/v1/segment/upload", tags=["targets"], **upload)
+    async def segment_upload(
+        request: Request,
+        ct: Annotated[list[UploadFile], File(description="one NIfTI, NRRD, MHA or zip, or the slices of a series")],
+        plan: Annotated[str, Form(description="the plan's sentences")],
+        probability: Annotated[bool, Form()] = False,
+        key: Key = "",
+        prefer: Prefer = "",
+    ) -> Response:
+        """The target of a plan on a CT that comes along."""
+        return await start(request, text_of(None, None, plan), Options(probability=probability), "", ct, key, prefer)
+
+
+def _add_jobs(api: FastAPI, service: Service) -> None:
+    @api.get("/v1/jobs/{job_id}", tags=["jobs"], responses=UNKNOWN)
+    async def job(job_id: str, request: Request) -> JobAnswer:
+        """How far a job is, and what it has found so far."""
+        return to_answer(request.state.request_id, *await service.look(request.state.owner, job_id))
+
+    async def known(job_id: str, request: Request) -> None:
+        await service.look(request.state.owner, job_id)
+
+    @api.get(
+        "/v1/jobs/{job_id}/events", tags=["jobs"], responses=UNKNOWN, response_class=EventSourceResponse,
+        dependencies=[Depends(known)],  # before the first event, while a 404 can still be said
+    )  # fmt: skip
+    async def events(job_id: str, request: Request) -> AsyncIterator[ServerSentEvent]:
+        """The job's answer as server-sent events, each time it changes, until it is over."""
+        last: Status | None = None
+        while True:
+            found, status = await service.look(request.state.owner, job_id)
+            if status != last:
+                last = status
+                answer = to_answer(request.state.request_id, found, status)
+                yield ServerSentEvent(event="job", data=answer.model_dump(mode="json"))
+            if status.final:
+                return
+            await asyncio.sleep(POLL_S)
+
+    @api.delete("/v1/jobs/{job_id}", tags=["jobs"], responses=UNKNOWN)
+    async def cancel(job_id: str, request: Request) -> JobAnswer:
+        """Stop a job. What it has found stays until it expires; a job that is over stays as it is."""
+        found, status = await service.look(request.state.owner, job_id)
+        if not status.final:
+            await asyncio.to_thread(service.store.cancel, job_id)
+            service.runner.cancel(job_id)
+            status = await asyncio.to_thread(service.store.status, job_id)
+        return to_answer(request.state.request_id, found, status)
+
+    @api.get("/v1/jobs/{job_id}/files/{name}", tags=["jobs"], responses=UNKNOWN, response_class=Response)
+    async def file(job_id: str, name: str, request: Request) -> Response:
+        """A result: target.nii.gz, overlay.png, manifest.json and the others that the job names."""
+        _, status = await service.look(request.state.owner, job_id)
+        data = await asyncio.to_thread(service.store.get_file, job_id, status, name)
+        if data is None:
+            raise NoSuchJobError("no such file; the job's answer lists those it has")
+        media = MEDIA.get(Path(name).suffix, "text/plain; charset=utf-8")
+        return Response(data, media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'})

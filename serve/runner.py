@@ -1,0 +1,181 @@
+"""Works off jobs in this replica, and finds those whose replica was lost.
+
+New jobs are taken from a queue in memory; that queue is only the short way. Every `lease_s` seconds the store is asked
+for jobs without an outcome whose lease has run out (or that nobody claimed in that time), so a job survives whatever
+happens to the replica that accepted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rollama.client.schemas import State
+from serve.jobs import JobRequest, JobStore, Status
+
+logger = logging.getLogger("rollama.serve")
+Report = Callable[[Status], None]
+"""Take the job's newest status; cheap, may be called often."""
+Work = Callable[[JobRequest, int, Report], Awaitable[Status]]
+"""Do an attempt of a job; the status it ends with."""
+Explain = Callable[[Exception, str], dict[str, Any]]
+"""The problem that describes an error to the job's owner."""
+WRITE_EVERY_S = 0.5
+"""Progress is kept in the store at most so often."""
+
+
+class FullError(Exception):
+    """No room in the queue."""
+
+
+class Runner:
+    """Up to `slots` jobs at once, up to `queue` waiting."""
+
+    def __init__(self, store: JobStore, work: Work, explain: Explain, owner: str, slots: int, queue: int) -> None:
+        self.store, self.work, self.explain, self.owner = store, work, explain, owner
+        self.slots, self.queue = slots, queue
+        self.waiting: OrderedDict[str, None] = OrderedDict()
+        self.running: dict[str, asyncio.Task[None]] = {}
+        self._search: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def room(self) -> int:
+        """How many more jobs are accepted."""
+        return self.slots + self.queue - len(self.running) - len(self.waiting)
+
+    def start(self) -> None:
+        """Begin to look for lost jobs."""
+        if self._search is None:
+            self._search = asyncio.create_task(self._find_lost())
+
+    async def stop(self, patience_s: float) -> None:
+        """Take no more work, let what runs finish for a while, then leave it to other replicas."""
+        self._stopping = True
+        if self._search is not None:
+            self._search.cancel()
+        if self.running:
+            await asyncio.wait(self.running.values(), timeout=patience_s)
+        for task in list(self.running.values()):
+            task.cancel()
+        if self.running:
+            await asyncio.wait(self.running.values(), timeout=5)
+
+    def add(self, job_id: str) -> None:
+        """Work on a job as soon as there is a slot.
+
+        Raises:
+            FullError: too many are waiting.
+        """
+        if self.room <= 0 or self._stopping:
+            raise FullError
+        self.waiting[job_id] = None
+        self._next()
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job at once if it runs or waits here; the store has to know already."""
+        self.waiting.pop(job_id, None)
+        task = self.running.get(job_id)
+        if task is not None:
+            task.cancel()
+
+    def _next(self) -> None:
+        while self.waiting and len(self.running) < self.slots and not self._stopping:
+            job_id, _ = self.waiting.popitem(last=False)
+            task = asyncio.create_task(self._run(job_id))
+            self.running[job_id] = task
+            task.add_done_callback(partial(self._ended, job_id))
+
+    def _ended(self, job_id: str, _: asyncio.Task[None]) -> None:
+        self.running.pop(job_id, None)
+        self._next()
+
+    async def _run(self, job_id: str) -> None:
+        try:
+            await self._attempt(job_id)
+        except Exception as error:  # the store does not answer: the lease runs out, and somebody tries again
+            logger.warning("job %s: left to another attempt (%s)", job_id, type(error).__name__)
+
+    async def _attempt(self, job_id: str) -> None:
+        attempt = await asyncio.to_thread(self.store.claim, job_id, self.owner)
+        request = await asyncio.to_thread(self.store.request, job_id)
+        if attempt is None or request is None:
+            return
+        latest = [Status(State.RUNNING, attempt)]
+        current = asyncio.current_task()
+        assert current is not None
+        keeper = asyncio.create_task(self._keep(job_id, attempt, latest, current))
+        try:
+            outcome = await self._outcome(request, attempt, latest)
+        except asyncio.CancelledError:
+            if not await asyncio.to_thread(self.store.is_cancelled, job_id):
+                raise  # the lease was lost, or the replica stops: no outcome, somebody else goes on
+            outcome = replace(latest[0], state=State.CANCELLED)
+        finally:
+            keeper.cancel()
+        await asyncio.to_thread(self.store.finish, job_id, outcome)
+        logger.info("job %s: %s", job_id, outcome.state)
+
+    async def _outcome(self, request: JobRequest, attempt: int, latest: list[Status]) -> Status:
+        def report(status: Status) -> None:
+            latest[0] = status
+
+        left = request.deadline - self.store.clock()
+        try:
+            async with asyncio.timeout(left):
+                return await self.work(request, attempt, report)
+        except Exception as error:
+            problem = self.explain(error, request.job_id)
+            logger.warning("job %s: %s", request.job_id, type(error).__name__)
+            return replace(latest[0], state=State.FAILED, error=problem)
+
+    async def _keep(self, job_id: str, attempt: int, latest: list[Status], job: asyncio.Task[None]) -> None:
+        """Renew the lease and keep progress in the store until cancelled; cancel the job when the lease is lost."""
+        written: Status | None = None
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while True:
+            if latest[0] is not written:
+                written = latest[0]
+                await asyncio.to_thread(self.store.update, job_id, written)
+            await asyncio.sleep(min(WRITE_EVERY_S, self.store.lease_s / 6))
+            if loop.time() - renewed > self.store.lease_s / 3:
+                try:
+                    held = await asyncio.to_thread(self.store.renew, job_id, attempt, self.owner)
+                    renewed = loop.time()
+                except Exception as error:  # the store does not answer: as long as the lease holds, go on
+                    logger.warning("job %s: lease not renewed (%s)", job_id, type(error).__name__)
+                    held = loop.time() - renewed < self.store.lease_s
+                if not held:
+                    job.cancel()
+                    return
+
+    async def _find_lost(self) -> None:
+        while True:
+            await asyncio.sleep(self.store.lease_s)
+            try:
+                await asyncio.to_thread(self.store.sweep)
+                for job_id in await asyncio.to_thread(self.store.waiting):
+                    if self.room > 0 and job_id not in self.running and job_id not in self.waiting:
+                        await self._adopt(job_id)
+            except Exception as error:
+                logger.warning("looking for lost jobs failed (%s)", type(error).__name__)
+
+    async def _adopt(self, job_id: str) -> None:
+        request = await asyncio.to_thread(self.store.request, job_id)
+        if request is None:
+            return
+        if request.deadline < self.store.clock() and not await asyncio.to_thread(self.store.leased, job_id):
+            problem = self.explain(TimeoutError(), job_id)
+            await asyncio.to_thread(self.store.finish, job_id, Status(State.FAILED, error=problem))
+        elif request.created + self.store.lease_s < self.store.clock() and not await asyncio.to_thread(
+            self.store.leased, job_id
+        ):
+            with contextlib.suppress(FullError):
+                self.add(job_id)

@@ -1,0 +1,195 @@
+"""What a job does: the chain of one patient, its parts reported as they come, its files kept in the store.
+
+Knows no Ray: the models come as callables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rollama.chain.inputs import PlanSource, Request, hash_ct, make_request
+from rollama.chain.outputs import target_cc, write_outputs
+from rollama.chain.run import Answer, ChainResult, Segment, chain_steps
+from rollama.client.schemas import Findings, Options, State
+from rollama.core.errors import DataError, ServeError
+from rollama.core.registry import Task
+from rollama.data.plan import parse_plan, plan_from_dict, render_plan
+from rollama.data.volumes import Volume
+from rollama.segmentation.outline import Outline
+from serve.inputs import resolve_ct
+from serve.jobs import JobRequest, JobStore, Status
+from serve.problems import BusyError
+from serve.runner import Report
+from serve.uploads import Limits, read_checked, store_ct
+
+Progress = Callable[[int, int], None]
+"""Called with (finished windows, all windows)."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The models, wherever they run. `ready` gives their hashes, or None while they load.
+
+    `segment` takes CT, plan text, whether the probability is wanted, and whom to tell of progress.
+    """
+
+    generate: Callable[[Task, str], Awaitable[Answer]]
+    segment: Callable[[Volume, str, bool, Progress], Awaitable[Outline]]
+    ready: Callable[[], Awaitable[dict[str, str] | None]]
+
+    async def hashes(self) -> dict[str, str]:
+        """Hashes of the loaded models.
+
+        Raises:
+            BusyError: they are still loading.
+        """
+        found = await self.ready()
+        if found is None:
+            raise BusyError("the models are still loading")
+        return found
+
+
+@dataclass(frozen=True)
+class PipelineWork:
+    """Does attempts of jobs."""
+
+    backend: Backend
+    store: JobStore
+    data_folder: Path
+    limits: Limits
+
+    async def __call__(self, job: JobRequest, attempt: int, report: Report) -> Status:
+        """One attempt from the stored request to stored files.
+
+        Raises:
+            DataError: text or CT are not usable.
+            BusyError, TimeoutError, ServeError: see `problems`.
+        """
+        models = await self.backend.hashes()
+        request = to_request(job.source, job.text)
+        status = Status(State.RUNNING, attempt)
+        report(status)
+        with tempfile.TemporaryDirectory(prefix="rollama-") as name:
+            folder = Path(name)
+            path, digest = await asyncio.to_thread(self._ct, job, folder)
+            volume = await asyncio.to_thread(read_checked, path, self.limits)
+            inputs = {"ct": digest}
+            options = Options.model_validate(job.options.get("asked", {}))
+            result = await self._chain(request, volume, models, options, status, report)
+            files = await asyncio.to_thread(self._keep, job.job_id, attempt, result, volume, folder / "out", inputs)
+        found = findings(result, volume)
+        return Status(State.DONE, attempt, result=found.model_dump(mode="json"), files=files)
+
+    def _ct(self, job: JobRequest, folder: Path) -> tuple[Path, str]:
+        """The CT on this machine's disk, and its hash."""
+        if job.ct:
+            path = resolve_ct(self.data_folder, job.ct)
+            return path, hash_ct(path)
+        blob = folder / "upload"
+        digest = self.store.storage.download(f"jobs/{job.job_id}/ct", blob)
+        with blob.open("rb") as stream:
+            path = store_ct([stream], folder, self.limits)
+        return path, hash_ct(path) if path.is_dir() else digest
+
+    async def _chain(
+        self, request: Request, volume: Volume, models: dict[str, str], options: Options, status: Status, report: Report
+    ) -> ChainResult:
+        steps = chain_steps(request, volume, models)
+        given = request.text if request.source is PlanSource.SUMMARY else None
+        known = Findings(summary=given, plan_source=str(request.source), models=models)
+        if request.plan is not None:
+            known = _with_plan(known, request.text)
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                result: ChainResult = end.value
+                return result
+            stage = "target" if isinstance(step, Segment) else step.task.name.lower()
+            status = replace(status, stage=stage, done=0, total=0, result=known.model_dump(mode="json"))
+            report(status)
+            if isinstance(step, Segment):
+
+                def progress(done: int, total: int, current: Status = status) -> None:
+                    report(replace(current, done=done, total=total))
+
+                answer = await self.backend.segment(volume, step.plan_text, options.probability, progress)
+                continue
+            answer = await self.backend.generate(step.task, step.text)
+            if step.task is Task.SUMMARY:
+                known = known.model_copy(update={"summary": answer.text})
+            else:
+                known = _with_plan(known, answer.text)
+
+    def _keep(
+        self, job_id: str, attempt: int, result: ChainResult, volume: Volume, folder: Path, inputs: dict[str, str]
+    ) -> tuple[str, ...]:
+        try:
+            write_outputs(result, volume, folder, inputs)
+        except DataError as error:
+            raise ServeError("the results cannot be written") from error
+        names = tuple(sorted(path.name for path in folder.iterdir()))
+        for name in names:
+            self.store.put_file(job_id, attempt, name, (folder / name).read_bytes())
+        return names
+
+
+def to_request(source: str, text: str) -> Request:
+    """A stored text as the chain's request.
+
+    Raises:
+        DataError: see `make_request`.
+    """
+    return make_request(**{{"note": "note", "summary": "summary", "given": "plan_text"}[source]: text})
+
+
+def text_of(note: str | None, summary: str | None, plan: str | dict[str, Any] | None) -> Request:
+    """The checked text of a request; a plan may come as fields, in a form as their JSON.
+
+    Raises:
+        DataError: none or several, or not usable.
+    """
+    if isinstance(plan, str) and plan.lstrip().startswith("{"):
+        try:
+            plan = dict(json.loads(plan))
+        except ValueError:
+            raise DataError("plan: neither a plan's sentences nor the JSON of its fields") from None
+    if isinstance(plan, dict):
+        plan = render_plan(plan_from_dict(plan))
+    return make_request(note, summary, plan)
+
+
+def plan_fields(text: str) -> dict[str, Any] | None:
+    """The fields of a plan's text; None when it does not parse."""
+    try:
+        return parse_plan(text).model_dump(mode="json")
+    except DataError:
+        return None
+
+
+def findings(result: ChainResult, volume: Volume) -> Findings:
+    """All that a finished chain found."""
+    return Findings(
+        summary=result.summary,
+        plan_text=result.plan_text,
+        plan=None if result.plan is None else result.plan.model_dump(mode="json"),
+        plan_parsed=result.plan is not None,
+        plan_source=str(result.source),
+        target_cc=target_cc(result, volume),
+        unusual=None if result.unusual != result.unusual else round(result.unusual, 3),
+        models=dict(result.models),
+        timings=dict(result.timings),
+        warnings=list(result.warnings),
+    )
+
+
+def _with_plan(known: Findings, text: str) -> Findings:
+    fields = plan_fields(text)
+    return known.model_copy(update={"plan_text": text, "plan": fields, "plan_parsed": fields is not None})
