@@ -26,6 +26,17 @@ from rollama.segmentation.config import SegConfig, TextForm, TextMode
 from rollama.segmentation.noise import plan_noise
 
 
+NAMES = {
+    Level.L1: "axillary",
+    Level.L2: "central",
+    Level.L3: "infraclavicular",
+    Level.L4: "supraclavicular",
+    Level.INTERPECTORAL: "interpectoral",
+    Level.IMN: "internal mammary",
+}
+"""Anatomical names of the levels, no two of which share a word or a stem."""
+
+
 def encoder_text(plan: TargetWords | None, plan_text: str, form: TextForm) -> str:
     """The words of a plan that the encoder reads; free text (`plan is None`, or in full form no `Plan`) as it is.
 
@@ -38,7 +49,8 @@ def encoder_text(plan: TargetWords | None, plan_text: str, form: TextForm) -> st
         return render_plan(plan) if isinstance(plan, Plan) else plan_text.strip()
     side = plan.side
     volume = f"{side} {plan.volume}" if plan.volume else "none"
-    nodes = f"{', '.join(plan.levels)} {side}" if plan.levels else "none"
+    levels = [NAMES[level] if form is TextForm.NAMES else str(level) for level in plan.levels]
+    nodes = f"{', '.join(levels)} {side}" if levels else "none"
     guideline = f" Guideline: {plan.guideline}." if plan.guideline else ""
     return f"Side: {side}. Volumes: {volume}. Nodes: {nodes}.{guideline} Side: {side}."
 

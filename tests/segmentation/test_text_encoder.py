@@ -10,7 +10,7 @@ from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volum
 from rollama.segmentation.checkpoint import build_network
 from rollama.segmentation.config import NoiseScale, SegConfig, TextForm
 from rollama.segmentation.noise import noise_magnitude, plan_noise
-from rollama.segmentation.text_encoder import TextEncoder, encoder_text
+from rollama.segmentation.text_encoder import NAMES, TextEncoder, encoder_text
 
 PLAN = Plan(
     side=Side.LEFT, surgery=Surgery.CONSERVING, volume=Volume.BREAST, levels=(Level.L3, Level.L4),
@@ -30,6 +30,10 @@ def test_target_form_keeps_what_decides_the_geometry() -> None:
     assert text == "Side: left. Volumes: left whole breast. Nodes: L3, L4 left. Side: left."
     assert encoder_text(PLAN, "", TextForm.FULL) == render_plan(PLAN)
     assert encoder_text(None, " free text ", TextForm.TARGET) == "free text"
+    every = PLAN.model_copy(update={"levels": tuple(Level)})
+    named = encoder_text(every, "", TextForm.NAMES)
+    assert "axillary, central, infraclavicular, supraclavicular, interpectoral, internal mammary" in named
+    assert not any(level in named.split() for level in ("L1,", "L2,", "L3,", "L4,")) and set(NAMES) == set(Level)
 
 
 def test_noise_only_on_plan_tokens() -> None:
