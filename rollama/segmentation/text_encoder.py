@@ -25,7 +25,6 @@ from rollama.language.base import seg_token_id
 from rollama.segmentation.config import SegConfig, TextForm, TextMode
 from rollama.segmentation.noise import plan_noise
 
-
 NAMES = {
     Level.L1: "axillary",
     Level.L2: "central",
