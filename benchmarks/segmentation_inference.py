@@ -8,9 +8,9 @@ nnU-Net's predictor, if it is installed beside the project, runs a network of li
     .venv/bin/uv pip install --target ~/.cache/rollama/peers --no-deps nnunetv2 dynamic-network-architectures \\
         acvl-utils batchgenerators batchgeneratorsv2 connected-components-3d
 
-Every cell runs in a process of its own, which says its peak memory; the cells run in turn. The weights are trained once
-(`--steps`, about 20 minutes, on patches a quarter of the window) on a small cohort of that size and kept in the cache:
-Dice between two masks of an untrained network would compare noise.
+Every cell runs in a process of its own, which says its peak memory; the cells run in turn. The weights are fitted once
+(`--steps`, about 10 minutes) to the very CT and plan that are timed, and kept in the cache: Dice between two masks of a
+network that has learned nothing would compare noise. It says whether two ways of inference agree, not how good.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ COHORT = [
 ]  # fmt: skip
 NETWORK = [
     "segmentation.channels=[48,48,96,192,384]", "segmentation.strides=[2,2,2,2,2]", "segmentation.alignment_heads=8",
-    "segmentation.patch=[64,64,64]", "segmentation.spacing=[0.9765625,0.9765625,3.0]", "segmentation.micro_batch=1",
-    "segmentation.encoder_dtype=float32", "segmentation.amp=none", "segmentation.batch=2", "segmentation.lr=2e-3",
+    "segmentation.patch=[128,128,64]", "segmentation.spacing=[0.9765625,0.9765625,3.0]", "segmentation.micro_batch=1",
+    "segmentation.encoder_dtype=float32", "segmentation.amp=none", "segmentation.batch=1", "segmentation.lr=2e-3",
+    "segmentation.flip_probability=0", "segmentation.position_jitter=0", "segmentation.positive_crops=0.75",
     "segmentation.scale.workers=1", "segmentation.scale.cpus_per_worker=2", "segmentation.prompt_every=16",
 ]  # fmt: skip
 REACH = {
@@ -72,18 +73,39 @@ def prepare(steps: int) -> Path:
 
     preset = load_preset("demo", [*COHORT, *NETWORK, f"segmentation.steps={steps}"])
     make_once(WORK / "cohort", preset.cohort)
-    model = train_model(What.SEG, preset, WORK / "cohort", WORK, "seg")
+    one_case(WORK / "cohort", WORK / "one")
+    model = train_model(What.SEG, preset, WORK / "one", WORK, "seg")
     assert isinstance(model, Path)
     return model
 
 
+def one_case(cohort: Path, out: Path) -> None:
+    """A data set of the timed case alone."""
+    import shutil
+
+    from rollama.core.files import write_json
+    from rollama.data.case import Split
+    from rollama.data.dataset import content_hash, open_dataset, write_centre
+
+    data = open_dataset(cohort, check_volumes=False)
+    found = data.select(Split.TEST, centre=CENTRE)[0]
+    for path, kind in ((found.image, "images"), (found.target, "labels")):
+        (out / CENTRE / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, out / CENTRE / kind)
+    record = found.model_dump(mode="json", include={"case_id", "note", "summary", "plan_text", "provenance"})
+    write_centre(out / CENTRE, [(Split.TRAIN, record)])
+    changes = {"centres": (CENTRE,), "external_centres": (), "generator": {}}
+    info = data.info.model_copy(update={**changes, "content_hash": content_hash(out, [CENTRE])})
+    write_json(out / "dataset.json", info.model_dump(mode="json"))
+
+
 def case() -> tuple[Any, str]:
-    """The held-out CT and its plan."""
+    """The timed CT and its plan."""
     from rollama.data.case import Split
     from rollama.data.dataset import open_dataset
     from rollama.data.volumes import read_ct
 
-    found = open_dataset(WORK / "cohort", check_volumes=False).select(Split.TEST, centre=CENTRE)[0]
+    (found,) = open_dataset(WORK / "one", check_volumes=False).select(Split.TRAIN)
     return read_ct(found.image), found.plan_text
 
 
@@ -123,7 +145,7 @@ def our_predictor(loaded: Any, volume: Any, plan_text: str, options: Mapping[str
 
     loaded.reach = Reach(REACH)
     loaded.inference = loaded.inference.updated(crop=options["crop"], skip_below=options["skip_below"])
-    loaded.config = loaded.config.updated(patch=WINDOW, overlap=options["overlap"], amp=options.get("amp", "none"))
+    loaded.config = loaded.config.updated(overlap=options["overlap"], amp=options.get("amp", "none"))
 
     def count(done: int, _: int) -> None:
         WINDOWS[0] = done
@@ -242,7 +264,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600, help="training steps of the weights")
+    parser.add_argument("--steps", type=int, default=200, help="training steps of the weights")
     parser.add_argument("--only", nargs="*", help="names of cells; all when not given")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)

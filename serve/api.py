@@ -36,6 +36,8 @@ from rollama.client.schemas import (
 )
 from rollama.core.errors import DataError, RollamaError
 from rollama.core.registry import Task
+from serve.audit import Audit
+from serve.auth import Check
 from serve.config import ServeConfig
 from serve.guard import Guard
 from serve.inputs import resolve_ct
@@ -67,14 +69,21 @@ MEDIA = {".gz": "application/gzip", ".png": "image/png", ".json": "application/j
 class Service:
     """What the routes share."""
 
-    def __init__(self, config: ServeConfig, backend: Backend, store: JobStore, owner: str) -> None:
-        self.config, self.backend, self.store = config, backend, store
+    def __init__(
+        self, config: ServeConfig, backend: Backend, store: JobStore, owner: str, audit: Audit | None = None
+    ) -> None:
+        self.config, self.backend, self.store, self.audit = config, backend, store, audit
         self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)
         work = PipelineWork(backend, store, config.data_folder, self.limits)
         self.runner = Runner(
-            store, work, lambda error, job: describe(error, job).model_dump(), owner,
+            store, work, lambda error, job: describe(error, job).model_dump(), self._over, owner,
             config.max_ongoing_requests, config.max_queued_requests,
         )  # fmt: skip
+
+    async def _over(self, job: JobRequest, status: Status) -> None:
+        if self.audit is not None:
+            models = status.result.get("models", {})
+            await self.audit.write(who=job.owner, what="job", job=job.job_id, outcome=str(status.state), models=models)
 
     async def generate(self, task: Task, text: str) -> tuple[str, list[str]]:
         """One text from a text model, and warnings.
@@ -194,7 +203,7 @@ def wanted_wait(prefer: str | None) -> float:
     return 0.0
 
 
-def make_api(service: Service, key_digest: bytes) -> FastAPI:
+def make_api(service: Service, check: Check) -> FastAPI:
     """The routes. `/openapi.json` needs the key like everything but the health checks."""
     config = service.config
 
@@ -203,13 +212,15 @@ def make_api(service: Service, key_digest: bytes) -> FastAPI:
         service.runner.start()
         yield
         await service.runner.stop(config.drain_s)
+        if service.audit is not None:
+            await service.audit.close()
 
     api = FastAPI(
         title="rollama", version=__version__, description=RESEARCH_ONLY, docs_url=None, redoc_url=None,
         lifespan=lifespan, responses=PROBLEMS, max_body_size=config.max_body_bytes,
     )  # fmt: skip
     api.state.runner = service.runner
-    api.add_middleware(Guard, key_digest=key_digest)
+    api.add_middleware(Guard, check=check, audit=service.audit)
 
     async def on_error(request: Request, error: Exception) -> Response:
         headers = getattr(error, "headers", None)
@@ -242,6 +253,7 @@ def _add_texts(api: FastAPI, service: Service) -> None:
     async def summary(body: SummaryRequest, request: Request) -> SummaryAnswer:
         """Summarise a clinical note."""
         models, started = await service.backend.hashes(), time.perf_counter()
+        request.state.audit = {"models": models}
         asked = make_request(note=body.note)
         text, warnings = await service.generate(Task.SUMMARY, asked.text)
         return SummaryAnswer(
@@ -253,6 +265,7 @@ def _add_texts(api: FastAPI, service: Service) -> None:
     async def plan(body: PlanRequest, request: Request) -> PlanAnswer:
         """Suggest a treatment plan from a note or a summary."""
         models, started = await service.backend.hashes(), time.perf_counter()
+        request.state.audit = {"models": models}
         asked = make_request(body.note, body.summary)
         short = asked.text
         warnings: list[str] = []
@@ -285,6 +298,7 @@ def _add_submissions(api: FastAPI, service: Service) -> None:
     ) -> Response:  # fmt: skip
         owner = request.state.owner
         job_id = await service.submit(owner, text, options, ct_path, parts, key)
+        request.state.audit = {"job": job_id}
         until = time.monotonic() + wanted_wait(prefer)
         while True:
             job, status = await service.look(owner, job_id)
@@ -370,6 +384,7 @@ def _add_jobs(api: FastAPI, service: Service) -> None:
     @api.delete("/v1/jobs/{job_id}", tags=["jobs"], responses=UNKNOWN)
     async def cancel(job_id: str, request: Request) -> JobAnswer:
         """Stop a job. What it has found stays until it expires; a job that is over stays as it is."""
+        request.state.audit = {"job": job_id[:32]}
         found, status = await service.look(request.state.owner, job_id)
         if not status.final:
             await asyncio.to_thread(service.store.cancel, job_id)

@@ -17,7 +17,8 @@ from rollama.chain.run import model_folders
 from rollama.core.config import build
 from rollama.core.errors import ServeError
 from rollama.core.storage import open_storage
-from serve.auth import load_key
+from serve.audit import open_audit
+from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.pipeline import PipelineDeployment
 from serve.segmentation import SegmentationDeployment
@@ -38,7 +39,8 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         CheckpointError: a model is missing.
     """
     config = args if isinstance(args, ServeConfig) else build(ServeConfig, args, "serve")
-    load_key(config)
+    load_callers(config)
+    open_audit(config)
     model_folders(config.models)
     if not config.data_folder.is_dir():
         raise ServeError(f"{config.data_folder}: no such data folder")

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rollama.core.config import StrictModel
 
 VARIABLE = "ROLLAMA_API_KEY"
+
+
+class OidcConfig(StrictModel):
+    """Tokens of an identity provider. Keys come from a file, or from the provider's address, which is then asked."""
+
+    issuer: str
+    audience: str
+    jwks_file: Path | None = None
+    jwks_url: str | None = Field(default=None, pattern=r"^https://")
+    algorithms: tuple[Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA"], ...] = ("RS256", "ES256")
+    scope_claim: str = "scope"
+    scope_prefix: str = Field(default="rollama.", description="rollama.texts, rollama.targets")
+    leeway_s: float = Field(default=30.0, ge=0, le=300)
+    cache_s: int = Field(default=3600, ge=60, description="how long the provider's keys are kept")
+    per_minute: int = Field(default=0, ge=0, description="requests a minute of one caller in one server; 0: no limit")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.jwks_file is None) == (self.jwks_url is None):
+            raise ValueError("give jwks_file or jwks_url")
+        return self
 
 
 class ServeConfig(StrictModel):
@@ -21,6 +43,14 @@ class ServeConfig(StrictModel):
     port: int = Field(default=8000, ge=1, le=65535)
     api_key_env: str = Field(default=VARIABLE, description="environment variable that holds the bearer key")
     api_key_file: Path | None = Field(default=None, description="file that holds the key; goes before the variable")
+    keys_file: Path | None = Field(default=None, description="YAML list of keys with names, scopes, ends and rates")
+    oidc: OidcConfig | None = None
+    audit: str | None = Field(default=None, description="folder or s3://... for the audit trail; default: the store")
+    audit_heads: str | None = Field(
+        default=None, description="folder or s3://... elsewhere, for signed heads of the trail"
+    )
+    audit_key_file: Path | None = Field(default=None, description="Ed25519 private key in PEM that signs the heads")
+    audit_head_every_s: float = Field(default=60.0, gt=0)
     deadline_s: float = Field(default=600.0, gt=0, description="longest time for one request or job, waiting included")
     ready_timeout_s: float = Field(default=2.0, gt=0)
     max_body_bytes: int = Field(default=2 << 20, gt=0, description="of a request without an upload")
@@ -36,3 +66,9 @@ class ServeConfig(StrictModel):
     text_gpus: float = Field(default=0.0, ge=0)
     segmentation_cpus: float = Field(default=1.0, ge=0)
     segmentation_gpus: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if (self.audit_heads is None) != (self.audit_key_file is None):
+            raise ValueError("audit_heads and audit_key_file belong together: give both or none")
+        return self

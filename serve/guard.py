@@ -5,19 +5,31 @@ The body is not touched here, so a stranger cannot make the server parse anythin
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from typing import Any
+from http import HTTPStatus
 
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from rollama.client.schemas import Problem
-from serve.auth import is_authorised
+from serve.audit import Audit
+from serve.auth import Caller, Check, Scope, bearer
 from serve.jobs import new_id
 from serve.problems import describe, respond
 
 logger = logging.getLogger("rollama.serve")
+NEEDED = (
+    ("/v1/summary", Scope.TEXTS), ("/v1/plan", Scope.TEXTS), ("/v1/pipeline", Scope.TARGETS),
+    ("/v1/segment", Scope.TARGETS), ("/v1/jobs", Scope.TARGETS),
+)  # fmt: skip
+"""Paths that begin so need this scope."""
 OPEN_PATHS = ("/healthz", "/readyz")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -31,10 +43,11 @@ HEADERS = {
 class Guard:
     """ASGI middleware around the API."""
 
-    def __init__(self, app: ASGIApp, key_digest: bytes) -> None:
-        self.app, self.key_digest = app, key_digest
+    def __init__(self, app: ASGIApp, check: Check, audit: Audit | None = None) -> None:
+        self.app, self.check, self.audit = app, check, audit
+        self.limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -52,27 +65,50 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        allowed = scope["path"] in OPEN_PATHS
-        if not allowed and is_authorised(Headers(scope=scope).get("authorization"), self.key_digest):
-            scope["state"]["owner"] = "key"
-            allowed = True
-        if allowed:
+        refusal, caller = None, None
+        if scope["path"] not in OPEN_PATHS:
+            value = bearer(Headers(scope=scope).get("authorization"))
+            caller = await asyncio.to_thread(self.check, value)  # a provider's keys may have to be fetched
+            refusal = self._refusal(caller, scope["path"], request_id)
+            scope["state"]["owner"] = caller.name if caller else ""
+        if refusal is not None:
+            await refusal(scope, receive, send_on)
+        else:
             try:
                 await self.app(scope, receive, send_on)
             except Exception as error:  # further out its text would be logged, and that may be clinical
                 logger.error("request %s: %s", request_id, type(error).__name__)
                 if not answered:
                     await respond(describe(error, request_id))(scope, receive, send_on)
-        else:
-            await _unauthorised(request_id)(scope, receive, send_on)
         seconds = time.perf_counter() - started
         # The route's pattern, never the path itself.
         route = getattr(scope.get("route"), "path", "none")
         status = answered[0] if answered else 0
         logger.info("request %s: %s %s %d in %.2f s", request_id, scope["method"], route, status, seconds)
+        if self.audit is not None and scope["path"] not in OPEN_PATHS:
+            await self.audit.write(
+                who=caller.name if caller else "", what=f"{scope['method']} {route}", request=request_id,
+                outcome=status, **scope["state"].get("audit", {}),
+            )  # fmt: skip
+
+    def _refusal(self, caller: Caller | None, path: str, request_id: str) -> Response | None:
+        """Why a caller may not go on."""
+        if caller is None:
+            problem = _problem(401, "send the key as 'Authorization: Bearer <key>'", request_id)
+            return respond(problem, {"WWW-Authenticate": "Bearer"})
+        needed = next((scope for start, scope in NEEDED if path.startswith(start)), None)
+        if needed is not None and needed not in caller.scopes:
+            return respond(_problem(403, f"this key may not do that; it needs the scope {needed}", request_id))
+        if self.audit is not None and not self.audit.takes_more:
+            return respond(_problem(503, "the audit trail cannot be written; no request is taken", request_id))
+        if caller.per_minute:
+            limit = RateLimitItemPerMinute(caller.per_minute)
+            if not self.limiter.hit(limit, caller.name):
+                again = max(1, round(self.limiter.get_window_stats(limit, caller.name).reset_time - time.time()))
+                problem = _problem(429, f"more than {caller.per_minute} requests in a minute", request_id)
+                return respond(problem, {"Retry-After": str(again)})
+        return None
 
 
-def _unauthorised(request_id: str) -> Any:
-    detail = "send the key as 'Authorization: Bearer <key>'"
-    problem = Problem(title="Unauthorised", status=401, detail=detail, request_id=request_id)
-    return respond(problem, {"WWW-Authenticate": "Bearer"})
+def _problem(status: int, detail: str, request_id: str) -> Problem:
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=request_id)

@@ -17,7 +17,8 @@ from rollama.core.storage import open_storage
 from rollama.data.volumes import Volume
 from rollama.segmentation.outline import Outline
 from serve.api import Service, make_api
-from serve.auth import load_key
+from serve.audit import open_audit
+from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.jobs import JobStore, new_id
 from serve.problems import BusyError
@@ -36,13 +37,14 @@ class PipelineDeployment:
         self.text = text
         self.segmentation = segmentation
         self.config = config
-        self.key = load_key(config)
+        self.check = load_callers(config)
         store = JobStore(open_storage(config.store), config.lease_s)
-        self.service = Service(config, Backend(self._generate, self._segment, self._ready), store, new_id())
+        backend = Backend(self._generate, self._segment, self._ready)
+        self.service = Service(config, backend, store, new_id(), open_audit(config))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor (`serve.ingress()` without an app)."""
-        return make_api(self.service, self.key)
+        return make_api(self.service, self.check)
 
     async def _generate(self, task: Task, text: str) -> Answer:
         answer: Answer = await _result(self.text.generate.remote(task, text))

@@ -24,6 +24,8 @@ Report = Callable[[Status], None]
 """Take the job's newest status; cheap, may be called often."""
 Work = Callable[[JobRequest, int, Report], Awaitable[Status]]
 """Do an attempt of a job; the status it ends with."""
+Tell = Callable[[JobRequest, Status], Awaitable[None]]
+"""Told about every outcome that this replica decided."""
 Explain = Callable[[Exception, str], dict[str, Any]]
 """The problem that describes an error to the job's owner."""
 WRITE_EVERY_S = 0.5
@@ -37,8 +39,10 @@ class FullError(Exception):
 class Runner:
     """Up to `slots` jobs at once, up to `queue` waiting."""
 
-    def __init__(self, store: JobStore, work: Work, explain: Explain, owner: str, slots: int, queue: int) -> None:
-        self.store, self.work, self.explain, self.owner = store, work, explain, owner
+    def __init__(
+        self, store: JobStore, work: Work, explain: Explain, tell: Tell, owner: str, slots: int, queue: int
+    ) -> None:
+        self.store, self.work, self.explain, self.tell, self.owner = store, work, explain, tell, owner
         self.slots, self.queue = slots, queue
         self.waiting: OrderedDict[str, None] = OrderedDict()
         self.running: dict[str, asyncio.Task[None]] = {}
@@ -119,7 +123,8 @@ class Runner:
             outcome = replace(latest[0], state=State.CANCELLED)
         finally:
             keeper.cancel()
-        await asyncio.to_thread(self.store.finish, job_id, outcome)
+        if await asyncio.to_thread(self.store.finish, job_id, outcome):
+            await self.tell(request, outcome)
         logger.info("job %s: %s", job_id, outcome.state)
 
     async def _outcome(self, request: JobRequest, attempt: int, latest: list[Status]) -> Status:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rollama import RESEARCH_ONLY, __version__
 from rollama.cli import (
     ask,
+    audit,
     check,
     cohort,
     data,
@@ -57,7 +58,9 @@ app.command("export")(export.export)
 app.command("import-text")(import_text.import_text)
 app.command("preview")(preview.preview)
 app.command("serve")(serve.serve)
+app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
+app.add_typer(audit.app, name="audit")
 app.add_typer(submit.submit, name="submit")
 app.command("status")(jobs.status)
 app.command("logs")(jobs.logs)

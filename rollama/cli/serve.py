@@ -20,6 +20,9 @@ def serve(
     key_file: Path | None = typer.Option(
         None, "--key-file", help="File with the bearer key. Default: variable ROLLAMA_API_KEY."
     ),
+    keys: Path | None = typer.Option(
+        None, "--keys", help="YAML list of several keys with names and scopes (see 'rollama serve-key')."
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on. The default answers this machine only."),
     port: int = typer.Option(8000, min=1, max=65535),
 ) -> None:
@@ -37,6 +40,7 @@ def serve(
         "data_folder": data,
         "store": store,
         "api_key_file": key_file,
+        "keys_file": keys,
         "host": host,
         "port": port,
     }
@@ -50,3 +54,29 @@ def serve(
     except KeyboardInterrupt:
         with console.status("stopping"):
             stop()
+
+
+def serve_key(
+    name: str = typer.Argument(..., help="Who will use it; stands in the audit trail and owns the jobs."),
+    scope: list[str] = typer.Option(
+        ["texts", "targets"], "--scope", help="texts: summaries and plans. targets: jobs and their files. Repeatable."
+    ),
+    expires: str | None = typer.Option(None, "--expires", metavar="YYYY-MM-DD", help="Last day on which it works."),
+    per_minute: int = typer.Option(0, "--per-minute", min=0, help="Requests a minute; 0: no limit."),
+) -> None:
+    """Make a key: shown once here, and its entry for the list that 'rollama serve --keys FILE' reads.
+
+    The list has one line more than the entries: 'keys:' at its top.
+    """
+    import secrets
+
+    import yaml
+
+    from rollama.core.config import build
+    from serve.auth import KeyEntry, digest
+
+    key = secrets.token_urlsafe(32)
+    values = {"name": name, "sha256": digest(key).hex(), "scopes": list(scope), "expires": expires}
+    entry = build(KeyEntry, {**values, "per_minute": per_minute}, "serve-key")
+    typer.echo(f"key (give it to {name}; it is stored nowhere): {key}", err=True)
+    typer.echo(yaml.safe_dump([entry.model_dump(mode="json", exclude_none=True)], sort_keys=False).strip())

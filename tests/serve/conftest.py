@@ -21,7 +21,8 @@ from rollama.data.volumes import Volume, read_ct
 from rollama.dicom.write import Identity, write_series
 from rollama.segmentation.outline import Outline
 from serve.api import Service, make_api
-from serve.auth import load_key
+from serve.audit import open_audit
+from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.jobs import JobStore
 from serve.work import Backend, Progress
@@ -111,7 +112,8 @@ def connect(config: ServeConfig, models: Models, api_key: str) -> Iterator[Conne
         settings = config.updated(**changes)
         store = JobStore(open_storage(settings.store), settings.lease_s)
         backend = Backend(models.generate, models.segment, models.ready)
-        api = make_api(Service(settings, backend, store, f"replica-{len(clients)}"), load_key(settings))
+        service = Service(settings, backend, store, f"replica-{len(clients)}", open_audit(settings))
+        api = make_api(service, load_callers(settings))
         client = TestClient(api, raise_server_exceptions=False, headers={"Authorization": f"Bearer {api_key}"})
         client.__enter__()
         clients.append(client)

@@ -1,0 +1,246 @@
+"""Who asked for what, and what came of it, so that nobody can change it later without being found out.
+
+Every server writes a chain of its own: `audit/<writer>/<number>.json`, each event with the SHA-256 of the one before.
+A changed, inserted or removed event breaks the chain; that its end was cut off shows in the heads, signed notes of how
+long the chain was at some time, which belong somewhere else (`audit_heads`). An event holds a caller's name, the
+route, ids, model digests and a status: no text, no file name, no address.
+
+An event that the store does not take is kept and tried again; while it is not taken, requests are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rollama.core.errors import DataError, RollamaError, ServeError
+from rollama.core.storage import Storage, open_storage
+from serve.config import ServeConfig
+from serve.jobs import new_id
+
+logger = logging.getLogger("rollama.serve")
+FIRST = "0" * 64
+"""What the first event of a chain names as its predecessor."""
+MOST_PENDING = 100
+FOLDER = "audit"
+
+
+def event_hash(event: dict[str, Any]) -> str:
+    """SHA-256 of an event: of its JSON with sorted keys and without spaces."""
+    return hashlib.sha256(json.dumps(event, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Audit:
+    """The chain of this server."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        writer: str,
+        heads: Storage | None = None,
+        signing_key: Any = None,
+        every_s: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin a chain.
+
+        Args:
+            storage: events go to `audit/` in it.
+            writer: names the chain; new for each server start.
+            heads: where signed heads go.
+            signing_key: an Ed25519 private key for them.
+            every_s: at most so often.
+            clock: seconds since 1970.
+        """
+        self.storage, self.writer, self.heads, self.signing_key = storage, writer, heads, signing_key
+        self.every_s, self.clock = every_s, clock
+        self.count, self.last, self.signed, self.signed_at = 0, FIRST, 0, clock()
+        self.pending: deque[dict[str, Any]] = deque()
+        self.lock = asyncio.Lock()
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether events still find their way into the store."""
+        return len(self.pending) < MOST_PENDING
+
+    async def write(self, **event: Any) -> None:
+        """Add an event; one that cannot be stored now is stored with a later one."""
+        async with self.lock:
+            made = {"writer": self.writer, "number": self.count, "time": self.clock(), "before": self.last, **event}
+            self.count, self.last = self.count + 1, event_hash(made)
+            self.pending.append(made)
+            try:
+                await asyncio.to_thread(self._store)
+                if self.clock() - self.signed_at >= self.every_s:
+                    await asyncio.to_thread(self._sign)
+            except RollamaError as error:
+                logger.error("audit: %d event(s) wait for the store (%s)", len(self.pending), type(error).__name__)
+
+    async def close(self) -> None:
+        """Sign what has not been signed."""
+        async with self.lock:
+            if self.count > self.signed:
+                await asyncio.to_thread(self._store)
+                await asyncio.to_thread(self._sign)
+
+    def _store(self) -> None:
+        while self.pending:
+            event = self.pending[0]
+            name = f"{FOLDER}/{self.writer}/{event['number']:09d}.json"
+            content = json.dumps(event, sort_keys=True).encode()
+            if not self.storage.create(name, content) and self.storage.read_bytes(name) != content:
+                raise ServeError(f"{name}: somebody else wrote into this server's audit chain")
+            self.pending.popleft()
+
+    def _sign(self) -> None:
+        if self.heads is None or self.signing_key is None:
+            return
+        head = {"writer": self.writer, "events": self.count, "last": self.last, "time": self.clock()}
+        signature = self.signing_key.sign(event_hash(head).encode())
+        signed = {**head, "signature": base64.b64encode(signature).decode()}
+        self.heads.create(f"{self.writer}/{self.count:09d}.json", json.dumps(signed, sort_keys=True).encode())
+        self.signed, self.signed_at = self.count, self.clock()
+
+
+def open_audit(config: ServeConfig) -> Audit:
+    """The chain of a server that starts.
+
+    Raises:
+        ServeError: the signing key cannot be used.
+    """
+    heads = key = None
+    if config.audit_heads is not None and config.audit_key_file is not None:
+        heads, key = open_storage(config.audit_heads), load_signing_key(config.audit_key_file)
+    return Audit(open_storage(config.audit or config.store), new_id(), heads, key, config.audit_head_every_s)
+
+
+def load_signing_key(path: Path) -> Any:
+    """An Ed25519 private key in PEM (`openssl genpkey -algorithm ed25519`).
+
+    Raises:
+        ServeError: unreadable, or another kind of key.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ServeError(f"{path}: not a readable private key in PEM ({type(error).__name__})") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ServeError(
+            f"{path}: the audit's heads are signed with Ed25519; make one: openssl genpkey -algorithm ed25519"
+        )
+    return key
+
+
+def load_public_key(path: Path) -> Any:
+    """The public half (`openssl pkey -in key.pem -pubout`).
+
+    Raises:
+        DataError: unreadable, or another kind of key.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable public key in PEM ({type(error).__name__})") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise DataError(f"{path}: not an Ed25519 key")
+    return key
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a check of one server's chain found; `problems` is empty when all is well."""
+
+    writer: str
+    events: int
+    signed: int
+    """So many events at its beginning are vouched for by a signed head."""
+    problems: tuple[str, ...]
+
+
+def verify(storage: Storage, heads: Storage | None = None, public_key: Any = None) -> list[Chain]:
+    """Check every chain in a store.
+
+    Args:
+        storage: with `audit/`.
+        heads: with the signed heads; without them a cut end is not noticed.
+        public_key: Ed25519; needed for heads.
+    """
+    chains: dict[str, list[str]] = {}
+    for name in storage.names(FOLDER):
+        chains.setdefault(name.split("/")[1], []).append(name)
+    notes: dict[str, list[str]] = {}
+    for name in heads.names() if heads is not None else ():
+        notes.setdefault(name.split("/")[0], []).append(name)
+    return [
+        _verify(writer, storage, chains.get(writer, []), heads, notes.get(writer, []), public_key)
+        for writer in sorted({*chains, *notes})
+    ]
+
+
+def _verify(
+    writer: str, storage: Storage, names: list[str], heads: Storage | None, notes: list[str], public_key: Any
+) -> Chain:
+    hashes, problems = [FIRST], []
+    for number, name in enumerate(names):
+        event = _json(storage, name)
+        if event is None:
+            problems.append(f"{name}: not readable")
+            break
+        if event.get("number") != number or event.get("writer") != writer:
+            problems.append(f"{name}: event {number} is missing")
+            break
+        if event.get("before") != hashes[-1]:
+            problems.append(f"{name}: does not follow from the event before it; one of the two was changed")
+            break
+        hashes.append(event_hash(event))
+    signed = 0
+    for head in _heads(heads, notes, public_key, problems):
+        count = int(head["events"])
+        if count >= len(hashes) and not problems:
+            problems.append(f"{len(names)} events, but {count} were signed: the end was cut off")
+        elif count < len(hashes) and hashes[count] != head["last"]:
+            problems.append(f"event {count - 1} is not the one that was signed")
+        else:
+            signed = max(signed, count)
+    return Chain(writer, len(names), 0 if problems else signed, tuple(problems))
+
+
+def _heads(heads: Storage | None, notes: list[str], public_key: Any, problems: list[str]) -> Iterator[dict[str, Any]]:
+    from cryptography.exceptions import InvalidSignature
+
+    for name in notes:
+        head = _json(heads, name) if heads is not None else None
+        if head is None or "signature" not in head:
+            problems.append(f"head {name}: not readable")
+            continue
+        signature = base64.b64decode(head.pop("signature"))
+        try:
+            public_key.verify(signature, event_hash(head).encode())
+        except InvalidSignature:
+            problems.append(f"head {name}: the signature is wrong")
+            continue
+        yield head
+
+
+def _json(storage: Storage, name: str) -> dict[str, Any] | None:
+    text = storage.read_text(name)
+    try:
+        found = None if text is None else json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,175 @@
+"""The audit trail: complete, without content, and any later change shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from rollama.cli.main import main
+from rollama.core.config import build
+from rollama.core.errors import ClusterError, ConfigError, DataError, ServeError
+from rollama.core.storage import Storage, open_storage
+from serve.audit import MOST_PENDING, Audit, load_public_key, load_signing_key, verify
+from serve.config import ServeConfig
+from tests.serve.conftest import PLAN, Connect
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    key = Ed25519PrivateKey.generate()
+    private, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+def filled(tmp_path: Path, keys: tuple[Path, Path], events: int = 5) -> tuple[Storage, Storage]:
+    store, heads = open_storage(tmp_path / "store"), open_storage(tmp_path / "heads")
+
+    async def run() -> None:
+        audit = Audit(store, "w1", heads, load_signing_key(keys[0]), every_s=0.0)
+        for number in range(events):
+            await audit.write(who="clinic-a", what="POST /v1/plan", request=str(number), outcome=200)
+        await audit.close()
+
+    asyncio.run(run())
+    return store, heads
+
+
+def files(store: Storage) -> list[Path]:
+    assert store.local is not None
+    return sorted(store.local.rglob("*.json"))
+
+
+def test_a_whole_chain(tmp_path: Path, keys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    store, heads = filled(tmp_path, keys)
+    (chain,) = verify(store, heads, load_public_key(keys[1]))
+    assert (chain.writer, chain.events, chain.signed, chain.problems) == ("w1", 5, 5, ())
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "verify", store.uri, "--heads", heads.uri, "--public-key", str(keys[1])])
+    assert ended.value.code == 0
+    assert "whole" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("change", "does not follow"), ("remove", "event 2 is missing"), ("cut", "the end was cut off"),
+        ("rewrite", "is not the one that was signed"), ("damage", "not readable"), ("forge head", "signature is wrong"),
+    ],
+)  # fmt: skip
+def test_every_harm_shows(tmp_path: Path, keys: tuple[Path, Path], harm: str, said: str) -> None:
+    store, heads = filled(tmp_path, keys)
+    events = files(store)
+    if harm == "change":
+        events[2].write_text(events[2].read_text().replace("clinic-a", "clinic-b"))
+    elif harm == "remove":
+        events[2].unlink()
+    elif harm == "cut":
+        for path in events[3:]:
+            path.unlink()
+    elif harm == "rewrite":  # all of it, with a chain that fits
+        for path in events:
+            path.unlink()
+
+        async def again() -> None:
+            audit = Audit(store, "w1")
+            for number in range(5):
+                await audit.write(who="clinic-b", what="POST /v1/plan", request=str(number), outcome=200)
+
+        asyncio.run(again())
+    elif harm == "damage":
+        events[2].write_bytes(b"\xff{")
+        events[2].write_text("{")
+    else:
+        head = files(heads)[-1]
+        head.write_text(json.dumps({**json.loads(head.read_text()), "events": 3}))
+    (chain,) = verify(store, heads, load_public_key(keys[1]))
+    assert any(said in problem for problem in chain.problems), chain.problems
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "verify", store.uri, "--heads", heads.uri, "--public-key", str(keys[1])])
+    assert ended.value.code == 1
+
+
+def test_a_trail_that_vanished_is_found_by_its_heads(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    store, heads = filled(tmp_path, keys)
+    for path in files(store):
+        path.unlink()
+    (chain,) = verify(store, heads, load_public_key(keys[1]))
+    assert chain.problems and verify(store) == []
+
+
+class Broken:
+    """A store that refuses for a while."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage, self.down = storage, True
+
+    def create(self, name: str, data: bytes) -> bool:
+        if self.down:
+            raise ClusterError("the store does not answer")
+        return self.storage.create(name, data)
+
+
+def test_events_wait_for_a_store_that_does_not_answer(tmp_path: Path) -> None:
+    async def run() -> None:
+        broken: Any = Broken(open_storage(tmp_path))
+        audit = Audit(broken, "w1")
+        for number in range(MOST_PENDING):
+            assert audit.takes_more
+            await audit.write(request=str(number))
+        assert not audit.takes_more
+        broken.down = False
+        await audit.write(request="last")
+        assert audit.takes_more and not audit.pending
+
+    asyncio.run(run())
+    (chain,) = verify(open_storage(tmp_path))
+    assert (chain.events, chain.problems) == (MOST_PENDING + 1, ())
+
+
+def test_every_request_leaves_an_event_without_content(
+    connect: Connect, config: ServeConfig, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    client = connect(audit_heads=str(tmp_path / "heads"), audit_key_file=keys[0], audit=str(tmp_path / "trail"))
+    client.post("/v1/summary", json={"note": "CANARY"})
+    job = client.post("/v1/segment", json={"plan": PLAN, "ct_path": "ct.nii.gz"}, headers={"Prefer": "wait=30"}).json()
+    client.get(job["files"]["target.nii.gz"])
+    client.get("/v1/jobs/CANARY")
+    client.post("/v1/summary", json={"note": "a"}, headers={"Authorization": "Bearer CANARY"})
+    client.get("/healthz")
+    client.__exit__(None, None, None)
+    client.__enter__()
+    store, heads = open_storage(tmp_path / "trail"), open_storage(tmp_path / "heads")
+    (chain,) = verify(store, heads, load_public_key(keys[1]))
+    assert chain.problems == () and chain.signed == chain.events == 6
+    text = "".join(path.read_text() for path in files(store))
+    assert "CANARY" not in text and "ct.nii" not in text
+    events = [json.loads(path.read_text()) for path in files(store)]
+    told = {(event["who"], event["what"], event["outcome"]) for event in events}
+    assert told >= {
+        ("key", "POST /v1/summary", 200), ("key", "POST /v1/segment", 200), ("key", "job", "done"),
+        ("key", "GET /v1/jobs/{job_id}", 404), ("key", "GET /v1/jobs/{job_id}/files/{name}", 200),
+    }  # fmt: skip
+    assert ("", 401) in {(event["who"], event["outcome"]) for event in events}
+    made = next(event for event in events if event["what"] == "job")
+    assert made["models"] == {"s": "1", "p": "2", "seg": "3"} and made["job"] == job["job_id"]
+
+
+def test_settings_and_keys_that_do_not_fit(config: ServeConfig, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    values = config.model_dump(mode="json")
+    with pytest.raises(ConfigError, match="belong together"):
+        build(ServeConfig, {**values, "audit_heads": str(tmp_path)}, "serve")
+    for path in (keys[1], tmp_path / "absent"):
+        with pytest.raises(ServeError, match="not a readable private key"):
+            load_signing_key(path)
+    with pytest.raises(DataError, match="not a readable public key"):
+        load_public_key(keys[0])
+    with pytest.raises(SystemExit):
+        main(["audit", "verify", str(tmp_path / "nothing")])
