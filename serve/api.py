@@ -44,6 +44,7 @@ from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status, new_id
 from serve.problems import NoSuchJobError, describe, respond
 from serve.runner import FullError, Runner
+from serve.telemetry import Meter, NoMeter
 from serve.uploads import Limits, read_checked, store_ct
 from serve.work import Backend, PipelineWork, plan_fields, text_of
 
@@ -70,17 +71,22 @@ class Service:
     """What the routes share."""
 
     def __init__(
-        self, config: ServeConfig, backend: Backend, store: JobStore, owner: str, audit: Audit | None = None
-    ) -> None:
+        self, config: ServeConfig, backend: Backend, store: JobStore, owner: str, audit: Audit | None = None,
+        meter: Meter | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.backend, self.store, self.audit = config, backend, store, audit
+        self.meter = meter or NoMeter()
         self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)
         work = PipelineWork(backend, store, config.data_folder, self.limits)
         self.runner = Runner(
             store, work, lambda error, job: describe(error, job).model_dump(), self._over, owner,
-            config.max_ongoing_requests, config.max_queued_requests,
+            config.max_ongoing_requests, config.max_queued_requests, self.meter,
         )  # fmt: skip
 
     async def _over(self, job: JobRequest, status: Status) -> None:
+        self.meter.count("rollama_jobs", {"state": str(status.state)})
+        for stage, seconds in status.result.get("timings", {}).items():
+            self.meter.time("rollama_stage_seconds", seconds, {"stage": stage})
         if self.audit is not None:
             models = status.result.get("models", {})
             await self.audit.write(who=job.owner, what="job", job=job.job_id, outcome=str(status.state), models=models)
@@ -220,7 +226,7 @@ def make_api(service: Service, check: Check) -> FastAPI:
         lifespan=lifespan, responses=PROBLEMS, max_body_size=config.max_body_bytes,
     )  # fmt: skip
     api.state.runner = service.runner
-    api.add_middleware(Guard, check=check, audit=service.audit)
+    api.add_middleware(Guard, check=check, audit=service.audit, meter=service.meter)
 
     async def on_error(request: Request, error: Exception) -> Response:
         headers = getattr(error, "headers", None)

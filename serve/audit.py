@@ -26,8 +26,9 @@ from rollama.core.errors import DataError, RollamaError, ServeError
 from rollama.core.storage import Storage, open_storage
 from serve.config import ServeConfig
 from serve.jobs import new_id
+from serve.telemetry import LOGGER
 
-logger = logging.getLogger("rollama.serve")
+logger = logging.getLogger(LOGGER)
 FIRST = "0" * 64
 """What the first event of a chain names as its predecessor."""
 MOST_PENDING = 100
@@ -83,7 +84,8 @@ class Audit:
                 if self.clock() - self.signed_at >= self.every_s:
                     await asyncio.to_thread(self._sign)
             except RollamaError as error:
-                logger.error("audit: %d event(s) wait for the store (%s)", len(self.pending), type(error).__name__)
+                told = {"waiting": len(self.pending), "error": type(error).__name__}
+                logger.error("audit events wait for the store", extra=told)
 
     async def close(self) -> None:
         """Sign what has not been signed."""

@@ -23,13 +23,15 @@ from serve.audit import Audit
 from serve.auth import Caller, Check, Scope, bearer
 from serve.jobs import new_id
 from serve.problems import describe, respond
+from serve.telemetry import LOGGER, Meter, NoMeter
 
-logger = logging.getLogger("rollama.serve")
+logger = logging.getLogger(LOGGER)
 NEEDED = (
     ("/v1/summary", Scope.TEXTS), ("/v1/plan", Scope.TEXTS), ("/v1/pipeline", Scope.TARGETS),
     ("/v1/segment", Scope.TARGETS), ("/v1/jobs", Scope.TARGETS),
 )  # fmt: skip
 """Paths that begin so need this scope."""
+METHODS = {"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"}
 OPEN_PATHS = ("/healthz", "/readyz")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -43,8 +45,8 @@ HEADERS = {
 class Guard:
     """ASGI middleware around the API."""
 
-    def __init__(self, app: ASGIApp, check: Check, audit: Audit | None = None) -> None:
-        self.app, self.check, self.audit = app, check, audit
+    def __init__(self, app: ASGIApp, check: Check, audit: Audit | None = None, meter: Meter | None = None) -> None:
+        self.app, self.check, self.audit, self.meter = app, check, audit, meter or NoMeter()
         self.limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
@@ -77,19 +79,24 @@ class Guard:
             try:
                 await self.app(scope, receive, send_on)
             except Exception as error:  # further out its text would be logged, and that may be clinical
-                logger.error("request %s: %s", request_id, type(error).__name__)
+                logger.error("request failed", extra={"request": request_id, "error": type(error).__name__})
                 if not answered:
                     await respond(describe(error, request_id))(scope, receive, send_on)
         seconds = time.perf_counter() - started
-        # The route's pattern, never the path itself.
+        # The route's pattern, never the path itself, and no method that a stranger made up.
         route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in METHODS else "other"
         status = answered[0] if answered else 0
-        logger.info("request %s: %s %s %d in %.2f s", request_id, scope["method"], route, status, seconds)
+        self.meter.count("rollama_requests", {"method": method, "route": route, "status": str(status)})
+        self.meter.time("rollama_request_seconds", seconds, {"method": method, "route": route})
+        told = {"request": request_id, "method": method, "route": route, "status": status, "seconds": round(seconds, 3)}
+        logger.info("request", extra=told)
         if self.audit is not None and scope["path"] not in OPEN_PATHS:
             await self.audit.write(
-                who=caller.name if caller else "", what=f"{scope['method']} {route}", request=request_id,
+                who=caller.name if caller else "", what=f"{method} {route}", request=request_id,
                 outcome=status, **scope["state"].get("audit", {}),
             )  # fmt: skip
+            self.meter.level("rollama_audit_pending", len(self.audit.pending))
 
     def _refusal(self, caller: Caller | None, path: str, request_id: str) -> Response | None:
         """Why a caller may not go on."""

@@ -22,6 +22,7 @@ from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.jobs import JobStore, new_id
 from serve.problems import BusyError
+from serve.telemetry import RayMeter, log_as_json
 from serve.work import Backend, Progress
 
 
@@ -37,10 +38,11 @@ class PipelineDeployment:
         self.text = text
         self.segmentation = segmentation
         self.config = config
+        log_as_json()
         self.check = load_callers(config)
         store = JobStore(open_storage(config.store), config.lease_s)
         backend = Backend(self._generate, self._segment, self._ready)
-        self.service = Service(config, backend, store, new_id(), open_audit(config))
+        self.service = Service(config, backend, store, new_id(), open_audit(config), RayMeter())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor (`serve.ingress()` without an app)."""

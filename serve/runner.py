@@ -18,8 +18,9 @@ from typing import Any
 
 from rollama.client.schemas import State
 from serve.jobs import JobRequest, JobStore, Status
+from serve.telemetry import LOGGER, Meter, NoMeter
 
-logger = logging.getLogger("rollama.serve")
+logger = logging.getLogger(LOGGER)
 Report = Callable[[Status], None]
 """Take the job's newest status; cheap, may be called often."""
 Work = Callable[[JobRequest, int, Report], Awaitable[Status]]
@@ -40,10 +41,11 @@ class Runner:
     """Up to `slots` jobs at once, up to `queue` waiting."""
 
     def __init__(
-        self, store: JobStore, work: Work, explain: Explain, tell: Tell, owner: str, slots: int, queue: int
-    ) -> None:
+        self, store: JobStore, work: Work, explain: Explain, tell: Tell, owner: str, slots: int, queue: int,
+        meter: Meter | None = None,
+    ) -> None:  # fmt: skip
         self.store, self.work, self.explain, self.tell, self.owner = store, work, explain, tell, owner
-        self.slots, self.queue = slots, queue
+        self.slots, self.queue, self.meter = slots, queue, meter or NoMeter()
         self.waiting: OrderedDict[str, None] = OrderedDict()
         self.running: dict[str, asyncio.Task[None]] = {}
         self._search: asyncio.Task[None] | None = None
@@ -95,6 +97,8 @@ class Runner:
             task = asyncio.create_task(self._run(job_id))
             self.running[job_id] = task
             task.add_done_callback(partial(self._ended, job_id))
+        self.meter.level("rollama_jobs_running", len(self.running))
+        self.meter.level("rollama_jobs_waiting", len(self.waiting))
 
     def _ended(self, job_id: str, _: asyncio.Task[None]) -> None:
         self.running.pop(job_id, None)
@@ -104,7 +108,7 @@ class Runner:
         try:
             await self._attempt(job_id)
         except Exception as error:  # the store does not answer: the lease runs out, and somebody tries again
-            logger.warning("job %s: left to another attempt (%s)", job_id, type(error).__name__)
+            logger.warning("left to another attempt", extra={"job": job_id, "error": type(error).__name__})
 
     async def _attempt(self, job_id: str) -> None:
         attempt = await asyncio.to_thread(self.store.claim, job_id, self.owner)
@@ -125,7 +129,7 @@ class Runner:
             keeper.cancel()
         if await asyncio.to_thread(self.store.finish, job_id, outcome):
             await self.tell(request, outcome)
-        logger.info("job %s: %s", job_id, outcome.state)
+        logger.info("job", extra={"job": job_id, "state": str(outcome.state), "attempt": attempt})
 
     async def _outcome(self, request: JobRequest, attempt: int, latest: list[Status]) -> Status:
         def report(status: Status) -> None:
@@ -137,7 +141,7 @@ class Runner:
                 return await self.work(request, attempt, report)
         except Exception as error:
             problem = self.explain(error, request.job_id)
-            logger.warning("job %s: %s", request.job_id, type(error).__name__)
+            logger.warning("job failed", extra={"job": request.job_id, "error": type(error).__name__})
             return replace(latest[0], state=State.FAILED, error=problem)
 
     async def _keep(self, job_id: str, attempt: int, latest: list[Status], job: asyncio.Task[None]) -> None:
@@ -155,7 +159,7 @@ class Runner:
                     held = await asyncio.to_thread(self.store.renew, job_id, attempt, self.owner)
                     renewed = loop.time()
                 except Exception as error:  # the store does not answer: as long as the lease holds, go on
-                    logger.warning("job %s: lease not renewed (%s)", job_id, type(error).__name__)
+                    logger.warning("lease not renewed", extra={"job": job_id, "error": type(error).__name__})
                     held = loop.time() - renewed < self.store.lease_s
                 if not held:
                     job.cancel()
@@ -170,7 +174,7 @@ class Runner:
                     if self.room > 0 and job_id not in self.running and job_id not in self.waiting:
                         await self._adopt(job_id)
             except Exception as error:
-                logger.warning("looking for lost jobs failed (%s)", type(error).__name__)
+                logger.warning("looking for lost jobs failed", extra={"error": type(error).__name__})
 
     async def _adopt(self, job_id: str) -> None:
         request = await asyncio.to_thread(self.store.request, job_id)

@@ -14,9 +14,9 @@ from rollama.client import Endpoint, EndpointError
 from rollama.core.errors import DataError
 from rollama.data.plan import parse_plan
 from serve.config import ServeConfig
-from tests.serve.conftest import KEY, PLAN, Models, api_key, client, config, connect, models, zipped_series
+from tests.serve.conftest import KEY, PLAN, Models, api_key, client, config, connect, meter, models, zipped_series
 
-__all__ = ["api_key", "client", "config", "connect", "models"]  # fixtures
+__all__ = ["api_key", "client", "config", "connect", "meter", "models"]  # fixtures
 
 
 class Through(httpx.BaseTransport):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,30 @@ class Models:
             raise
 
 
+@dataclass
+class Recorder:
+    """A meter that remembers."""
+
+    counts: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    times: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    levels: dict[str, float] = field(default_factory=dict)
+
+    def count(self, name: str, tags: Mapping[str, str]) -> None:
+        self.counts.append((name, dict(tags)))
+
+    def time(self, name: str, seconds: float, tags: Mapping[str, str]) -> None:
+        assert seconds >= 0
+        self.times.append((name, dict(tags)))
+
+    def level(self, name: str, value: float) -> None:
+        self.levels[name] = value
+
+
+@pytest.fixture
+def meter() -> Recorder:
+    return Recorder()
+
+
 @pytest.fixture
 def models() -> Models:
     return Models()
@@ -104,7 +128,7 @@ Connect = Callable[..., TestClient]
 
 
 @pytest.fixture
-def connect(config: ServeConfig, models: Models, api_key: str) -> Iterator[Connect]:
+def connect(config: ServeConfig, models: Models, api_key: str, meter: Recorder) -> Iterator[Connect]:
     """A client of a new ingress replica on the same store; keywords change its settings."""
     clients: list[TestClient] = []
 
@@ -112,7 +136,7 @@ def connect(config: ServeConfig, models: Models, api_key: str) -> Iterator[Conne
         settings = config.updated(**changes)
         store = JobStore(open_storage(settings.store), settings.lease_s)
         backend = Backend(models.generate, models.segment, models.ready)
-        service = Service(settings, backend, store, f"replica-{len(clients)}", open_audit(settings))
+        service = Service(settings, backend, store, f"replica-{len(clients)}", open_audit(settings), meter)
         api = make_api(service, load_callers(settings))
         client = TestClient(api, raise_server_exceptions=False, headers={"Authorization": f"Bearer {api_key}"})
         client.__enter__()

@@ -1,0 +1,95 @@
+"""What the endpoint tells its operators: numbers with few, bounded tags, and logs as JSON lines.
+
+Tags are routes (patterns, never paths), methods, statuses, stages and states: nothing of a patient, a caller or a job
+can become a tag, and a stranger who asks for random paths adds no series. Ray exports the numbers on its own metrics
+port of every node, under `ray_rollama_...`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+LOGGER = "rollama.serve"
+SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
+"""Upper ends of the histograms' buckets."""
+
+
+class Meter(Protocol):
+    """Takes the numbers."""
+
+    def count(self, name: str, tags: Mapping[str, str]) -> None:
+        """One more."""
+
+    def time(self, name: str, seconds: float, tags: Mapping[str, str]) -> None:
+        """It took so long."""
+
+    def level(self, name: str, value: float) -> None:
+        """There are so many now."""
+
+
+class NoMeter:
+    """Takes nothing."""
+
+    def count(self, name: str, tags: Mapping[str, str]) -> None: ...
+    def time(self, name: str, seconds: float, tags: Mapping[str, str]) -> None: ...
+    def level(self, name: str, value: float) -> None: ...
+
+
+COUNTERS = {
+    "rollama_requests": ("HTTP requests", ("method", "route", "status")),
+    "rollama_jobs": ("jobs by outcome", ("state",)),
+}
+TIMERS = {
+    "rollama_request_seconds": ("time until the answer ended", ("method", "route")),
+    "rollama_stage_seconds": ("time of a job's stage", ("stage",)),
+}
+LEVELS = {
+    "rollama_jobs_running": "jobs in work in this server",
+    "rollama_jobs_waiting": "jobs that wait in this server",
+    "rollama_audit_pending": "audit events that the store has not taken",
+}
+
+
+class RayMeter:
+    """The numbers as Ray metrics. Only inside a Serve replica."""
+
+    def __init__(self) -> None:
+        from ray.serve import metrics
+
+        self.counters: dict[str, Any] = {
+            name: metrics.Counter(name, description=text, tag_keys=tags) for name, (text, tags) in COUNTERS.items()
+        }
+        self.timers: dict[str, Any] = {
+            name: metrics.Histogram(name, description=text, boundaries=SECONDS, tag_keys=tags)
+            for name, (text, tags) in TIMERS.items()
+        }
+        self.levels: dict[str, Any] = {name: metrics.Gauge(name, description=text) for name, text in LEVELS.items()}
+
+    def count(self, name: str, tags: Mapping[str, str]) -> None:
+        self.counters[name].inc(1, tags=dict(tags))
+
+    def time(self, name: str, seconds: float, tags: Mapping[str, str]) -> None:
+        self.timers[name].observe(seconds, tags=dict(tags))
+
+    def level(self, name: str, value: float) -> None:
+        self.levels[name].set(value)
+
+
+def log_as_json() -> None:
+    """Send the endpoint's own log lines to stderr as JSON, one object a line; once a process."""
+    from pythonjsonlogger.json import JsonFormatter
+
+    logger = logging.getLogger(LOGGER)
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers):
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter(
+            "{asctime}{levelname}{message}", style="{", rename_fields={"asctime": "time", "levelname": "level"}
+        )
+    )
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
