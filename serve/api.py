@@ -98,7 +98,7 @@ class Service:
             DataError, BusyError, TimeoutError: see `problems`.
         """
         async with asyncio.timeout(self.config.deadline_s):
-            answer = await self.backend.generate(task, text)
+            answer = await self.backend.generate(task, text, self.store.clock() + self.config.deadline_s)
         name = task.name.lower()
         if not answer.text.strip():
             raise DataError(f"the {name} came out empty; check the model and the input")

@@ -22,7 +22,7 @@ from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.pipeline import PipelineDeployment
 from serve.segmentation import SegmentationDeployment
-from serve.text import TextDeployment
+from serve.text import MOST_ROWS, TextDeployment
 
 NAME = "rollama"
 
@@ -49,22 +49,26 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
     config = config.updated(
         models=models, data_folder=config.data_folder.resolve(), store=open_storage(config.store).uri
     )
-    inner: dict[str, Any] = {
-        "max_ongoing_requests": config.max_ongoing_requests + 2,  # readiness questions beside the work
-        "max_queued_requests": config.max_queued_requests,
-    }
+    # Beside the work there are readiness questions; while somebody waits for a job, a request stays open.
     text = serve.deployment(
-        name="text", ray_actor_options={"num_cpus": config.text_cpus, "num_gpus": config.text_gpus}, **inner
+        name="text",
+        ray_actor_options={"num_cpus": config.text_cpus, "num_gpus": config.text_gpus},
+        max_ongoing_requests=2 * MOST_ROWS,
+        max_queued_requests=config.max_queued_requests,
     )(TextDeployment)
     segmentation = serve.deployment(
         name="segmentation",
         ray_actor_options={"num_cpus": config.segmentation_cpus, "num_gpus": config.segmentation_gpus},
-        **inner,
+        max_ongoing_requests=config.max_ongoing_requests + 2,
+        max_queued_requests=config.max_queued_requests,
     )(SegmentationDeployment)
-    pipeline = serve.deployment(name="pipeline", ray_actor_options={"num_cpus": 0}, **inner)(
-        serve.ingress()(PipelineDeployment)
-    )
-    return pipeline.bind(config, text.bind(models), segmentation.bind(models))
+    pipeline = serve.deployment(
+        name="pipeline",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=config.max_http_requests,
+        max_queued_requests=config.max_http_requests,
+    )(serve.ingress()(PipelineDeployment))
+    return pipeline.bind(config, text.bind(models, config.text_batch_tokens), segmentation.bind(models))
 
 
 def start(config: ServeConfig) -> str:

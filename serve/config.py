@@ -60,8 +60,12 @@ class ServeConfig(StrictModel):
     keep_s: float = Field(default=24 * 3600.0, gt=0, description="jobs and results are deleted so long after a request")
     lease_s: float = Field(default=30.0, gt=0, description="a job whose server is silent so long is begun again")
     drain_s: float = Field(default=60.0, ge=0, description="time that running jobs get when the server stops")
+    max_http_requests: int = Field(
+        default=100, ge=1, description="open requests of one ingress replica; as many may wait"
+    )
     max_ongoing_requests: int = Field(default=4, ge=1, description="jobs in work at once in one ingress replica")
     max_queued_requests: int = Field(default=16, ge=0, description="jobs that may wait there; further ones get 503")
+    text_batch_tokens: int = Field(default=16_384, ge=1, description="rows times width of the running text batch")
     text_cpus: float = Field(default=1.0, ge=0)
     text_gpus: float = Field(default=0.0, ge=0)
     segmentation_cpus: float = Field(default=1.0, ge=0)

@@ -48,12 +48,14 @@ class PipelineDeployment:
         """Called by Serve after the constructor (`serve.ingress()` without an app)."""
         return make_api(self.service, self.check)
 
-    async def _generate(self, task: Task, text: str) -> Answer:
-        answer: Answer = await _result(self.text.generate.remote(task, text))
+    async def _generate(self, task: Task, text: str, deadline: float) -> Answer:
+        answer: Answer = await _result(self.text.generate.remote(task, text, deadline))
         return answer
 
-    async def _segment(self, volume: Volume, plan_text: str, probability: bool, progress: Progress) -> Outline:
-        items = self.segmentation.options(stream=True).segment.remote(volume, plan_text, probability)
+    async def _segment(
+        self, volume: Volume, plan_text: str, deadline: float, probability: bool, progress: Progress
+    ) -> Outline:
+        items = self.segmentation.options(stream=True).segment.remote(volume, plan_text, deadline, probability)
         async with _stream(items) as stream:
             async for item in stream:
                 if isinstance(item, Outline):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,25 @@ class SegmentationDeployment:
         return self.hashes
 
     async def segment(
-        self, volume: Volume, plan_text: str, probability: bool
+        self, volume: Volume, plan_text: str, deadline: float, probability: bool
     ) -> AsyncIterator[tuple[int, int] | Outline]:
         """Progress as (finished windows, all windows), then the target of `plan_text` on the CT's own grid.
 
-        Whoever stops listening ends the work at the next window.
+        Whoever stops listening ends the work at the next window; so does the deadline (seconds since 1970).
+
+        Raises:
+            TimeoutError: the deadline passed.
         """
         async with self.lock:
+            if time.time() > deadline:
+                raise TimeoutError
             loop, news, gone = asyncio.get_running_loop(), asyncio.Queue[tuple[int, int] | None](), threading.Event()
 
             def progress(done: int, total: int) -> None:
                 if gone.is_set():
                     raise GivenUpError
+                if time.time() > deadline:
+                    raise TimeoutError
                 loop.call_soon_threadsafe(news.put_nowait, (done, total))
 
             def run() -> Outline:

@@ -28,6 +28,7 @@ from serve.problems import BusyError
 from serve.runner import Report
 from serve.uploads import Limits, read_checked, store_ct
 
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
 
@@ -36,11 +37,13 @@ Progress = Callable[[int, int], None]
 class Backend:
     """The models, wherever they run. `ready` gives their hashes, or None while they load.
 
-    `segment` takes CT, plan text, whether the probability is wanted, and whom to tell of progress.
+    `generate` takes task, text and deadline; `segment` CT, plan text, deadline, whether the probability is wanted, and
+    whom to tell of progress. Deadlines are seconds since 1970: they travel with the work, so that nothing is done for a
+    request that is over.
     """
 
-    generate: Callable[[Task, str], Awaitable[Answer]]
-    segment: Callable[[Volume, str, bool, Progress], Awaitable[Outline]]
+    generate: Callable[[Task, str, float], Awaitable[Answer]]
+    segment: Callable[[Volume, str, float, bool, Progress], Awaitable[Outline]]
     ready: Callable[[], Awaitable[dict[str, str] | None]]
 
     async def hashes(self) -> dict[str, str]:
@@ -80,8 +83,7 @@ class PipelineWork:
             path, digest = await asyncio.to_thread(self._ct, job, folder)
             volume = await asyncio.to_thread(read_checked, path, self.limits)
             inputs = {"ct": digest}
-            options = Options.model_validate(job.options.get("asked", {}))
-            result = await self._chain(request, volume, models, options, status, report)
+            result = await self._chain(request, volume, models, job, status, report)
             files = await asyncio.to_thread(self._keep, job.job_id, attempt, result, volume, folder / "out", inputs)
         found = findings(result, volume)
         return Status(State.DONE, attempt, result=found.model_dump(mode="json"), files=files)
@@ -98,8 +100,9 @@ class PipelineWork:
         return path, hash_ct(path) if path.is_dir() else digest
 
     async def _chain(
-        self, request: Request, volume: Volume, models: dict[str, str], options: Options, status: Status, report: Report
+        self, request: Request, volume: Volume, models: dict[str, str], job: JobRequest, status: Status, report: Report
     ) -> ChainResult:
+        options = Options.model_validate(job.options.get("asked", {}))
         steps = chain_steps(request, volume, models)
         given = request.text if request.source is PlanSource.SUMMARY else None
         known = Findings(summary=given, plan_source=str(request.source), models=models)
@@ -120,9 +123,11 @@ class PipelineWork:
                 def progress(done: int, total: int, current: Status = status) -> None:
                     report(replace(current, done=done, total=total))
 
-                answer = await self.backend.segment(volume, step.plan_text, options.probability, progress)
+                answer = await patiently(
+                    self.backend.segment, volume, step.plan_text, job.deadline, options.probability, progress
+                )
                 continue
-            answer = await self.backend.generate(step.task, step.text)
+            answer = await patiently(self.backend.generate, step.task, step.text, job.deadline)
             if step.task is Task.SUMMARY:
                 known = known.model_copy(update={"summary": answer.text})
             else:
@@ -139,6 +144,17 @@ class PipelineWork:
         for name in names:
             self.store.put_file(job_id, attempt, name, (folder / name).read_bytes())
         return names
+
+
+async def patiently(ask: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    """Ask a model again and again while it is busy: a job was accepted, so it waits; its deadline ends that."""
+    pause = PAUSE_S
+    while True:
+        try:
+            return await ask(*arguments)
+        except BusyError:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 def to_request(source: str, text: str) -> Request:

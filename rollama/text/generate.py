@@ -129,7 +129,7 @@ class TextModel:
         if task not in self.models:
             raise ConfigError(f"no model for task {task} is loaded; loaded: {', '.join(self.models) or 'none'}")
         limit = max_new_tokens or self.limits[task]
-        prompts = [self._prompt(task, text, index, limit) for index, text in enumerate(texts)]
+        prompts = [self.prompt(task, text, f"text {index}", limit) for index, text in enumerate(texts)]
         order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
         answers: dict[int, Generation] = {}
         with self._lock, torch.inference_mode():
@@ -143,17 +143,44 @@ class TextModel:
                     if progress is not None:
                         progress(len(answers), len(prompts))
 
-                greedy(model, [prompts[index] for index in chosen], limit, self._stop_tokens(task), done)
+                greedy(model, [prompts[index] for index in chosen], limit, self.stop_tokens(task), done)
         return [answers[index] for index in range(len(prompts))]
 
-    def _prompt(self, task: Task, text: str, index: int, limit: int) -> list[int]:
+    def shared_base(self) -> Any:
+        """The one model that carries the adapters of all tasks.
+
+        Raises:
+            ConfigError: a task has a model of its own.
+        """
+        found = {id(model): model for model in self.models.values()}
+        (model, *more) = found.values()
+        if more or not hasattr(model, "get_base_model"):
+            raise ConfigError("wholly trained models cannot share a batch; only adapters on one base can")
+        return model
+
+    def prompt(self, task: Task, text: str, name: str = "text", limit: int | None = None) -> list[int]:
+        """Token ids of a text in the form that its task was trained on.
+
+        Args:
+            task: S or P.
+            text: a note or a summary.
+            name: for messages.
+            limit: most tokens of the answer; default: the task's.
+
+        Raises:
+            ConfigError: no model for this task is loaded.
+            DataError: the text is empty, or leaves no room for an answer in the context.
+        """
+        if task not in self.models:
+            raise ConfigError(f"no model for task {task} is loaded; loaded: {', '.join(self.models) or 'none'}")
         if not text.strip():
-            raise DataError(f"text {index} for task {task} is empty")
+            raise DataError(f"{name} for task {task} is empty")
+        limit = limit or self.limits[task]
         ids = self._forms[task].prompt(task, text)
         context = int(self.models[task].config.max_position_embeddings)
         if len(ids) + limit > context:
             raise DataError(
-                f"text {index} for task {task} has {len(ids)} tokens; the base's context of {context} tokens leaves "
+                f"{name} for task {task} has {len(ids)} tokens; the base's context of {context} tokens leaves "
                 f"room for {max(0, context - limit)} beside an answer of {limit}: shorten it"
             )
         return ids
@@ -171,7 +198,8 @@ class TextModel:
         model.set_adapter(str(task))
         return model.get_base_model()
 
-    def _stop_tokens(self, task: Task) -> set[int]:
+    def stop_tokens(self, task: Task) -> set[int]:
+        """Token ids that end an answer of a task."""
         stop = {int(self.tokenizer.eos_token_id), self._forms[task].closing}
         configured = next(iter(self.models.values())).generation_config.eos_token_id
         return stop | set(

@@ -70,14 +70,16 @@ class Models:
     asked: list[str] = field(default_factory=list)
     cancelled: int = 0
 
-    async def generate(self, task: Task, text: str) -> Answer:
+    async def generate(self, task: Task, text: str, deadline: float) -> Answer:
         self.asked.append(text)
         await self._wait()
         if self.fail:
             raise self.fail
         return Answer("Left, pT1." if task is Task.SUMMARY else PLAN)
 
-    async def segment(self, volume: Volume, plan_text: str, probability: bool, progress: Progress) -> Outline:
+    async def segment(
+        self, volume: Volume, plan_text: str, deadline: float, probability: bool, progress: Progress
+    ) -> Outline:
         progress(1, 2)
         await self._wait()
         mask = np.zeros(volume.shape, dtype=np.uint8)

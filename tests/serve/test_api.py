@@ -204,7 +204,6 @@ def test_other_refusals(client: TestClient, connect: Connect, models: Models, co
 def test_failures_inside_a_job(client: TestClient, models: Models, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "rollama")
     for error, status in (
-        (BusyError("too many requests are waiting"), 503),
         (DataError("the note is longer than the context"), 422),
         (ValueError("CANARY in a library's message"), 500),
     ):
@@ -214,8 +213,13 @@ def test_failures_inside_a_job(client: TestClient, models: Models, caplog: pytes
         assert "CANARY" not in json.dumps(body) + caplog.text
         text = client.post("/v1/summary", json={"note": "a"})
         assert text.status_code == status and "CANARY" not in text.text
+    models.fail = BusyError("too many requests are waiting")
+    busy = client.post("/v1/summary", json={"note": "a"})
+    assert busy.status_code == 503 and busy.headers["Retry-After"] == "5"
+    job_id = client.post("/v1/pipeline", json=NOTE, headers={"Prefer": "wait=1"}).json()["job_id"]
+    assert client.get(f"/v1/jobs/{job_id}").json()["state"] == "running"  # accepted, so it waits for its turn
     models.fail = None
-    assert client.post("/v1/pipeline", json=NOTE, headers=WAIT).json()["state"] == "done"
+    assert over(client, job_id)["state"] == "done"
 
 
 def test_the_deadline_counts_waiting_too(connect: Connect, models: Models) -> None:
