@@ -54,18 +54,23 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         name="text",
         ray_actor_options={"num_cpus": config.text_cpus, "num_gpus": config.text_gpus},
         max_ongoing_requests=2 * MOST_ROWS,
+        autoscaling_config=config.text_scaling.model_dump(exclude_none=True),
+        graceful_shutdown_timeout_s=config.drain_s + 1,
         max_queued_requests=config.max_queued_requests,
     )(TextDeployment)
     segmentation = serve.deployment(
         name="segmentation",
         ray_actor_options={"num_cpus": config.segmentation_cpus, "num_gpus": config.segmentation_gpus},
         max_ongoing_requests=config.max_ongoing_requests + 2,
+        autoscaling_config=config.segmentation_scaling.model_dump(exclude_none=True),
+        graceful_shutdown_timeout_s=config.drain_s + 1,
         max_queued_requests=config.max_queued_requests,
     )(SegmentationDeployment)
     pipeline = serve.deployment(
         name="pipeline",
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=config.max_http_requests,
+        graceful_shutdown_timeout_s=config.drain_s + 10,
         max_queued_requests=config.max_http_requests,
     )(serve.ingress()(PipelineDeployment))
     return pipeline.bind(config, text.bind(models, config.text_batch_tokens), segmentation.bind(models))

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rollama.cluster.rayservice import Autoscaling
 from rollama.core.config import StrictModel
 
 VARIABLE = "ROLLAMA_API_KEY"
@@ -65,6 +66,8 @@ class ServeConfig(StrictModel):
     )
     max_ongoing_requests: int = Field(default=4, ge=1, description="jobs in work at once in one ingress replica")
     max_queued_requests: int = Field(default=16, ge=0, description="jobs that may wait there; further ones get 503")
+    text_scaling: Autoscaling = Autoscaling(max_replicas=1)
+    segmentation_scaling: Autoscaling = Autoscaling(max_replicas=1)
     text_batch_tokens: int = Field(default=16_384, ge=1, description="rows times width of the running text batch")
     text_cpus: float = Field(default=1.0, ge=0)
     text_gpus: float = Field(default=0.0, ge=0)

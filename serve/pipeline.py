@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from rollama.chain.run import Answer
+from rollama.chain.run import Answer, hash_models, model_folders
 from rollama.core.registry import Task
 from rollama.core.storage import open_storage
 from rollama.data.volumes import Volume
@@ -39,6 +39,7 @@ class PipelineDeployment:
         self.segmentation = segmentation
         self.config = config
         log_as_json()
+        self.hashes = hash_models(model_folders(config.models))
         self.check = load_callers(config)
         store = JobStore(open_storage(config.store), config.lease_s)
         backend = Backend(self._generate, self._segment, self._ready)
@@ -64,13 +65,15 @@ class PipelineDeployment:
         raise RuntimeError("the segmentation ended without an answer")
 
     async def _ready(self) -> dict[str, str] | None:
-        """Hashes of all models; None until both deployments answer."""
+        """Hashes of all models; None until the deployments answer. One that may scale to zero is not woken by this."""
+        scaled = ((self.text, self.config.text_scaling), (self.segmentation, self.config.segmentation_scaling))
+        asked = [handle for handle, scaling in scaled if scaling.min_replicas]
         try:
             async with asyncio.timeout(self.config.ready_timeout_s):
-                parts = await asyncio.gather(*(_result(h.ready.remote()) for h in (self.text, self.segmentation)))
+                await asyncio.gather(*(_result(handle.ready.remote()) for handle in asked))
         except (TimeoutError, BusyError):
             return None
-        return {name: value for part in parts for name, value in part.items()}
+        return self.hashes
 
 
 @asynccontextmanager
@@ -85,6 +88,8 @@ async def _translated(response: Any) -> AsyncIterator[None]:
         raise error.cause from None
     except (BackPressureError, DeploymentUnavailableError):
         raise BusyError("too many requests are waiting") from None
+    except RayActorError:  # its process was killed; Serve starts another one
+        raise BusyError("a model's server was lost; another one is starting") from None
 
 
 async def _result(response: Any) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from rollama.chain.run import SEGMENTATION_FOLDER, hash_models
+from rollama.chain.run import SEGMENTATION_FOLDER
 from rollama.data.volumes import Volume
 from rollama.segmentation.outline import Outline
 
@@ -30,12 +30,11 @@ class SegmentationDeployment:
         from rollama.segmentation.predict import SegmentationModel
 
         self.model: Any = SegmentationModel.load(models / SEGMENTATION_FOLDER)
-        self.hashes = hash_models({SEGMENTATION_FOLDER: models / SEGMENTATION_FOLDER})
         self.lock = asyncio.Lock()
 
-    async def ready(self) -> dict[str, str]:
-        """Hash of the loaded artefact."""
-        return self.hashes
+    async def ready(self) -> bool:
+        """Answers once the model is loaded."""
+        return True
 
     async def segment(
         self, volume: Volume, plan_text: str, deadline: float, probability: bool

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rollama.chain.run import TEXT_FOLDERS, Answer, hash_models
+from rollama.chain.run import TEXT_FOLDERS, Answer
 from rollama.core.errors import ConfigError
 from rollama.core.registry import Task
 from serve.telemetry import LOGGER
@@ -174,11 +174,19 @@ class TextDeployment:
 
         folders = {task: models / name for task, name in TEXT_FOLDERS.items()}
         self.batcher = Batcher(TextModel.load(folders), most_tokens)
-        self.hashes = hash_models({TEXT_FOLDERS[task]: folder for task, folder in folders.items()})
 
-    async def ready(self) -> dict[str, str]:
-        """Hashes of the loaded artefacts."""
-        return self.hashes
+    async def ready(self) -> bool:
+        """Answers once the models are loaded."""
+        return True
+
+    def check_health(self) -> None:
+        """Called by Serve: a replica whose thread has ended is replaced.
+
+        Raises:
+            RuntimeError: it has.
+        """
+        if not self.batcher.thread.is_alive():
+            raise RuntimeError("the text model's thread has ended")
 
     async def generate(self, task: Task, text: str, deadline: float) -> Answer:
         """Greedy answer of one adapter to one text; see `Batcher.generate`."""

@@ -43,15 +43,19 @@ def api_key(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> ServeConfig:
+    return make_config(tmp_path)
+
+
+def make_config(root: Path) -> ServeConfig:
     """`data/ct.nii.gz` is a cylinder of tissue in air; `secret.nii.gz` lies outside the data folder."""
-    (tmp_path / "data").mkdir()
+    (root / "data").mkdir()
     x, y, _ = np.meshgrid(np.linspace(-1, 1, 30), np.linspace(-1, 1, 24), np.arange(12), indexing="ij")
     array = np.where(x**2 + y**2 < 0.8, 30, -1000).astype(np.int16)
     affine = np.diag([6.0, 6.0, 6.0, 1.0])
     affine[0, 3] = -87.0
-    for path in (tmp_path / "data" / "ct.nii.gz", tmp_path / "secret.nii.gz"):
+    for path in (root / "data" / "ct.nii.gz", root / "secret.nii.gz"):
         nibabel.save(nibabel.Nifti1Image(array, affine), path)
-    return ServeConfig(models=tmp_path / "models", data_folder=tmp_path / "data", store=str(tmp_path / "store"))
+    return ServeConfig(models=root / "models", data_folder=root / "data", store=str(root / "store"))
 
 
 @dataclass(frozen=True)

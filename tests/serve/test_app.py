@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import nibabel
+import numpy as np
+import psutil
 import pytest
 
 from rollama.chain.inputs import hash_ct, make_request, read_input_ct
@@ -18,6 +23,7 @@ from rollama.chain.run import Chain
 from rollama.core.errors import CheckpointError, ConfigError, ServeError
 from serve.config import ServeConfig
 from tests.chain.tiny import make_models
+from tests.serve.conftest import KEY, PLAN, make_config
 
 NOTE = "Left breast cancer, pT1 N1, breast-conserving surgery."
 
@@ -31,21 +37,36 @@ def app() -> Any:
     return serve.app
 
 
-@pytest.fixture
-def tiny(config: ServeConfig) -> ServeConfig:
-    make_models(config.models)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ServeConfig:
+    root = tmp_path_factory.mktemp("endpoint")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return config.updated(port=free.getsockname()[1], ready_timeout_s=10.0)
+        port = free.getsockname()[1]
+    made = make_config(root).updated(port=port, ready_timeout_s=10.0, lease_s=5.0)
+    make_models(made.models)
+    rng = np.random.default_rng(0)  # large enough for a job that can be interrupted
+    array = np.full((110, 90, 60), -1000, np.int16)
+    array[10:-10, 10:-10] = rng.integers(0, 60, (90, 70, 60))
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([6.0, 6.0, 6.0, 1.0])), made.data_folder / "large.nii.gz")
+    return made
+
+
+@pytest.fixture(scope="module")
+def endpoint(app: Any, tiny: ServeConfig) -> Iterator[str]:
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROLLAMA_API_KEY", KEY)
+        yield app.start(tiny)
+        app.stop()
+        ray.shutdown()
 
 
 @pytest.fixture
-def endpoint(app: Any, tiny: ServeConfig, api_key: str) -> Iterator[str]:
-    import ray
-
-    yield app.start(tiny)
-    app.stop()
-    ray.shutdown()
+def client(endpoint: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=endpoint, timeout=150, headers={"Authorization": f"Bearer {KEY}"}) as made:
+        yield made
 
 
 def test_refuses_to_build_what_cannot_serve(
@@ -66,29 +87,30 @@ def test_refuses_to_build_what_cannot_serve(
         app.build_app(values)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(280)
-@pytest.mark.filterwarnings("default")  # Ray's own start-up warns about itself
-def test_endpoint_equals_predict(tiny: ServeConfig, endpoint: str, api_key: str, tmp_path: Path) -> None:
-    path = tiny.data_folder / "ct.nii.gz"
-    volume = read_input_ct(path)
-    chain = Chain.load(tiny.models)
-    expected = chain.answer(make_request(note=NOTE), volume)
-    manifest = write_outputs(expected, volume, tmp_path / "predict", {"ct": hash_ct(path)})
+SLOW = [pytest.mark.slow, pytest.mark.timeout(280), pytest.mark.filterwarnings("default")]  # Ray warns about itself
+WAIT = {"Prefer": "wait=120"}
+ASK = {"note": NOTE, "ct_path": "ct.nii.gz"}
 
-    header = {"Authorization": f"Bearer {api_key}"}
-    waiting = {**header, "Prefer": "wait=120"}
-    ask = {"note": NOTE, "ct_path": "ct.nii.gz"}
-    with httpx.Client(base_url=endpoint, timeout=150) as client:
-        assert client.get("/healthz").status_code == 200
-        assert client.get("/readyz").status_code == 200
-        assert client.post("/v1/pipeline", json=ask).status_code == 401
-        answer = client.post("/v1/pipeline", json=ask, headers=waiting)
+
+class TestServed:
+    """One Ray, one endpoint, one thing after the other."""
+
+    pytestmark = SLOW
+
+    def test_it_says_what_predict_says(self, tiny: ServeConfig, client: httpx.Client, tmp_path: Path) -> None:
+        path = tiny.data_folder / "ct.nii.gz"
+        volume = read_input_ct(path)
+        expected = Chain.load(tiny.models).answer(make_request(note=NOTE), volume)
+        manifest = write_outputs(expected, volume, tmp_path / "predict", {"ct": hash_ct(path)})
+        for name in ("/healthz", "/readyz"):
+            assert client.get(name, headers={"Authorization": ""}).status_code == 200
+        assert client.post("/v1/pipeline", json=ASK, headers={"Authorization": ""}).status_code == 401
+        answer = client.post("/v1/pipeline", json=ASK, headers=WAIT)
         with path.open("rb") as stream:
-            sent = client.post("/v1/pipeline/upload", data={"note": NOTE}, files={"ct": stream}, headers=waiting)
-        too_long = client.post("/v1/pipeline", json={**ask, "note": "word " * 9000}, headers=waiting)
-        outside = client.post("/v1/pipeline", json={**ask, "ct_path": "../secret.nii.gz"}, headers=header)
-        texts = client.post("/v1/plan", json={"note": NOTE}, headers=header).json()
+            sent = client.post("/v1/pipeline/upload", data={"note": NOTE}, files={"ct": stream}, headers=WAIT)
+        too_long = client.post("/v1/pipeline", json={**ASK, "note": "word " * 9000}, headers=WAIT)
+        outside = client.post("/v1/pipeline", json={**ASK, "ct_path": "../secret.nii.gz"})
+        texts = client.post("/v1/plan", json={"note": NOTE}).json()
 
         assert (answer.status_code, sent.status_code) == (200, 200), answer.text + sent.text
         for body in (answer.json(), sent.json()):
@@ -96,12 +118,57 @@ def test_endpoint_equals_predict(tiny: ServeConfig, endpoint: str, api_key: str,
             found = body["findings"]
             assert (found["summary"], found["plan_text"]) == (expected.summary, expected.plan_text)
             assert found["warnings"] == list(expected.warnings)
-            files = {name: client.get(place, headers=header).content for name, place in body["files"].items()}
+            files = {name: client.get(place).content for name, place in body["files"].items()}
             assert set(files) == {item.name for item in (tmp_path / "predict").iterdir()}
             for name in set(files) - {"manifest.json"}:  # the manifest holds times
                 assert files[name] == (tmp_path / "predict" / name).read_bytes(), name
             assert json.loads(files["manifest.json"])["config_hash"] == manifest["config_hash"]
-    assert (texts["summary"], texts["plan_text"]) == (expected.summary, expected.plan_text)
-    assert outside.status_code == 422
-    failed = too_long.json()
-    assert failed["state"] == "failed" and failed["error"]["status"] == 422 and "tokens" in failed["error"]["detail"]
+        assert (texts["summary"], texts["plan_text"]) == (expected.summary, expected.plan_text)
+        assert outside.status_code == 422
+        failed = too_long.json()
+        assert failed["state"] == "failed" and failed["error"]["status"] == 422
+        assert "tokens" in failed["error"]["detail"]
+
+    def test_many_texts_at_once_are_each_answered_as_alone(self, tiny: ServeConfig, client: httpx.Client) -> None:
+        notes = [f"{NOTE} Patient of {age} years." for age in range(40, 52)]
+        alone = [client.post("/v1/plan", json={"note": note}).json() for note in notes[:4]]
+        with ThreadPoolExecutor(len(notes)) as pool:
+            found = list(pool.map(lambda note: client.post("/v1/plan", json={"note": note}).json(), notes))
+        for one, together in zip(alone, found, strict=False):
+            assert (one["summary"], one["plan_text"]) == (together["summary"], together["plan_text"])
+        assert all(item["plan_text"] for item in found)
+
+    def test_a_killed_model_loses_no_job(self, tiny: ServeConfig, client: httpx.Client) -> None:
+        job = client.post("/v1/segment", json={"plan": PLAN, "ct_path": "large.nii.gz"}).json()["job_id"]
+        self.until_running(client, job)
+        ours = psutil.Process().children(recursive=True)
+        (replica,) = [one for one in ours if ":segmentation" in "".join(one.cmdline())]
+        replica.kill()
+        assert self.over(client, job)["state"] == "done"
+        assert client.get("/readyz").status_code == 200
+
+    def test_a_cancelled_job_frees_the_model(self, tiny: ServeConfig, client: httpx.Client) -> None:
+        job = client.post("/v1/segment", json={"plan": PLAN, "ct_path": "large.nii.gz"}).json()["job_id"]
+        self.until_running(client, job)
+        client.delete(f"/v1/jobs/{job}")
+        assert self.over(client, job)["state"] == "cancelled"
+        next_one = client.post("/v1/segment", json={"plan": PLAN, "ct_path": "ct.nii.gz"}, headers=WAIT).json()
+        assert next_one["state"] == "done"
+
+    @staticmethod
+    def until_running(client: httpx.Client, job: str) -> None:
+        with client.stream("GET", f"/v1/jobs/{job}/events") as events:
+            for line in events.iter_lines():
+                if line.startswith("data:") and json.loads(line[5:])["done"]:
+                    return
+        raise AssertionError("the job was over before it could be interrupted")
+
+    @staticmethod
+    def over(client: httpx.Client, job: str) -> Any:
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            body = client.get(f"/v1/jobs/{job}").json()
+            if body["state"] not in ("queued", "running"):
+                return body
+            time.sleep(0.3)
+        raise AssertionError(f"job still {body['state']}, {body['stage']} {body['done']}/{body['total']}")
