@@ -31,6 +31,15 @@ dicom-install: ## Debian packages that read DICOM independently of us (as root)
 test-dicom: setup ## the DICOM export as dcmtk and dicom3tools see it
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m dicom --timeout 600
 
+page: ## fetch the viewer of the endpoint's page (node); without it the page shows plain pictures
+	@sh infra/page
+
+page-install: ## Debian packages for the page's tests: Chromium, node (as root)
+	@sh infra/page-install
+
+test-page: setup page ## the endpoint's page in a real browser
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m page --timeout 300
+
 cluster-install: ## Debian packages for the test cluster and the image build (as root)
 	@sh infra/cluster/install
 
@@ -61,4 +70,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install test-cluster test-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page test-cluster test-faults cluster-install cluster-up cluster-down cluster-status check format lock clean

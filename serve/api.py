@@ -42,6 +42,7 @@ from serve.config import ServeConfig
 from serve.guard import Guard
 from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status, new_id
+from serve.page import add_page
 from serve.problems import NoSuchJobError, describe, respond
 from serve.runner import FullError, Runner
 from serve.telemetry import Meter, NoMeter
@@ -234,6 +235,7 @@ def make_api(service: Service, check: Check) -> FastAPI:
 
     for kind in (RollamaError, FullError, TimeoutError, HTTPException, RequestValidationError):
         api.add_exception_handler(kind, on_error)
+    add_page(api)
     _add_health(api, service)
     _add_texts(api, service)
     _add_submissions(api, service)

@@ -22,6 +22,7 @@ from rollama.client.schemas import Problem
 from serve.audit import Audit
 from serve.auth import Caller, Check, Scope, bearer
 from serve.jobs import new_id
+from serve.page import is_page
 from serve.problems import describe, respond
 from serve.telemetry import LOGGER, Meter, NoMeter
 
@@ -68,7 +69,8 @@ class Guard:
             await send(message)
 
         refusal, caller = None, None
-        if scope["path"] not in OPEN_PATHS:
+        open_to_all = scope["path"] in OPEN_PATHS or is_page(scope["path"])
+        if not open_to_all:
             value = bearer(Headers(scope=scope).get("authorization"))
             caller = await asyncio.to_thread(self.check, value)  # a provider's keys may have to be fetched
             refusal = self._refusal(caller, scope["path"], request_id)
@@ -91,7 +93,7 @@ class Guard:
         self.meter.time("rollama_request_seconds", seconds, {"method": method, "route": route})
         told = {"request": request_id, "method": method, "route": route, "status": status, "seconds": round(seconds, 3)}
         logger.info("request", extra=told)
-        if self.audit is not None and scope["path"] not in OPEN_PATHS:
+        if self.audit is not None and not open_to_all:
             await self.audit.write(
                 who=caller.name if caller else "", what=f"{method} {route}", request=request_id,
                 outcome=status, **scope["state"].get("audit", {}),

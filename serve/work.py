@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rollama.chain.inputs import PlanSource, Request, hash_ct, make_request
 from rollama.chain.outputs import target_cc, write_outputs
 from rollama.chain.run import Answer, ChainResult, Segment, chain_steps
@@ -20,7 +22,7 @@ from rollama.client.schemas import Findings, Options, State
 from rollama.core.errors import DataError, ServeError
 from rollama.core.registry import Task
 from rollama.data.plan import parse_plan, plan_from_dict, render_plan
-from rollama.data.volumes import Volume
+from rollama.data.volumes import Mask, Volume
 from rollama.segmentation.outline import Outline
 from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status
@@ -199,11 +201,22 @@ def findings(result: ChainResult, volume: Volume) -> Findings:
         plan_parsed=result.plan is not None,
         plan_source=str(result.source),
         target_cc=target_cc(result, volume),
+        target_centre_mm=centre_mm(result.mask, volume),
         unusual=None if result.unusual != result.unusual else round(result.unusual, 3),
         models=dict(result.models),
         timings=dict(result.timings),
         warnings=list(result.warnings),
     )
+
+
+def centre_mm(mask: Mask, volume: Volume) -> tuple[float, float, float] | None:
+    """Where the middle of a mask (x, y, z) lies, in RAS+ mm; None without one."""
+    axes = [mask.sum(axis=tuple(other for other in range(3) if other != axis), dtype=float) for axis in range(3)]
+    if not axes[0].any():
+        return None
+    voxel = [float(values @ np.arange(len(values)) / values.sum()) for values in axes]
+    x, y, z = (round(float(value), 1) for value in (volume.affine @ [*voxel, 1.0])[:3])
+    return x, y, z
 
 
 def _with_plan(known: Findings, text: str) -> Findings:

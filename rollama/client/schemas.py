@@ -123,6 +123,9 @@ class Findings(StrictModel):
     plan_parsed: bool | None = None
     plan_source: str | None = None
     target_cc: float | None = None
+    target_centre_mm: tuple[float, float, float] | None = Field(
+        default=None, description="centre of the target: RAS+ mm: x to the right of the patient, y forward, z up"
+    )
     unusual: float | None = Field(default=None, description="distance from the training cases; above 1 look twice")
     models: dict[str, str] = Field(default_factory=dict)
     timings: dict[str, float] = Field(default_factory=dict, description="seconds of each stage")

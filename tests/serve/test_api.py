@@ -56,6 +56,7 @@ def test_a_note_becomes_a_job_with_summary_plan_and_files(client: TestClient, co
     assert found["plan"] == parse_plan(PLAN).model_dump(mode="json")
     assert (found["plan_parsed"], found["plan_source"], found["models"]) == (True, "note", HASHES)
     assert found["target_cc"] == pytest.approx(5 * 10 * 6 * 0.216)
+    assert found["target_centre_mm"] == pytest.approx([5 * 6 - 87, 9.5 * 6, 5.5 * 6])
     texts = {"summary.txt", "plan.yaml", "plan.txt"}
     assert set(body["files"]) == texts | {"target.nii.gz", "overlay.png", "manifest.json"}
     for name, place in body["files"].items():
@@ -145,7 +146,7 @@ def test_a_ct_that_comes_along(client: TestClient, config: ServeConfig, tmp_path
     "headers", [{"Authorization": ""}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic abc"}]
 )
 def test_without_the_key_nothing_is_read(client: TestClient, models: Models, headers: dict[str, str]) -> None:
-    for path in ("/v1/pipeline", "/v1/pipeline/upload", "/v1/summary", "/openapi.json", "/", "/v1/jobs/x"):
+    for path in ("/v1/pipeline", "/v1/pipeline/upload", "/v1/summary", "/openapi.json", "/other", "/v1/jobs/x"):
         answer = client.post(path, content=b"not even json", headers=headers)
         assert answer.status_code == 401, path
         assert answer.headers["WWW-Authenticate"] == "Bearer"
