@@ -16,12 +16,13 @@ from rollama.core.registry import Task
 from rollama.core.storage import open_storage
 from rollama.data.volumes import Volume
 from rollama.segmentation.outline import Outline
-from serve.api import Service, make_api
+from serve.api import make_api
 from serve.audit import open_audit
 from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.jobs import JobStore, new_id
 from serve.problems import BusyError
+from serve.service import Service
 from serve.telemetry import RayMeter, log_as_json
 from serve.work import Backend, Progress
 

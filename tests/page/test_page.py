@@ -18,12 +18,13 @@ import uvicorn
 from playwright.sync_api import Page, sync_playwright
 
 from rollama.core.storage import open_storage
-from serve.api import Service, make_api
+from serve.api import make_api
 from serve.audit import open_audit
 from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.jobs import JobStore
 from serve.page import HERE
+from serve.service import Service
 from serve.work import Backend
 from tests.serve.conftest import KEY, Models, api_key, config, models
 

@@ -20,11 +20,12 @@ from rollama.core.storage import open_storage
 from rollama.data.volumes import Volume, read_ct
 from rollama.dicom.write import Identity, write_series
 from rollama.segmentation.outline import Outline
-from serve.api import Service, make_api
+from serve.api import make_api
 from serve.audit import open_audit
 from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.jobs import JobStore
+from serve.service import Service
 from serve.work import Backend, Progress
 
 KEY = "test-key-of-the-endpoint"

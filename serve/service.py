@@ -1,0 +1,172 @@
+"""What the routes share: texts from the models, and jobs from a checked request to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import UploadFile
+
+from rollama.chain.inputs import PlanSource
+from rollama.chain.inputs import Request as ChainRequest
+from rollama.client.schemas import Findings, JobAnswer, Options, Problem
+from rollama.core.errors import DataError
+from rollama.core.registry import Task
+from serve.audit import Audit
+from serve.config import ServeConfig
+from serve.inputs import resolve_ct
+from serve.jobs import JobRequest, JobStore, Status, new_id
+from serve.problems import NoSuchJobError, describe
+from serve.runner import FullError, Runner
+from serve.telemetry import Meter, NoMeter
+from serve.uploads import Limits, read_checked, store_ct
+from serve.work import Backend, PipelineWork
+
+MAX_WAIT_S = 300
+
+
+class Service:
+    """What the routes share."""
+
+    def __init__(
+        self, config: ServeConfig, backend: Backend, store: JobStore, owner: str, audit: Audit | None = None,
+        meter: Meter | None = None,
+    ) -> None:  # fmt: skip
+        self.config, self.backend, self.store, self.audit = config, backend, store, audit
+        self.meter = meter or NoMeter()
+        self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)
+        work = PipelineWork(backend, store, config.data_folder, self.limits)
+        self.runner = Runner(
+            store, work, lambda error, job: describe(error, job).model_dump(), self._over, owner,
+            config.max_ongoing_requests, config.max_queued_requests, self.meter,
+        )  # fmt: skip
+
+    async def _over(self, job: JobRequest, status: Status) -> None:
+        self.meter.count("rollama_jobs", {"state": str(status.state)})
+        for stage, seconds in status.result.get("timings", {}).items():
+            self.meter.time("rollama_stage_seconds", seconds, {"stage": stage})
+        if self.audit is not None:
+            models = status.result.get("models", {})
+            await self.audit.write(who=job.owner, what="job", job=job.job_id, outcome=str(status.state), models=models)
+
+    async def generate(self, task: Task, text: str) -> tuple[str, list[str]]:
+        """One text from a text model, and warnings.
+
+        Raises:
+            DataError, BusyError, TimeoutError: see `problems`.
+        """
+        async with asyncio.timeout(self.config.deadline_s):
+            answer = await self.backend.generate(task, text, self.store.clock() + self.config.deadline_s)
+        name = task.name.lower()
+        if not answer.text.strip():
+            raise DataError(f"the {name} came out empty; check the model and the input")
+        return answer.text, [] if answer.finished else [f"the {name} was cut off at the length limit"]
+
+    async def submit(
+        self, owner: str, text: ChainRequest, options: Options, ct_path: str, parts: Sequence[UploadFile], key: str
+    ) -> str:
+        """Check everything about a request, keep it as a job and start it; the job's id.
+
+        Raises:
+            DataError, ConflictError, BusyError, FullError: see `problems`.
+        """
+        await self.backend.hashes()
+        if self.runner.room <= 0:
+            raise FullError
+        now, job_id = self.store.clock(), new_id()
+        with tempfile.TemporaryDirectory(prefix="rollama-") as name:
+            if parts:
+                blob, digest = await asyncio.to_thread(receive, parts, Path(name), self.limits)
+            else:
+                await asyncio.to_thread(self._check_reference, ct_path)
+                blob, digest = None, ct_path
+            source = {PlanSource.GIVEN: "given"}.get(text.source, str(text.source))
+            content = _digest(source, text.text, options.model_dump_json(), digest)
+            key = key and _digest(owner, key)
+            if key and (found := await asyncio.to_thread(self.store.earlier, key, content)):
+                return found
+            if blob is not None:
+                await asyncio.to_thread(self.store.put_ct, job_id, blob)
+        job = JobRequest(
+            job_id, owner, source, text.text, ct_path, {"asked": options.model_dump()},
+            now, now + self.config.deadline_s, now + self.config.keep_s,
+        )  # fmt: skip
+        kept = await asyncio.to_thread(self.store.submit, job, key, content)
+        if kept == job_id:
+            try:
+                self.runner.add(job_id)
+            except FullError:
+                await asyncio.to_thread(self.store.discard, job_id)
+                raise
+        return kept
+
+    def _check_reference(self, ct_path: str) -> None:
+        path = resolve_ct(self.config.data_folder, ct_path)
+        try:
+            read_checked(path, self.limits)
+        except DataError as error:
+            raise DataError(f"ct_path: {error}") from None
+
+    async def look(self, owner: str, job_id: str) -> tuple[JobRequest, Status]:
+        """A job of this owner.
+
+        Raises:
+            NoSuchJobError: there is none.
+        """
+        job = await asyncio.to_thread(self.store.request, job_id)
+        if job is None or job.owner != owner:
+            raise NoSuchJobError("no such job; jobs are deleted some time after they were made")
+        return job, await asyncio.to_thread(self.store.status, job_id)
+
+
+def receive(parts: Sequence[UploadFile], folder: Path, limits: Limits) -> tuple[Path, str]:
+    """Check an upload completely; one file that holds it, and its hash.
+
+    Raises:
+        DataError: it is not one CT.
+    """
+    (folder / "look").mkdir()
+    blob = folder / "upload"
+    if len(parts) == 1:
+        with blob.open("wb") as stream:
+            while data := parts[0].file.read(1 << 20):
+                stream.write(data)
+    else:
+        with zipfile.ZipFile(blob, "w", zipfile.ZIP_STORED) as archive:
+            for number, part in enumerate(parts):
+                with archive.open(f"{number:05d}.dcm", "w") as stream:
+                    while data := part.file.read(1 << 20):
+                        stream.write(data)
+    with blob.open("rb") as stream:
+        read_checked(store_ct([stream], folder / "look", limits), limits)
+        stream.seek(0)
+        return blob, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def to_answer(request_id: str, job: JobRequest, status: Status) -> JobAnswer:
+    """A job as its owner sees it."""
+    return JobAnswer(
+        request_id=request_id, job_id=job.job_id, state=status.state, attempt=status.attempt, stage=status.stage,
+        done=status.done, total=status.total, created=job.created, expires=job.expires,
+        findings=Findings.model_validate(status.result),
+        files={name: f"/v1/jobs/{job.job_id}/files/{name}" for name in status.files},
+        error=None if status.error is None else Problem.model_validate({"request_id": job.job_id, **status.error}),
+    )  # fmt: skip
+
+
+def wanted_wait(prefer: str | None) -> float:
+    """Seconds that `Prefer: wait=N` (RFC 7240) asks to wait; 0 without it."""
+    for part in (prefer or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "wait" and value.strip().isdigit():
+            return min(float(value), MAX_WAIT_S)
+    return 0.0
