@@ -33,11 +33,12 @@ from rollama.core.errors import RollamaError
 from rollama.core.registry import Task
 from serve.auth import Check
 from serve.guard import Guard
-from serve.jobs import Status
+from serve.jobs import JobRequest, Status
 from serve.page import add_page
 from serve.problems import NoSuchJobError, describe, respond
 from serve.runner import FullError
 from serve.service import Service, to_answer, wanted_wait
+from serve.uploads import MAX_SLICES
 from serve.work import plan_fields, text_of
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -64,15 +65,14 @@ def make_api(service: Service, check: Check) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.runner.start()
+        await service.start()
         yield
-        await service.runner.stop(config.drain_s)
-        if service.audit is not None:
-            await service.audit.close()
+        await service.stop()
 
     api = FastAPI(
         title="rollama", version=__version__, description=RESEARCH_ONLY, docs_url=None, redoc_url=None,
         lifespan=lifespan, responses=PROBLEMS, max_body_size=config.max_body_bytes,
+        form_limits={"max_files": MAX_SLICES, "max_fields": 20, "max_part_size": 2 << 20},
     )  # fmt: skip
     api.state.runner = service.runner
     api.add_middleware(Guard, check=check, audit=service.audit, meter=service.meter)
@@ -111,7 +111,7 @@ def _add_texts(api: FastAPI, service: Service) -> None:
         models, started = await service.backend.hashes(), time.perf_counter()
         request.state.audit = {"models": models}
         asked = make_request(note=body.note)
-        text, warnings = await service.generate(Task.SUMMARY, asked.text)
+        text, warnings = await service.generate(Task.SUMMARY, asked.text, service.deadline())
         return SummaryAnswer(
             request_id=request.state.request_id, summary=text, models=models, warnings=warnings,
             seconds=round(time.perf_counter() - started, 3),
@@ -123,11 +123,11 @@ def _add_texts(api: FastAPI, service: Service) -> None:
         models, started = await service.backend.hashes(), time.perf_counter()
         request.state.audit = {"models": models}
         asked = make_request(body.note, body.summary)
-        short = asked.text
+        short, deadline = asked.text, service.deadline()
         warnings: list[str] = []
         if asked.source is PlanSource.NOTE:
-            short, warnings = await service.generate(Task.SUMMARY, asked.text)
-        text, more = await service.generate(Task.PLAN, short)
+            short, warnings = await service.generate(Task.SUMMARY, asked.text, deadline)
+        text, more = await service.generate(Task.PLAN, short, deadline)
         fields = plan_fields(text)
         if fields is None:
             more = [*more, "the generated plan does not parse"]
@@ -152,10 +152,10 @@ def _add_submissions(api: FastAPI, service: Service) -> None:
         request: Request, text: ChainRequest, options: Options, ct_path: str, parts: Sequence[UploadFile], key: str,
         prefer: str,
     ) -> Response:  # fmt: skip
-        owner = request.state.owner
+        owner, wait = request.state.owner, wanted_wait(prefer)
         job_id = await service.submit(owner, text, options, ct_path, parts, key)
         request.state.audit = {"job": job_id}
-        until = time.monotonic() + wanted_wait(prefer)
+        until = time.monotonic() + wait
         while True:
             job, status = await service.look(owner, job_id)
             if status.final or time.monotonic() >= until:
@@ -212,13 +212,18 @@ def _add_submissions(api: FastAPI, service: Service) -> None:
 
 
 def _add_jobs(api: FastAPI, service: Service) -> None:
+    async def look(job_id: str, request: Request) -> tuple[JobRequest, Status]:
+        found, status = await service.look(request.state.owner, job_id)
+        request.state.audit = {"job": found.job_id}  # now that it is an id and not a stranger's text
+        return found, status
+
     @api.get("/v1/jobs/{job_id}", tags=["jobs"], responses=UNKNOWN)
     async def job(job_id: str, request: Request) -> JobAnswer:
         """How far a job is, and what it has found so far."""
-        return to_answer(request.state.request_id, *await service.look(request.state.owner, job_id))
+        return to_answer(request.state.request_id, *await look(job_id, request))
 
     async def known(job_id: str, request: Request) -> None:
-        await service.look(request.state.owner, job_id)
+        await look(job_id, request)
 
     @api.get(
         "/v1/jobs/{job_id}/events", tags=["jobs"], responses=UNKNOWN, response_class=EventSourceResponse,
@@ -240,8 +245,7 @@ def _add_jobs(api: FastAPI, service: Service) -> None:
     @api.delete("/v1/jobs/{job_id}", tags=["jobs"], responses=UNKNOWN)
     async def cancel(job_id: str, request: Request) -> JobAnswer:
         """Stop a job. What it has found stays until it expires; a job that is over stays as it is."""
-        request.state.audit = {"job": job_id[:32]}
-        found, status = await service.look(request.state.owner, job_id)
+        found, status = await look(job_id, request)
         if not status.final:
             await asyncio.to_thread(service.store.cancel, job_id)
             service.runner.cancel(job_id)
@@ -251,7 +255,7 @@ def _add_jobs(api: FastAPI, service: Service) -> None:
     @api.get("/v1/jobs/{job_id}/files/{name}", tags=["jobs"], responses=UNKNOWN, response_class=Response)
     async def file(job_id: str, name: str, request: Request) -> Response:
         """A result: target.nii.gz, overlay.png, manifest.json and the others that the job names."""
-        _, status = await service.look(request.state.owner, job_id)
+        _, status = await look(job_id, request)
         data = await asyncio.to_thread(service.store.get_file, job_id, status, name)
         if data is None:
             raise NoSuchJobError("no such file; the job's answer lists those it has")

@@ -46,9 +46,18 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         raise ServeError(f"{config.data_folder}: no such data folder")
     # Workers have a working folder of their own.
     models = config.models.resolve()
-    config = config.updated(
-        models=models, data_folder=config.data_folder.resolve(), store=open_storage(config.store).uri
-    )
+    places = {
+        name: open_storage(place).uri for name in ("store", "audit", "audit_heads") if (place := getattr(config, name))
+    }
+    files = {
+        name: path.resolve()
+        for name in ("data_folder", "api_key_file", "keys_file", "audit_key_file")
+        if (path := getattr(config, name))
+    }
+    oidc = config.oidc
+    if oidc is not None and oidc.jwks_file is not None:
+        oidc = oidc.updated(jwks_file=oidc.jwks_file.resolve())
+    config = config.updated(models=models, oidc=oidc, **places, **files)
     # Beside the work there are readiness questions; while somebody waits for a job, a request stays open.
     text = serve.deployment(
         name="text",

@@ -5,7 +5,8 @@ A changed, inserted or removed event breaks the chain; that its end was cut off 
 long the chain was at some time, which belong somewhere else (`audit_heads`). An event holds a caller's name, the
 route, ids, model digests and a status: no text, no file name, no address.
 
-An event that the store does not take is kept and tried again; while it is not taken, requests are refused.
+The hash needs no key: what comes after the last signed head could be written anew by who may write there. An event
+that the store does not take is kept and tried again; while 100 are not taken, requests are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rollama.core.errors import DataError, RollamaError, ServeError
+from rollama.core.errors import DataError, ServeError
 from rollama.core.storage import Storage, open_storage
 from serve.config import ServeConfig
 from serve.jobs import new_id
@@ -32,6 +33,8 @@ logger = logging.getLogger(LOGGER)
 FIRST = "0" * 64
 """What the first event of a chain names as its predecessor."""
 MOST_PENDING = 100
+AGAIN_S = 0.5
+"""Pause before a store that refused is asked again."""
 FOLDER = "audit"
 
 
@@ -65,34 +68,64 @@ class Audit:
         self.storage, self.writer, self.heads, self.signing_key = storage, writer, heads, signing_key
         self.every_s, self.clock = every_s, clock
         self.count, self.last, self.signed, self.signed_at = 0, FIRST, 0, clock()
+        self.stored, self.stored_last, self.dropped = 0, FIRST, 0
         self.pending: deque[dict[str, Any]] = deque()
-        self.lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
 
     @property
     def takes_more(self) -> bool:
         """Whether events still find their way into the store."""
         return len(self.pending) < MOST_PENDING
 
-    async def write(self, **event: Any) -> None:
-        """Add an event; one that cannot be stored now is stored with a later one."""
-        async with self.lock:
-            made = {"writer": self.writer, "number": self.count, "time": self.clock(), "before": self.last, **event}
-            self.count, self.last = self.count + 1, event_hash(made)
-            self.pending.append(made)
-            try:
-                await asyncio.to_thread(self._store)
-                if self.clock() - self.signed_at >= self.every_s:
-                    await asyncio.to_thread(self._sign)
-            except RollamaError as error:
-                told = {"waiting": len(self.pending), "error": type(error).__name__}
-                logger.error("audit events wait for the store", extra=told)
+    def add(self, **event: Any) -> None:
+        """Add an event and let it be stored; call it in the event loop.
+
+        Strangers' requests are only counted while nothing can be stored: they must not fill the memory.
+        """
+        if not self.takes_more and not event.get("who"):
+            self.dropped += 1
+            return
+        made = {"writer": self.writer, "number": self.count, "time": self.clock(), "before": self.last, **event}
+        if self.dropped:
+            made["strangers_not_recorded"], self.dropped = self.dropped, 0
+        self.count, self.last = self.count + 1, event_hash(made)
+        self.pending.append(made)
+        self._wake.set()
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
 
     async def close(self) -> None:
-        """Sign what has not been signed."""
-        async with self.lock:
-            if self.count > self.signed:
-                await asyncio.to_thread(self._store)
-                await asyncio.to_thread(self._sign)
+        """Store and sign what is left."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.wait([self._flusher])
+            self._flusher, self._wake = None, asyncio.Event()
+        await asyncio.to_thread(self._store)
+        if self.count > self.signed:
+            await asyncio.to_thread(self._sign)
+
+    async def _flush(self) -> None:
+        """The only one who stores, so that the chain is written in its order."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            work = asyncio.ensure_future(asyncio.to_thread(self._store_and_sign))
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
+            except Exception as error:
+                told = {"waiting": len(self.pending), "error": type(error).__name__}
+                logger.error("audit events wait for the store", extra=told)
+                await asyncio.sleep(AGAIN_S)
+                self._wake.set()
+
+    def _store_and_sign(self) -> None:
+        self._store()
+        if self.clock() - self.signed_at >= self.every_s:
+            self._sign()
 
     def _store(self) -> None:
         while self.pending:
@@ -102,15 +135,17 @@ class Audit:
             if not self.storage.create(name, content) and self.storage.read_bytes(name) != content:
                 raise ServeError(f"{name}: somebody else wrote into this server's audit chain")
             self.pending.popleft()
+            self.stored, self.stored_last = event["number"] + 1, event_hash(event)
 
     def _sign(self) -> None:
         if self.heads is None or self.signing_key is None:
             return
-        head = {"writer": self.writer, "events": self.count, "last": self.last, "time": self.clock()}
+        count, last = self.stored, self.stored_last
+        head = {"writer": self.writer, "events": count, "last": last, "time": self.clock()}
         signature = self.signing_key.sign(event_hash(head).encode())
         signed = {**head, "signature": base64.b64encode(signature).decode()}
-        self.heads.create(f"{self.writer}/{self.count:09d}.json", json.dumps(signed, sort_keys=True).encode())
-        self.signed, self.signed_at = self.count, self.clock()
+        self.heads.create(f"{self.writer}/{count:09d}.json", json.dumps(signed, sort_keys=True).encode())
+        self.signed, self.signed_at = count, self.clock()
 
 
 def open_audit(config: ServeConfig) -> Audit:
@@ -182,12 +217,12 @@ def verify(storage: Storage, heads: Storage | None = None, public_key: Any = Non
         heads: with the signed heads; without them a cut end is not noticed.
         public_key: Ed25519; needed for heads.
     """
+    notes: dict[str, list[str]] = {}
+    for name in heads.names() if heads is not None else ():  # before the events: a server may be writing
+        notes.setdefault(name.split("/")[0], []).append(name)
     chains: dict[str, list[str]] = {}
     for name in storage.names(FOLDER):
         chains.setdefault(name.split("/")[1], []).append(name)
-    notes: dict[str, list[str]] = {}
-    for name in heads.names() if heads is not None else ():
-        notes.setdefault(name.split("/")[0], []).append(name)
     return [
         _verify(writer, storage, chains.get(writer, []), heads, notes.get(writer, []), public_key)
         for writer in sorted({*chains, *notes})

@@ -29,6 +29,8 @@ from rollama.core.errors import ConfigError, ServeError
 from serve.config import VARIABLE, OidcConfig, ServeConfig
 
 MIN_LENGTH = 16
+SINGLE = "key"
+"""Name of the caller with the one key of file or variable."""
 
 
 class Scope(StrEnum):
@@ -120,6 +122,8 @@ def read_keys(file: Path) -> KeyList:
     except ConfigError as error:
         raise ServeError(str(error)) from None
     names = [entry.name for entry in found.keys]
+    if SINGLE in names:
+        raise ServeError(f"{file}: the name {SINGLE!r} is that of the single key; choose another")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ServeError(f"{file}: the name(s) {', '.join(twice)} occur twice; each key needs one of its own")
     return found
@@ -137,7 +141,7 @@ def bearer(header: str | None) -> str:
 
 
 def _single(expected: bytes) -> Check:
-    return lambda value: Caller(name="key") if hmac.compare_digest(digest(value), expected) else None
+    return lambda value: Caller(name=SINGLE) if hmac.compare_digest(digest(value), expected) else None
 
 
 def _listed(keys: KeyList) -> Check:

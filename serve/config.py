@@ -75,6 +75,12 @@ class ServeConfig(StrictModel):
     segmentation_gpus: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
+    def _kept(self) -> Self:
+        if self.keep_s <= self.deadline_s:
+            raise ValueError("accepted is keep_s > deadline_s: a job must not be deleted while it runs")
+        return self
+
+    @model_validator(mode="after")
     def _signed(self) -> Self:
         if (self.audit_heads is None) != (self.audit_key_file is None):
             raise ValueError("audit_heads and audit_key_file belong together: give both or none")

@@ -75,30 +75,37 @@ class Guard:
             caller = await asyncio.to_thread(self.check, value)  # a provider's keys may have to be fetched
             refusal = self._refusal(caller, scope["path"], request_id)
             scope["state"]["owner"] = caller.name if caller else ""
-        if refusal is not None:
-            await refusal(scope, receive, send_on)
-        else:
-            try:
-                await self.app(scope, receive, send_on)
-            except Exception as error:  # further out its text would be logged, and that may be clinical
-                logger.error("request failed", extra={"request": request_id, "error": type(error).__name__})
-                if not answered:
-                    await respond(describe(error, request_id))(scope, receive, send_on)
-        seconds = time.perf_counter() - started
-        # The route's pattern, never the path itself, and no method that a stranger made up.
-        route = getattr(scope.get("route"), "path", "none")
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        try:
+            if refusal is not None:
+                await refusal(scope, receive, send_on)
+            else:
+                await self._go_on(scope, receive, send_on, request_id, answered)
+        finally:  # also when the client went away in the middle
+            self._tell(scope, request_id, answered, time.perf_counter() - started)
+            if self.audit is not None and not open_to_all:
+                self.audit.add(
+                    who=caller.name if caller else "", what=_what(scope), request=request_id,
+                    outcome=answered[0] if answered else 0, **scope["state"].get("audit", {}),
+                )  # fmt: skip
+                self.meter.level("rollama_audit_pending", len(self.audit.pending))
+
+    async def _go_on(
+        self, scope: Connection, receive: Receive, send: Send, request_id: str, answered: list[int]
+    ) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:  # further out its text would be logged, and that may be clinical
+            logger.error("request failed", extra={"request": request_id, "error": type(error).__name__})
+            if not answered:
+                await respond(describe(error, request_id))(scope, receive, send)
+
+    def _tell(self, scope: Connection, request_id: str, answered: list[int], seconds: float) -> None:
+        method, route = _what(scope).split(" ")
         status = answered[0] if answered else 0
         self.meter.count("rollama_requests", {"method": method, "route": route, "status": str(status)})
         self.meter.time("rollama_request_seconds", seconds, {"method": method, "route": route})
         told = {"request": request_id, "method": method, "route": route, "status": status, "seconds": round(seconds, 3)}
         logger.info("request", extra=told)
-        if self.audit is not None and not open_to_all:
-            await self.audit.write(
-                who=caller.name if caller else "", what=f"{method} {route}", request=request_id,
-                outcome=status, **scope["state"].get("audit", {}),
-            )  # fmt: skip
-            self.meter.level("rollama_audit_pending", len(self.audit.pending))
 
     def _refusal(self, caller: Caller | None, path: str, request_id: str) -> Response | None:
         """Why a caller may not go on."""
@@ -117,6 +124,12 @@ class Guard:
                 problem = _problem(429, f"more than {caller.per_minute} requests in a minute", request_id)
                 return respond(problem, {"Retry-After": str(again)})
         return None
+
+
+def _what(scope: Connection) -> str:
+    """Method and route: the route's pattern, never the path itself, and no method that a stranger made up."""
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    return f"{method} {getattr(scope.get('route'), 'path', 'none')}"
 
 
 def _problem(status: int, detail: str, request_id: str) -> Problem:

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from rollama.core.errors import DataError
 from rollama.data.volumes import suffix_of
 
+MAX_HEADER = 1 << 16
+
 
 def resolve_ct(folder: Path, relative: str) -> Path:
     """The real path of `relative` below `folder`.
@@ -47,11 +49,25 @@ def require_self_contained(path: Path) -> None:
     detached = suffix in (".nhdr", ".mhd")
     if suffix in (".nrrd", ".mha"):
         with path.open("rb") as stream:
-            head = stream.read(1 << 16)
-        if suffix == ".nrrd":
-            detached = re.search(rb"(?im)^data ?file:", head.split(b"\n\n", 1)[0].replace(b"\r", b"")) is not None
-        else:
-            found = re.search(rb"(?im)^ElementDataFile\s*=\s*(\S+)", head)
-            detached = found is None or found[1].upper() != b"LOCAL"
+            lines = stream.read(MAX_HEADER).split(b"\n")[:-1]  # the last one may be cut
+        detached = not (_holds_its_data(lines) if suffix == ".nrrd" else _is_local(lines))
     if detached:
         raise DataError("header and data lie in two files; give a single-file NRRD, MHA or NIfTI, or DICOM")
+
+
+def _holds_its_data(lines: list[bytes]) -> bool:
+    """Whether an NRRD header ends within reach and names no other file."""
+    for line in lines:
+        if not line.strip():
+            return True
+        if re.match(rb"(?i)\s*data ?file\s*:", line):
+            return False
+    return False
+
+
+def _is_local(lines: list[bytes]) -> bool:
+    """Whether the first field that any reader could take for the data's place says LOCAL, in exactly that spelling."""
+    for line in lines:
+        if re.match(rb"(?i)\s*elementdatafile", line):
+            return re.fullmatch(rb"ElementDataFile[ \t]*=[ \t]*LOCAL\s*", line) is not None
+    return False

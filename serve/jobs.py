@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from rollama.client.schemas import State
-from rollama.core.errors import ServeError
+from rollama.core.errors import RollamaError, ServeError
 from rollama.core.storage import Storage
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -38,6 +38,30 @@ MAX_ATTEMPTS = 3
 
 class ConflictError(ServeError):
     """A request contradicts an earlier one."""
+
+
+class StoreError(ServeError):
+    """The store does not answer or cannot be written; its own message names places on the server."""
+
+
+class _Quiet:
+    """A storage whose errors name nothing."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._storage, name)
+        if not callable(method):
+            return method
+
+        def call(*arguments: Any) -> Any:
+            try:
+                return method(*arguments)
+            except (RollamaError, OSError) as error:
+                raise StoreError("the store of jobs does not answer or cannot be written; try again later") from error
+
+        return call
 
 
 @dataclass(frozen=True)
@@ -83,7 +107,22 @@ class JobStore:
     """
 
     def __init__(self, storage: Storage, lease_s: float, clock: Callable[[], float] = time.time) -> None:
-        self.storage, self.lease_s, self.clock = storage, lease_s, clock
+        self.storage: Any = _Quiet(storage)
+        self.lease_s, self.clock = lease_s, clock
+        self.decided: Callable[[JobRequest, Status], object] | None = None
+        """Told about every outcome that this store object decided, from whatever thread."""
+
+    def probe(self) -> None:
+        """Find out whether of two writers the store lets one win, before anything rests on it.
+
+        Raises:
+            ServeError: it does not (an S3 server that ignores If-None-Match).
+        """
+        name = f"probe/{new_id()}"
+        first, second = self.storage.create(name, b""), self.storage.create(name, b"")
+        self.storage.delete(name)
+        if not first or second:
+            raise ServeError("the store lets two writers win (it ignores If-None-Match); jobs need one that does not")
 
     def submit(self, request: JobRequest, key: str = "", content: str = "") -> str:
         """Keep a job; an uploaded CT must be there already.
@@ -104,7 +143,7 @@ class JobStore:
         job_id = request.job_id
         if key:
             request = replace(request, options={**request.options, "key": key})
-        self.storage.create(f"expires/{int(request.expires):011d}-{job_id}", b"")
+        self._expire(job_id, request.expires)
         self._write(f"jobs/{job_id}/request.json", asdict(request))
         self.storage.create(f"open/{job_id}", b"")
         if not key or self.storage.create(f"keys/{key}.json", json.dumps({"job": job_id, "is": content}).encode()):
@@ -129,9 +168,13 @@ class JobStore:
             raise ConflictError("this Idempotency-Key was used for another request; take a new one")
         return str(found["job"])
 
-    def put_ct(self, job_id: str, path: Path) -> str:
-        """Keep the CT of a job to be; its hash."""
-        return self.storage.upload(path, f"jobs/{job_id}/ct")
+    def put_ct(self, job_id: str, path: Path, expires: float) -> None:
+        """Keep the CT of a job to be."""
+        self._expire(job_id, expires)  # first: whatever happens next, nothing of a patient stays for ever
+        self.storage.upload(path, f"jobs/{job_id}/ct")
+
+    def _expire(self, job_id: str, expires: float) -> None:
+        self.storage.create(f"expires/{int(expires):011d}-{job_id}", b"")
 
     def request(self, job_id: str) -> JobRequest | None:
         """What was asked, or None when there is no such job (any more)."""
@@ -157,9 +200,12 @@ class JobStore:
         """Begin an attempt, if the job has no outcome and nobody else is at work; its number."""
         if self.storage.exists(f"jobs/{job_id}/final.json"):
             return None
-        if self.leased(job_id):
+        if self.is_cancelled(job_id):
+            self.cancel(job_id)
             return None
-        latest = self._attempts(job_id)
+        latest = self._attempts(job_id)  # looked at once: between two looks another attempt may begin
+        if latest and self._lease(job_id, latest) > self.clock():
+            return None
         if latest >= MAX_ATTEMPTS:
             problem = {"status": 500, "title": "Failed", "detail": f"the job was interrupted {latest} times"}
             self.finish(job_id, Status(State.FAILED, latest, error=problem))
@@ -171,7 +217,10 @@ class JobStore:
     def leased(self, job_id: str) -> bool:
         """Whether somebody is at work, as far as the latest lease says."""
         latest = self._attempts(job_id)
-        return bool(latest) and float(self._read(f"jobs/{job_id}/claims/{latest}.json")["until"]) > self.clock()
+        return bool(latest) and self._lease(job_id, latest) > self.clock()
+
+    def _lease(self, job_id: str, attempt: int) -> float:
+        return float(self._read(f"jobs/{job_id}/claims/{attempt}.json")["until"])
 
     def renew(self, job_id: str, attempt: int, owner: str) -> bool:
         """Keep the lease; False when another attempt has begun, somebody cancelled, or the job is over or gone."""
@@ -189,8 +238,11 @@ class JobStore:
     def finish(self, job_id: str, status: Status) -> bool:
         """Decide the outcome; False when it was decided before."""
         content = json.dumps(asdict(replace(status, updated=self.clock()))).encode()
-        first = self.storage.create(f"jobs/{job_id}/final.json", content)
+        first: bool = self.storage.create(f"jobs/{job_id}/final.json", content)
         self.storage.delete(f"open/{job_id}")
+        request = self.request(job_id) if first and self.decided is not None else None
+        if request is not None and self.decided is not None:
+            self.decided(request, status)
         return first
 
     def cancel(self, job_id: str) -> None:
@@ -201,7 +253,7 @@ class JobStore:
 
     def is_cancelled(self, job_id: str) -> bool:
         """Whether somebody asked for a stop."""
-        return self.storage.exists(f"jobs/{job_id}/cancel")
+        return bool(self.storage.exists(f"jobs/{job_id}/cancel"))
 
     def put_file(self, job_id: str, attempt: int, name: str, data: bytes) -> None:
         """Keep a result."""
@@ -211,7 +263,8 @@ class JobStore:
         """A result, or None when the job has none of this name."""
         if name not in status.files:
             return None
-        return self.storage.read_bytes(f"jobs/{job_id}/{status.attempt}/files/{name}")
+        data: bytes | None = self.storage.read_bytes(f"jobs/{job_id}/{status.attempt}/files/{name}")
+        return data
 
     def waiting(self) -> list[str]:
         """Jobs without an outcome."""

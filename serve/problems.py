@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from rollama.client.schemas import Problem
 from rollama.core.errors import DataError, RollamaError, ServeError
-from serve.jobs import ConflictError
+from serve.jobs import ConflictError, StoreError
 from serve.runner import FullError
 
 PROBLEM = "application/problem+json"
@@ -47,6 +47,8 @@ def _explain(error: Exception) -> tuple[int, str, str]:
         return 409, "Conflict", str(error)
     if isinstance(error, NoSuchJobError):
         return 404, "Not found", str(error)
+    if isinstance(error, StoreError):
+        return 503, "Busy", str(error)
     if isinstance(error, FullError):
         return 503, "Busy", "too many jobs are waiting; try again later"
     if isinstance(error, BusyError):

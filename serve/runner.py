@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,8 +25,6 @@ Report = Callable[[Status], None]
 """Take the job's newest status; cheap, may be called often."""
 Work = Callable[[JobRequest, int, Report], Awaitable[Status]]
 """Do an attempt of a job; the status it ends with."""
-Tell = Callable[[JobRequest, Status], Awaitable[None]]
-"""Told about every outcome that this replica decided."""
 Explain = Callable[[Exception, str], dict[str, Any]]
 """The problem that describes an error to the job's owner."""
 WRITE_EVERY_S = 0.5
@@ -41,15 +39,16 @@ class Runner:
     """Up to `slots` jobs at once, up to `queue` waiting."""
 
     def __init__(
-        self, store: JobStore, work: Work, explain: Explain, tell: Tell, owner: str, slots: int, queue: int,
+        self, store: JobStore, work: Work, explain: Explain, owner: str, slots: int, queue: int,
         meter: Meter | None = None,
     ) -> None:  # fmt: skip
-        self.store, self.work, self.explain, self.tell, self.owner = store, work, explain, tell, owner
+        self.store, self.work, self.explain, self.owner = store, work, explain, owner
         self.slots, self.queue, self.meter = slots, queue, meter or NoMeter()
         self.waiting: OrderedDict[str, None] = OrderedDict()
         self.running: dict[str, asyncio.Task[None]] = {}
         self._search: asyncio.Task[None] | None = None
         self._stopping = False
+        self._endings: set[asyncio.Task[None]] = set()
 
     @property
     def room(self) -> int:
@@ -70,8 +69,8 @@ class Runner:
             await asyncio.wait(self.running.values(), timeout=patience_s)
         for task in list(self.running.values()):
             task.cancel()
-        if self.running:
-            await asyncio.wait(self.running.values(), timeout=5)
+        if left := [*self.running.values(), *self._endings]:
+            await asyncio.wait(left, timeout=5)
 
     def add(self, job_id: str) -> None:
         """Work on a job as soon as there is a slot.
@@ -122,14 +121,26 @@ class Runner:
         try:
             outcome = await self._outcome(request, attempt, latest)
         except asyncio.CancelledError:
-            if not await asyncio.to_thread(self.store.is_cancelled, job_id):
-                raise  # the lease was lost, or the replica stops: no outcome, somebody else goes on
-            outcome = replace(latest[0], state=State.CANCELLED)
+            keeper.cancel()
+            await self._undisturbed(self._end(job_id, replace(latest[0], state=State.CANCELLED), asked=True))
+            raise
         finally:
             keeper.cancel()
-        if await asyncio.to_thread(self.store.finish, job_id, outcome):
-            await self.tell(request, outcome)
-        logger.info("job", extra={"job": job_id, "state": str(outcome.state), "attempt": attempt})
+        await self._undisturbed(self._end(job_id, outcome))
+
+    async def _end(self, job_id: str, outcome: Status, asked: bool = False) -> None:
+        """Decide the outcome. `asked`: only if somebody asked for the stop (else lease or replica are lost)."""
+        if asked and not await asyncio.to_thread(self.store.is_cancelled, job_id):
+            return
+        await asyncio.to_thread(self.store.finish, job_id, outcome)
+        logger.info("job", extra={"job": job_id, "state": str(outcome.state), "attempt": outcome.attempt})
+
+    async def _undisturbed(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Wait for a job's end; a further cancellation ends the waiting, not the ending."""
+        task = asyncio.create_task(ending)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        await asyncio.shield(task)
 
     async def _outcome(self, request: JobRequest, attempt: int, latest: list[Status]) -> Status:
         def report(status: Status) -> None:
@@ -150,20 +161,23 @@ class Runner:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while True:
-            if latest[0] is not written:
-                written = latest[0]
-                await asyncio.to_thread(self.store.update, job_id, written)
-            await asyncio.sleep(min(WRITE_EVERY_S, self.store.lease_s / 6))
-            if loop.time() - renewed > self.store.lease_s / 3:
-                try:
+            try:
+                if loop.time() - renewed > self.store.lease_s / 3:  # the lease first: progress may have to wait
                     held = await asyncio.to_thread(self.store.renew, job_id, attempt, self.owner)
                     renewed = loop.time()
-                except Exception as error:  # the store does not answer: as long as the lease holds, go on
-                    logger.warning("lease not renewed", extra={"job": job_id, "error": type(error).__name__})
-                    held = loop.time() - renewed < self.store.lease_s
-                if not held:
+                    if not held:
+                        job.cancel()
+                        return
+                if latest[0] is not written:
+                    newest = latest[0]
+                    await asyncio.to_thread(self.store.update, job_id, newest)
+                    written = newest
+            except Exception as error:  # the store does not answer: as long as the lease holds, go on
+                logger.warning("lease or progress not kept", extra={"job": job_id, "error": type(error).__name__})
+                if loop.time() - renewed > self.store.lease_s:
                     job.cancel()
                     return
+            await asyncio.sleep(min(WRITE_EVERY_S, self.store.lease_s / 6))
 
     async def _find_lost(self) -> None:
         while True:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fastapi import UploadFile
@@ -25,9 +28,13 @@ from serve.problems import NoSuchJobError, describe
 from serve.runner import FullError, Runner
 from serve.telemetry import Meter, NoMeter
 from serve.uploads import Limits, read_checked, store_ct
-from serve.work import Backend, PipelineWork
+from serve.work import Backend, PipelineWork, to_the_end
 
 MAX_WAIT_S = 300
+CHECKS = 2
+"""CTs that are unpacked and checked at once."""
+THREADS = 64
+"""For the store, which makes threads wait and not work; leases must never queue behind those who look at jobs."""
 
 
 class Service:
@@ -39,12 +46,31 @@ class Service:
     ) -> None:  # fmt: skip
         self.config, self.backend, self.store, self.audit = config, backend, store, audit
         self.meter = meter or NoMeter()
+        self.checking = asyncio.Semaphore(CHECKS)
         self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)
         work = PipelineWork(backend, store, config.data_folder, self.limits)
         self.runner = Runner(
-            store, work, lambda error, job: describe(error, job).model_dump(), self._over, owner,
+            store, work, lambda error, job: describe(error, job).model_dump(), owner,
             config.max_ongoing_requests, config.max_queued_requests, self.meter,
         )  # fmt: skip
+
+    async def start(self) -> None:
+        """Look at the store, and begin to look for lost jobs.
+
+        Raises:
+            ServeError: the store cannot carry jobs.
+        """
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="rollama"))
+        self.store.decided = lambda job, status: asyncio.run_coroutine_threadsafe(self._over(job, status), loop)
+        await asyncio.to_thread(self.store.probe)
+        self.runner.start()
+
+    async def stop(self) -> None:
+        """Let running jobs finish for a while, then leave them to others."""
+        await self.runner.stop(self.config.drain_s)
+        if self.audit is not None:
+            await self.audit.close()
 
     async def _over(self, job: JobRequest, status: Status) -> None:
         self.meter.count("rollama_jobs", {"state": str(status.state)})
@@ -52,16 +78,20 @@ class Service:
             self.meter.time("rollama_stage_seconds", seconds, {"stage": stage})
         if self.audit is not None:
             models = status.result.get("models", {})
-            await self.audit.write(who=job.owner, what="job", job=job.job_id, outcome=str(status.state), models=models)
+            self.audit.add(who=job.owner, what="job", job=job.job_id, outcome=str(status.state), models=models)
 
-    async def generate(self, task: Task, text: str) -> tuple[str, list[str]]:
-        """One text from a text model, and warnings.
+    def deadline(self) -> float:
+        """When a request that comes now has to be answered, in seconds since 1970."""
+        return self.store.clock() + self.config.deadline_s
+
+    async def generate(self, task: Task, text: str, deadline: float) -> tuple[str, list[str]]:
+        """One text from a text model until a request's deadline, and warnings.
 
         Raises:
             DataError, BusyError, TimeoutError: see `problems`.
         """
-        async with asyncio.timeout(self.config.deadline_s):
-            answer = await self.backend.generate(task, text, self.store.clock() + self.config.deadline_s)
+        async with asyncio.timeout(deadline - self.store.clock()):
+            answer = await self.backend.generate(task, text, deadline)
         name = task.name.lower()
         if not answer.text.strip():
             raise DataError(f"the {name} came out empty; check the model and the input")
@@ -79,30 +109,29 @@ class Service:
         if self.runner.room <= 0:
             raise FullError
         now, job_id = self.store.clock(), new_id()
-        with tempfile.TemporaryDirectory(prefix="rollama-") as name:
-            if parts:
-                blob, digest = await asyncio.to_thread(receive, parts, Path(name), self.limits)
-            else:
-                await asyncio.to_thread(self._check_reference, ct_path)
-                blob, digest = None, ct_path
+        expires = now + self.config.keep_s
+        with tempfile.TemporaryDirectory(prefix="rollama-", ignore_cleanup_errors=True) as name:
+            async with self.checking:  # a CT at a time is unpacked and read; many would fill the memory
+                if parts:
+                    blob, digest = await to_the_end(receive, parts, Path(name), self.limits)
+                else:
+                    await to_the_end(self._check_reference, ct_path)
+                    blob, digest = None, ct_path
             source = {PlanSource.GIVEN: "given"}.get(text.source, str(text.source))
             content = _digest(source, text.text, options.model_dump_json(), digest)
             key = key and _digest(owner, key)
             if key and (found := await asyncio.to_thread(self.store.earlier, key, content)):
                 return found
             if blob is not None:
-                await asyncio.to_thread(self.store.put_ct, job_id, blob)
+                await to_the_end(self.store.put_ct, job_id, blob, expires)
         job = JobRequest(
             job_id, owner, source, text.text, ct_path, {"asked": options.model_dump()},
-            now, now + self.config.deadline_s, now + self.config.keep_s,
+            now, now + self.config.deadline_s, expires,
         )  # fmt: skip
         kept = await asyncio.to_thread(self.store.submit, job, key, content)
         if kept == job_id:
-            try:
+            with contextlib.suppress(FullError):  # others were faster meanwhile: it is stored, so it will be found
                 self.runner.add(job_id)
-            except FullError:
-                await asyncio.to_thread(self.store.discard, job_id)
-                raise
         return kept
 
     def _check_reference(self, ct_path: str) -> None:
@@ -167,6 +196,6 @@ def wanted_wait(prefer: str | None) -> float:
     """Seconds that `Prefer: wait=N` (RFC 7240) asks to wait; 0 without it."""
     for part in (prefer or "").split(","):
         name, _, value = part.strip().partition("=")
-        if name.lower() == "wait" and value.strip().isdigit():
+        if name.lower() == "wait" and re.fullmatch(r"[0-9]{1,9}", value.strip()):
             return min(float(value), MAX_WAIT_S)
     return 0.0

@@ -125,7 +125,7 @@ class Batcher:
             else:
                 try:
                     cost = self.decoder.cost(item.task, item.text)
-                    if self.running and cost + self.decoder.tokens > self.most_tokens:
+                    if self.running and (len(self.running) + 1) * max(cost, self.decoder.width) > self.most_tokens:
                         return
                     self.decoder.add(id(item), item.task, item.text)
                     self.running[id(item)] = item
@@ -147,7 +147,10 @@ class Batcher:
             self.decoder = Decoder(self.model)
             some, self.running = list(self.running.values()), {}
             for item in some:
-                self._alone(item)
+                if item.wanted:
+                    self._alone(item)
+                else:
+                    item.tell(None, TimeoutError())
             return
         for key, generation in ended.items():
             self.running.pop(key).tell(generation)

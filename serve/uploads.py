@@ -7,6 +7,7 @@ is counted while it is unpacked, so a small archive cannot fill the disk; no nam
 from __future__ import annotations
 
 import gzip
+import lzma
 import struct
 import zipfile
 import zlib
@@ -22,6 +23,8 @@ from serve.inputs import require_self_contained
 
 CHUNK = 1 << 20
 MAX_SLICES = 4000
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Deflated Explicit VR Little Endian (PS3.5 A.5)."""
 NIFTI_HEADERS = {348, 540}
 """First number of a NIfTI-1 and NIfTI-2 header."""
 Read = Callable[[int], bytes]
@@ -56,7 +59,7 @@ def store_ct(parts: Sequence[IO[bytes]], folder: Path, limits: Limits) -> Path:
         try:
             with gzip.GzipFile(fileobj=part) as stream:
                 _copy(stream.read, path, limits.unpacked_bytes)
-        except (OSError, EOFError, zlib.error) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"ct: a damaged or cut gzip file ({type(error).__name__}); send it again") from None
     else:
         path = folder / "ct"
@@ -114,7 +117,7 @@ def _itk_shape(path: Path) -> list[int]:
         reader.ReadImageInformation()
     except RuntimeError:
         raise DataError(f"ct: not a readable {path.suffix} file") from None
-    return list(reader.GetSize())
+    return [*reader.GetSize(), reader.GetNumberOfComponents()]
 
 
 def _series_shape(folder: Path) -> list[int]:
@@ -123,6 +126,12 @@ def _series_shape(folder: Path) -> list[int]:
 
     planes = [1]
     for path in folder.iterdir():
+        try:
+            deflated = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED
+        except Exception:
+            continue
+        if deflated:  # pydicom unpacks such a file whole, whatever it becomes
+            raise DataError("ct: deflated DICOM files are not accepted; export the series without that compression")
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
             planes.append(int(header.get("Rows") or 0) * int(header.get("Columns") or 0))
@@ -147,7 +156,7 @@ def _unzip(part: IO[bytes], folder: Path, limits: Limits) -> Path:
             if any(item.flag_bits & 1 for item in items):
                 raise DataError("ct: the zip is encrypted; send it without a password")
             return _series((archive.open(item).read for item in items), folder, limits)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise DataError(f"ct: a damaged or unusual zip ({type(error).__name__}); zip it again") from None
 
 

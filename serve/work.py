@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from rollama.chain.inputs import PlanSource, Request, hash_ct, make_request
 from rollama.chain.outputs import target_cc, write_outputs
@@ -21,7 +22,7 @@ from rollama.chain.run import Answer, ChainResult, Segment, chain_steps
 from rollama.client.schemas import Findings, Options, State
 from rollama.core.errors import DataError, ServeError
 from rollama.core.registry import Task
-from rollama.data.plan import parse_plan, plan_from_dict, render_plan
+from rollama.data.plan import Plan, parse_plan, plan_from_dict, render_plan
 from rollama.data.volumes import Mask, Volume
 from rollama.segmentation.outline import Outline
 from serve.inputs import resolve_ct
@@ -30,6 +31,7 @@ from serve.problems import BusyError
 from serve.runner import Report
 from serve.uploads import Limits, read_checked, store_ct
 
+Result = TypeVar("Result")
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
@@ -76,17 +78,17 @@ class PipelineWork:
             DataError: text or CT are not usable.
             BusyError, TimeoutError, ServeError: see `problems`.
         """
-        models = await self.backend.hashes()
+        models: dict[str, str] = await patiently(self.backend.hashes)
         request = to_request(job.source, job.text)
         status = Status(State.RUNNING, attempt)
         report(status)
-        with tempfile.TemporaryDirectory(prefix="rollama-") as name:
+        with tempfile.TemporaryDirectory(prefix="rollama-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            path, digest = await asyncio.to_thread(self._ct, job, folder)
-            volume = await asyncio.to_thread(read_checked, path, self.limits)
+            path, digest = await to_the_end(self._ct, job, folder)
+            volume = await to_the_end(read_checked, path, self.limits)
             inputs = {"ct": digest}
             result = await self._chain(request, volume, models, job, status, report)
-            files = await asyncio.to_thread(self._keep, job.job_id, attempt, result, volume, folder / "out", inputs)
+            files = await to_the_end(self._keep, job.job_id, attempt, result, volume, folder / "out", inputs)
         found = findings(result, volume)
         return Status(State.DONE, attempt, result=found.model_dump(mode="json"), files=files)
 
@@ -148,6 +150,16 @@ class PipelineWork:
         return names
 
 
+async def to_the_end(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Work in a thread; when cancelled, wait until it has let go of its files, then stop."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 async def patiently(ask: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
     """Ask a model again and again while it is busy: a job was accepted, so it waits; its deadline ends that."""
     pause = PAUSE_S
@@ -177,11 +189,30 @@ def text_of(note: str | None, summary: str | None, plan: str | dict[str, Any] | 
     if isinstance(plan, str) and plan.lstrip().startswith("{"):
         try:
             plan = dict(json.loads(plan))
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             raise DataError("plan: neither a plan's sentences nor the JSON of its fields") from None
-    if isinstance(plan, dict):
-        plan = render_plan(plan_from_dict(plan))
-    return make_request(note, summary, plan)
+    try:
+        if isinstance(plan, dict):
+            plan = render_plan(plan_from_dict(plan))
+        return make_request(note, summary, plan)
+    except DataError as error:
+        found = without_values(error)
+    raise DataError(found)  # outside: a chained error would carry the values along
+
+
+def without_values(error: BaseException) -> str:
+    """What is wrong with a plan's fields, without repeating what was found there: it may be clinical text."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__cause__
+    if cause is None:
+        return str(error)
+    problems = set()
+    for item in cause.errors(include_url=False, include_context=False, include_input=False):
+        key = str(item["loc"][0]) if item["loc"] else ""
+        known = key in Plan.model_fields
+        problems.add(f"{key}: {item['msg']}" if known else "unknown key" if key else str(item["msg"]))
+    return "plan: " + "; ".join(sorted(problems))
 
 
 def plan_fields(text: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@
     job.save(Path("result"))
 
 Every submission carries an idempotency key of its own, so one that is repeated because the network failed is still one
-job. A busy server is asked again when it says that it is worth it.
+job. A server that is busy or asked too often is asked again when it says that it is worth it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from rollama.core.files import new_file
 Reply = TypeVar("Reply", bound=BaseModel)
 ATTEMPTS = 4
 FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 5.0
 TIMEOUT_S = 600.0
 
 
@@ -137,9 +138,10 @@ class Endpoint:
                     return answer
                 problem = _problem(answer)
                 message = f"{self.client.base_url}: {answer.status_code}: {problem.detail if problem else 'no reason'}"
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                if answer.status_code not in (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS):
                     raise EndpointError(message, problem)
-                wait = max(wait, float(answer.headers.get("Retry-After", 0)))
+                said = answer.headers.get("Retry-After", "")
+                wait = max(wait, float(said) if said.isascii() and said.isdecimal() else 0.0)
             if left:
                 self.pause(wait)
                 wait *= 2
@@ -169,21 +171,22 @@ class Job:
         return self.endpoint._read(JobAnswer, self.endpoint.send("GET", f"/v1/jobs/{self.job_id}"))
 
     def follow(self, every_s: float = 0.5) -> Iterator[JobAnswer]:
-        """Its answer now, and each time it has changed, until it is over.
+        """Its answer now, and each time it has changed, until it is over; asked less often the longer nothing changes.
 
         Raises:
             EndpointError: see `look`.
         """
-        last = None
+        last, pause = None, every_s
         while True:
             answer = self.look()
             shown = answer.model_copy(update={"request_id": ""})
             if shown != last:
-                last = shown
+                last, pause = shown, every_s
                 yield answer
             if answer.state.final:
                 return
-            self.endpoint.pause(every_s)
+            self.endpoint.pause(pause)
+            pause = min(1.3 * pause, LONGEST_PAUSE_S)
 
     def result(self) -> JobAnswer:
         """Wait until it is over.

@@ -48,10 +48,14 @@ class Decoder:
         self._position = torch.zeros(0, dtype=torch.long, device=self.device)
 
     @property
+    def width(self) -> int:
+        """Width of the batch, those included who join at the next step; every row is padded to it."""
+        return max(max((len(row.prompt) for row in self.waiting), default=0), self._mask.shape[1])
+
+    @property
     def tokens(self) -> int:
-        """Size of the running batch: rows times width, what memory and time follow."""
-        longest = max((len(row.prompt) for row in self.waiting), default=0)
-        return (len(self.rows) + len(self.waiting)) * max(longest, self._mask.shape[1])
+        """Size of the batch: rows times width, what memory and time follow."""
+        return (len(self.rows) + len(self.waiting)) * self.width
 
     def cost(self, task: Task, text: str) -> int:
         """Tokens that a text would need in all, its answer included.

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,10 @@ BAD = [
     ({"note": "CANARY"}, "ct_path: Field required"),
     ({"ct_path": "ct.nii.gz", "note": "a", "CANARY": 1}, "unknown key"),
     ({"ct_path": "ct.nii.gz", "plan": "CANARY"}, "no 'Side:' sentence"),
-    ({"ct_path": "ct.nii.gz", "plan": {"side": "left"}}, "'surgery' is missing"),
+    ({"ct_path": "ct.nii.gz", "plan": {"side": "left"}}, "surgery: Field required"),
+    ({"ct_path": "ct.nii.gz", "plan": PLAN.replace("left", "CANARY")}, "side: Input should be"),
+    ({"ct_path": "ct.nii.gz", "plan": {"side": "CANARY", "CANARY": 1}}, "unknown key"),
+    ({"ct_path": "ct.nii.gz", "plan": PLAN.replace("VMAT", "VMAT. CANARY: x")}, "plan"),
     ({"ct_path": "../secret.nii.gz", "note": "CANARY"}, "no such CT in the data folder"),
     ({"ct_path": "absent.nii.gz", "note": "CANARY"}, "no such CT in the data folder"),
     ({"ct_path": "broken.nii.gz", "note": "CANARY"}, "not a readable NIfTI file"),
@@ -258,6 +262,24 @@ def test_cancelling(client: TestClient, models: Models) -> None:
     models.delay = 0.0
     body = client.post("/v1/pipeline", json=NOTE, headers=WAIT).json()
     assert client.delete(f"/v1/jobs/{body['job_id']}").json()["state"] == "done"  # what is over stays as it is
+
+
+def test_a_job_cancelled_twice_is_over_once(client: TestClient, models: Models) -> None:
+    models.delay = 30.0
+    job_id = client.post("/v1/pipeline", json=NOTE).json()["job_id"]
+    while client.get(f"/v1/jobs/{job_id}").json()["stage"] != "summary":
+        time.sleep(0.05)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: client.delete(f"/v1/jobs/{job_id}"), range(4)))
+    body = over(client, job_id, 20)
+    assert (body["state"], body["attempt"]) == ("cancelled", 1)
+
+
+def test_a_full_store_is_a_503_that_names_no_place(client: TestClient, config: ServeConfig) -> None:
+    jobs = Path(config.store) / "expires"
+    jobs.write_text("in the way")
+    answer = client.post("/v1/pipeline", json=NOTE)
+    assert answer.status_code == 503 and str(config.store) not in answer.text
 
 
 def test_the_same_key_and_request_are_one_job(client: TestClient, models: Models) -> None:

@@ -35,7 +35,8 @@ def filled(tmp_path: Path, keys: tuple[Path, Path], events: int = 5) -> tuple[St
     async def run() -> None:
         audit = Audit(store, "w1", heads, load_signing_key(keys[0]), every_s=0.0)
         for number in range(events):
-            await audit.write(who="clinic-a", what="POST /v1/plan", request=str(number), outcome=200)
+            audit.add(who="clinic-a", what="POST /v1/plan", request=str(number), outcome=200)
+            await asyncio.sleep(0.01)
         await audit.close()
 
     asyncio.run(run())
@@ -81,7 +82,8 @@ def test_every_harm_shows(tmp_path: Path, keys: tuple[Path, Path], harm: str, sa
         async def again() -> None:
             audit = Audit(store, "w1")
             for number in range(5):
-                await audit.write(who="clinic-b", what="POST /v1/plan", request=str(number), outcome=200)
+                audit.add(who="clinic-b", what="POST /v1/plan", request=str(number), outcome=200)
+            await audit.close()
 
         asyncio.run(again())
     elif harm == "damage":
@@ -123,15 +125,26 @@ def test_events_wait_for_a_store_that_does_not_answer(tmp_path: Path) -> None:
         audit = Audit(broken, "w1")
         for number in range(MOST_PENDING):
             assert audit.takes_more
-            await audit.write(request=str(number))
+            audit.add(who="clinic-a", request=str(number))
         assert not audit.takes_more
+        for _ in range(1000):
+            audit.add(who="", request="a stranger's")  # fills no memory
+        await asyncio.sleep(0.05)
+        assert len(audit.pending) == MOST_PENDING
         broken.down = False
-        await audit.write(request="last")
+        audit.add(who="clinic-a", request="last")
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if not audit.pending:
+                break
         assert audit.takes_more and not audit.pending
+        await audit.close()
 
     asyncio.run(run())
     (chain,) = verify(open_storage(tmp_path))
     assert (chain.events, chain.problems) == (MOST_PENDING + 1, ())
+    last = files(open_storage(tmp_path))[-1]
+    assert json.loads(last.read_text())["strangers_not_recorded"] == 1000
 
 
 def test_every_request_leaves_an_event_without_content(

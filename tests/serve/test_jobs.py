@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rollama.client.schemas import State
+from rollama.core.errors import ServeError
 from rollama.core.storage import open_storage
-from serve.jobs import MAX_ATTEMPTS, ConflictError, JobRequest, JobStore, Status, new_id
+from serve.jobs import MAX_ATTEMPTS, ConflictError, JobRequest, JobStore, Status, StoreError, new_id
 from tests.core.s3server import Server, serving
 
 
@@ -87,10 +89,11 @@ def test_a_lost_lease_lets_another_begin_and_the_first_can_change_nothing(store:
 
 
 def test_of_many_replicas_one_gets_the_job(store: JobStore) -> None:
-    job_id = ask(store)
-    with ThreadPoolExecutor(8) as pool:
-        won = [number for number in pool.map(lambda n: store.claim(job_id, f"r{n}"), range(8)) if number]
-    assert won == [1]
+    for _ in range(10):
+        job_id = ask(store)
+        with ThreadPoolExecutor(8) as pool:
+            won = [number for number in pool.map(partial(store.claim, job_id), "abcdefgh") if number]
+        assert won == [1]
 
 
 def test_a_job_that_always_loses_its_server_fails(store: JobStore, clock: Clock) -> None:
@@ -118,6 +121,35 @@ def test_cancelling(store: JobStore, clock: Clock) -> None:
     assert store.status(working).state is State.CANCELLED
 
 
+def test_a_cancelled_job_is_never_begun_again(store: JobStore, clock: Clock) -> None:
+    told: list[tuple[str, State]] = []
+    store.decided = lambda job, status: told.append((job.job_id, status.state))
+    job_id = ask(store)
+    assert store.claim(job_id, "a") == 1
+    store.cancel(job_id)
+    clock.now += 31  # its server was lost meanwhile
+    assert store.claim(job_id, "b") is None
+    assert store.status(job_id).state is State.CANCELLED and told == [(job_id, State.CANCELLED)]
+    store.finish(job_id, Status(State.DONE, 1))
+    assert len(told) == 1
+
+
+def test_a_store_that_lets_two_writers_win_is_refused(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.probe()
+    assert store.storage.names("probe") == []
+    monkeypatch.setattr(type(store.storage._storage), "create", lambda *_: True)
+    with pytest.raises(ServeError, match="If-None-Match"):
+        store.probe()
+
+
+def test_errors_of_the_store_name_no_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = JobStore(open_storage(tmp_path / "file"), 30.0)
+    with pytest.raises(StoreError) as caught:
+        ask(store)
+    assert str(tmp_path) not in str(caught.value)
+
+
 def test_idempotency(store: JobStore) -> None:
     first = ask(store, "k", "same")
     assert ask(store, "k", "same") == first and store.waiting() == [first]
@@ -132,7 +164,7 @@ def test_idempotency(store: JobStore) -> None:
 def test_what_expires_leaves_nothing(store: JobStore, clock: Clock, tmp_path: Path) -> None:
     (tmp_path / "ct").write_bytes(b"ct")
     job_id = ask(store, "k", "same")
-    store.put_ct(job_id, tmp_path / "ct")
+    store.put_ct(job_id, tmp_path / "ct", 2000.0)
     assert store.claim(job_id, "a") == 1
     store.put_file(job_id, 1, "target.nii.gz", b"123")
     store.finish(job_id, Status(State.DONE, 1, files=("target.nii.gz",)))
@@ -149,6 +181,6 @@ def test_what_expires_leaves_nothing(store: JobStore, clock: Clock, tmp_path: Pa
 def test_a_discarded_upload_leaves_only_its_date(store: JobStore, clock: Clock, tmp_path: Path) -> None:
     (tmp_path / "ct").write_bytes(b"ct")
     job_id = ask(store)
-    store.put_ct(job_id, tmp_path / "ct")
+    store.put_ct(job_id, tmp_path / "ct", 2000.0)
     store.discard(job_id)
     assert store.storage.names() == [f"expires/00000002000-{job_id}"] and store.waiting() == []
