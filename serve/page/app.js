@@ -8,6 +8,7 @@ let key = sessionStorage.getItem("rollama-key") || "";
 let running = null; // id of the job in work
 let results = []; // {name, url, shown}
 let plan = null; // fields of the latest plan
+let patient = []; // the CT's files that the results on the page belong to
 let viewer = null;
 
 function say(text) {
@@ -59,18 +60,34 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 
+// Nothing of one patient may stay beside another's.
+function forget() {
+  for (const result of results) URL.revokeObjectURL(result.url);
+  results = [];
+  patient = [];
+  plan = null;
+  $("summary").textContent = "The summary appears here.";
+  $("summary").classList.add("empty");
+  for (const id of ["plan-form", "viewer", "overlay", "plan-text"]) $(id).hidden = true;
+  $("overlay").removeAttribute("src");
+  for (const id of ["results", "downloads", "warnings", "measures"]) $(id).replaceChildren();
+  $("nothing").hidden = false;
+  say("");
+}
+
+$("ct").addEventListener("change", forget);
+
 function form(texts) {
   const data = new FormData();
-  for (const file of $("ct").files) data.append("ct", file, "ct");
+  for (const file of patient) data.append("ct", file, "ct");
   for (const [name, text] of Object.entries(texts)) data.append(name, text);
   return data;
 }
 
 $("ask-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  results = [];
-  showResults();
-  $("plan-form").hidden = true;
+  forget();
+  patient = [...$("ct").files];
   work(form({ note: $("note").value }), "generated plan");
 });
 
@@ -91,7 +108,8 @@ async function work(data, name) {
   busy(true);
   stages({ stage: "", state: "queued", done: 0, total: 0, findings: {} });
   try {
-    const header = { "Idempotency-Key": crypto.randomUUID() };
+    const random = crypto.getRandomValues(new Uint32Array(4)); // unlike randomUUID also there without TLS
+    const header = { "Idempotency-Key": random.join("-") };
     const job = await (await ask("/v1/pipeline/upload", { method: "POST", body: data, headers: header })).json();
     running = job.job_id;
     const last = await follow(job.job_id);
@@ -150,12 +168,13 @@ function texts(found) {
     $("summary").textContent = found.summary;
     $("summary").classList.remove("empty");
   }
-  if (found.plan) {
-    plan = found.plan;
+  if (found.plan && JSON.stringify(found.plan) !== JSON.stringify(plan)) {
+    plan = found.plan; // once: whoever edits it meanwhile must not be overwritten
     fillPlan(plan);
-  } else if (found.plan_text) {
+  } else if (found.plan_text && !found.plan) {
     say("The generated plan does not parse; it is shown as it is.");
-    $("plan-rest").textContent = found.plan_text;
+    $("plan-text").textContent = found.plan_text;
+    $("plan-text").hidden = false;
   }
   $("warnings").replaceChildren(
     ...(found.warnings || []).map((warning) => Object.assign(document.createElement("li"), { textContent: warning })),
@@ -244,7 +263,7 @@ async function download(name, path) {
 }
 
 async function draw() {
-  const files = $("ct").files;
+  const files = patient;
   const readable = files.length === 1 && /\.(nii|nii\.gz|nrrd|mha)$/i.test(files[0].name);
   try {
     if (!readable) throw new Error("the viewer reads NIfTI, NRRD and MHA");

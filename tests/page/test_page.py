@@ -97,7 +97,7 @@ def enter(page: Page, config: ServeConfig, key: str = KEY) -> None:
     page.set_input_files("#ct", str(config.data_folder / "ct.nii.gz"))
 
 
-def test_the_whole_way_and_an_edited_plan(watched: Watched, config: ServeConfig, address: str, tmp_path: Path) -> None:
+def test_the_whole_way_and_an_edited_plan(watched: Watched, config: ServeConfig, address: str) -> None:
     page = watched.page
     assert "Not a medical device" in page.inner_text("header")
     enter(page, config)
@@ -108,6 +108,8 @@ def test_the_whole_way_and_an_edited_plan(watched: Watched, config: ServeConfig,
     assert page.input_value("select[name=side]") == "left" and "40.05 Gy in 15 fractions" in page.inner_text(
         "#plan-rest"
     )
+    pixels = page.locator("#view").screenshot()
+    assert len(pixels) > 10_000  # more than a black canvas
     page.select_option("select[name=side]", "right")
     page.check("#levels input[value=L3]")
     page.click("#again")
@@ -119,11 +121,12 @@ def test_the_whole_way_and_an_edited_plan(watched: Watched, config: ServeConfig,
     with page.expect_download() as download:
         page.click("#downloads button:has-text('plan.txt')")
     assert "Side: right." in Path(download.value.path()).read_text()
+    (config.data_folder / "other.nii.gz").write_bytes((config.data_folder / "ct.nii.gz").read_bytes())
+    page.set_input_files("#ct", str(config.data_folder / "other.nii.gz"))  # perhaps another patient
+    assert page.locator("#results button").count() == 0 and not page.is_visible("#viewer")
+    assert page.text_content("#summary") == "The summary appears here." and not page.is_visible("#plan-form")
     assert watched.errors == []
     assert all(url.startswith((address, "blob:", "data:")) for url in watched.asked), watched.asked
-    assert page.screenshot(path=tmp_path / "page.png")
-    pixels = page.locator("#view").screenshot()
-    assert len(pixels) > 10_000  # more than a black canvas
 
 
 def test_by_keyboard_alone(watched: Watched, config: ServeConfig) -> None:

@@ -99,6 +99,25 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "4D": (lambda _: nifti(np.stack([ct()] * 3, -1)), "3 dimensions|dimensions"),
     "too few slices": (lambda _: nifti(ct()[:, :, :2]), "at least 3 slices"),
     "sheared": (lambda _: nifti(ct(), np.array([[6, 3, 0, 0], [0, 6, 0, 0], [0, 0, 6, 0], [0, 0, 0, 1.0]])), "sheared"),
+    "NRRD that hides another file": (
+        lambda _: b"NRRD0004\n" + b"# comment\n" * 8000 + b"data file: /etc/passwd\n\n",
+        "two files",
+    ),
+    "MHA that spells it otherwise": (
+        lambda _: b"ObjectType = Image\nNDims = 3\nelementdatafile = LOCAL\nElementDataFile = /etc/passwd\n",
+        "two files",
+    ),
+    "MHA with a colon": (
+        lambda _: b"ObjectType = Image\nNDims = 3\nElementDataFile : /etc/passwd\nElementDataFile = LOCAL\n",
+        "two files",
+    ),
+    "MHA of many channels": (
+        lambda _: (
+            b"ObjectType = Image\nNDims = 3\nDimSize = 100 100 100\nElementType = MET_SHORT\n"
+            b"ElementNumberOfChannels = 500\nElementDataFile = LOCAL\n" + b"0" * 64
+        ),
+        "at most 1000000|not a readable",
+    ),
     "two patients": (mixed, "series"),
     "structures": (structures, "CT"),
     "missing slice": (gap, "gap|missing|distance"),
