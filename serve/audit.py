@@ -1,12 +1,13 @@
 """Who asked for what, and what came of it, so that nobody can change it later without being found out.
 
-Every server writes a chain of its own: `audit/<writer>/<number>.json`, each event with the SHA-256 of the one before.
+Every server writes a chain of its own: `audit/<writer>/<number>.jsonl`, an event a line, each with the SHA-256 of the
+one before; what comes while the store is busy goes into one file.
 A changed, inserted or removed event breaks the chain; that its end was cut off shows in the heads, signed notes of how
 long the chain was at some time, which belong somewhere else (`audit_heads`). An event holds a caller's name, the
 route, ids, model digests and a status: no text, no file name, no address.
 
 The hash needs no key: what comes after the last signed head could be written anew by who may write there. An event
-that the store does not take is kept and tried again; while 100 are not taken, requests are refused.
+that the store does not take is kept and tried again; while 2000 are not taken, requests are refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 import json
 import logging
 import time
@@ -32,7 +34,8 @@ from serve.telemetry import LOGGER
 logger = logging.getLogger(LOGGER)
 FIRST = "0" * 64
 """What the first event of a chain names as its predecessor."""
-MOST_PENDING = 100
+MOST_PENDING = 2000
+MOST_AT_ONCE = 500
 AGAIN_S = 0.5
 """Pause before a store that refused is asked again."""
 FOLDER = "audit"
@@ -128,14 +131,18 @@ class Audit:
             self._sign()
 
     def _store(self) -> None:
-        while self.pending:
-            event = self.pending[0]
-            name = f"{FOLDER}/{self.writer}/{event['number']:09d}.json"
-            content = json.dumps(event, sort_keys=True).encode()
-            if not self.storage.create(name, content) and self.storage.read_bytes(name) != content:
-                raise ServeError(f"{name}: somebody else wrote into this server's audit chain")
-            self.pending.popleft()
-            self.stored, self.stored_last = event["number"] + 1, event_hash(event)
+        while some := list(itertools.islice(self.pending, MOST_AT_ONCE)):
+            name = f"{FOLDER}/{self.writer}/{some[0]['number']:09d}.jsonl"
+            content = "".join(json.dumps(event, sort_keys=True) + "\n" for event in some).encode()
+            if not self.storage.create(name, content):
+                found = self.storage.read_bytes(name) or b""
+                count = found.count(b"\n")  # an earlier try may have come through with fewer events
+                if not count or not content.startswith(found):
+                    raise ServeError(f"{name}: somebody else wrote into this server's audit chain")
+                some = some[:count]
+            for _ in some:
+                self.pending.popleft()
+            self.stored, self.stored_last = some[-1]["number"] + 1, event_hash(some[-1])
 
     def _sign(self) -> None:
         if self.heads is None or self.signing_key is None:
@@ -233,35 +240,38 @@ def _verify(
     writer: str, storage: Storage, names: list[str], heads: Storage | None, notes: list[str], public_key: Any
 ) -> Chain:
     hashes, problems = [FIRST], []
-    for number, name in enumerate(names):
-        event = _json(storage, name)
-        if event is None:
-            problems.append(f"{name}: not readable")
+    for name in names:
+        for line in (storage.read_bytes(name) or b"?").splitlines():
+            number, event = len(hashes) - 1, _parsed(line)
+            if event is None:
+                problems.append(f"{name}: not readable")
+            elif event.get("number") != number or event.get("writer") != writer:
+                problems.append(f"{name}: event {number} is missing")
+            elif event.get("before") != hashes[-1]:
+                problems.append(f"{name}: does not follow from the event before it; one of the two was changed")
+            if problems:
+                break
+            hashes.append(event_hash(event or {}))
+        if problems:
             break
-        if event.get("number") != number or event.get("writer") != writer:
-            problems.append(f"{name}: event {number} is missing")
-            break
-        if event.get("before") != hashes[-1]:
-            problems.append(f"{name}: does not follow from the event before it; one of the two was changed")
-            break
-        hashes.append(event_hash(event))
+    events = len(hashes) - 1
     signed = 0
     for head in _heads(heads, notes, public_key, problems):
         count = int(head["events"])
         if count >= len(hashes) and not problems:
-            problems.append(f"{len(names)} events, but {count} were signed: the end was cut off")
+            problems.append(f"{events} events, but {count} were signed: the end was cut off")
         elif count < len(hashes) and hashes[count] != head["last"]:
             problems.append(f"event {count - 1} is not the one that was signed")
         else:
             signed = max(signed, count)
-    return Chain(writer, len(names), 0 if problems else signed, tuple(problems))
+    return Chain(writer, events, 0 if problems else signed, tuple(problems))
 
 
 def _heads(heads: Storage | None, notes: list[str], public_key: Any, problems: list[str]) -> Iterator[dict[str, Any]]:
     from cryptography.exceptions import InvalidSignature
 
     for name in notes:
-        head = _json(heads, name) if heads is not None else None
+        head = _parsed(heads.read_bytes(name) or b"") if heads is not None else None
         if head is None or "signature" not in head:
             problems.append(f"head {name}: not readable")
             continue
@@ -274,10 +284,9 @@ def _heads(heads: Storage | None, notes: list[str], public_key: Any, problems: l
         yield head
 
 
-def _json(storage: Storage, name: str) -> dict[str, Any] | None:
-    text = storage.read_text(name)
+def _parsed(text: bytes) -> dict[str, Any] | None:
     try:
-        found = None if text is None else json.loads(text)
+        found = json.loads(text)
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Through(httpx.BaseTransport):
 
 @pytest.fixture
 def endpoint(client: TestClient) -> Endpoint:
-    return Endpoint("http://testserver", KEY, Through(client), pause=lambda _: None)
+    return Endpoint("http://testserver", KEY, Through(client), pause=lambda _: time.sleep(0.02))
 
 
 def test_texts(endpoint: Endpoint) -> None:
