@@ -15,9 +15,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import time
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -152,15 +151,11 @@ def _listed(keys: KeyList) -> Check:
         for expected, entry in entries:  # all of them, whichever fits: the time tells nothing
             if hmac.compare_digest(expected, mine):
                 found = entry
-        if found is None or (found.expires is not None and _today() > found.expires):
+        if found is None or (found.expires is not None and datetime.now(UTC).date() > found.expires):
             return None
         return Caller(name=found.name, scopes=tuple(found.scopes), per_minute=found.per_minute)
 
     return check
-
-
-def _today() -> date:
-    return date.fromisoformat(time.strftime("%Y-%m-%d", time.gmtime()))
 
 
 def _provider(oidc: OidcConfig) -> Check:

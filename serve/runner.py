@@ -192,13 +192,11 @@ class Runner:
 
     async def _adopt(self, job_id: str) -> None:
         request = await asyncio.to_thread(self.store.request, job_id)
-        if request is None:
+        if request is None or await asyncio.to_thread(self.store.leased, job_id):
             return
-        if request.deadline < self.store.clock() and not await asyncio.to_thread(self.store.leased, job_id):
+        if request.deadline < self.store.clock():
             problem = self.explain(TimeoutError(), job_id)
             await asyncio.to_thread(self.store.finish, job_id, Status(State.FAILED, error=problem))
-        elif request.created + self.store.lease_s < self.store.clock() and not await asyncio.to_thread(
-            self.store.leased, job_id
-        ):
+        elif request.created + self.store.lease_s < self.store.clock():
             with contextlib.suppress(FullError):
                 self.add(job_id)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from fastapi import UploadFile
 
-from rollama.chain.inputs import PlanSource
 from rollama.chain.inputs import Request as ChainRequest
 from rollama.client.schemas import Findings, JobAnswer, Options, Problem
 from rollama.core.errors import DataError
@@ -117,7 +116,7 @@ class Service:
                 else:
                     await to_the_end(self._check_reference, ct_path)
                     blob, digest = None, ct_path
-            source = {PlanSource.GIVEN: "given"}.get(text.source, str(text.source))
+            source = str(text.source)
             content = _digest(source, text.text, options.model_dump_json(), digest)
             key = key and _digest(owner, key)
             if key and (found := await asyncio.to_thread(self.store.earlier, key, content)):

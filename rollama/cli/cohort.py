@@ -92,11 +92,6 @@ def regions(
 
     Training can then show one CT with other plans: rollama train seg --set segmentation.plan_edits=0.5
     """
-    draw_regions(root)
-
-
-def draw_regions(root: Path) -> None:
-    """Write what is missing of a cohort's `regions/`, with a progress bar."""
     from rollama.cli.progress import bar
     from rollama.cohort.regions import write_regions
 

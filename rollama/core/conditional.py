@@ -28,7 +28,7 @@ def create_object(bucket: str, key: str, data: bytes) -> bool:
     except ImportError as error:
         raise ConfigError("the package obstore is missing; install rollama with its extra 'serve'") from error
     try:
-        obstore.put(_bucket(bucket, *_environment()), key, data, mode="create")
+        obstore.put(_bucket(bucket, *s3_environment()), key, data, mode="create")
     except AlreadyExistsError:
         return False
     except BaseError as error:
@@ -39,7 +39,11 @@ def create_object(bucket: str, key: str, data: bytes) -> bool:
     return True
 
 
-def _environment() -> tuple[str | None, str | None]:
+def s3_environment() -> tuple[str | None, str | None]:
+    """Endpoint and region as the environment says.
+
+    Without a region an SDK asks the machine's metadata service; another server than Amazon's ignores the region.
+    """
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return endpoint, region or ("us-east-1" if endpoint else None)

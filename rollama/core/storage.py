@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from rollama.core.conditional import create_object
+from rollama.core.conditional import create_object, s3_environment
 from rollama.core.errors import ClusterError, ConfigError, DataError, RollamaError
 from rollama.core.files import new_file
 
@@ -184,7 +184,12 @@ class Storage:
         """Names of all files below `prefix`, sorted; empty when there is no such folder."""
         place = self._full(prefix) if prefix else self.path
         selector = _pyarrow().FileSelector(place, recursive=True, allow_not_found=True)
-        found = self._try(prefix, "list", lambda filesystem: filesystem.get_file_info(selector))
+        try:
+            found = self._try(prefix, "list", lambda filesystem: filesystem.get_file_info(selector))
+        except (
+            FileNotFoundError
+        ):  # the folder was made between pyarrow's failed look and its question whether it is there
+            found = self._try(prefix, "list", lambda filesystem: filesystem.get_file_info(selector))
         names = (item.path.removeprefix(self.path).lstrip("/") for item in found if item.is_file)
         return sorted(name for name in names if not name.rpartition("/")[2].startswith(".part-"))
 
@@ -300,10 +305,7 @@ def s3_filesystem(attempts: int) -> Any:
     pyarrow's constructor reads credentials from the environment by itself, but not AWS_ENDPOINT_URL. Its own pickle
     loses the retries, and would carry credentials given to it; ours is rebuilt from the other process's environment.
     """
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    # Without a region the SDK asks the machine's metadata service; another server than Amazon's ignores the region.
-    return _connect(attempts, endpoint, region or ("us-east-1" if endpoint else None))
+    return _connect(attempts, *s3_environment())
 
 
 @lru_cache(maxsize=8)
@@ -324,7 +326,7 @@ def _connect(attempts: int, endpoint: str | None, region: str | None) -> Any:
 
 
 def _endpoint() -> str:
-    address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    address = s3_environment()[0] or ""
     return urlsplit(address)._replace(netloc=urlsplit(address).netloc.rpartition("@")[2]).geturl() or "Amazon S3"
 
 
