@@ -26,6 +26,7 @@ from rollama.client.schemas import (
     PlanRequest,
     Problem,
     SegmentRequest,
+    ServedModels,
     SummaryAnswer,
     SummaryRequest,
 )
@@ -85,6 +86,7 @@ def make_api(service: Service, check: Check) -> FastAPI:
         api.add_exception_handler(kind, on_error)
     add_page(api)
     _add_health(api, service)
+    _add_models(api, service)
     _add_texts(api, service)
     _add_submissions(api, service)
     _add_jobs(api, service)
@@ -104,14 +106,23 @@ def _add_health(api: FastAPI, service: Service) -> None:
         return {"status": "ready"}
 
 
+def _add_models(api: FastAPI, service: Service) -> None:
+    @api.get("/v1/models", tags=["health"])
+    async def models() -> ServedModels:
+        """Which models answer, and which are to: a release that is not ready changes nothing."""
+        hashes = await service.backend.hashes()
+        return ServedModels(serving=hashes) if service.backend.served is None else service.backend.served()
+
+
 def _add_texts(api: FastAPI, service: Service) -> None:
     @api.post("/v1/summary", tags=["texts"])
     async def summary(body: SummaryRequest, request: Request) -> SummaryAnswer:
         """Summarise a clinical note."""
-        models, started = await service.backend.hashes(), time.perf_counter()
+        backend, started = service.backend.pinned(), time.perf_counter()
+        models = await backend.hashes()
         request.state.audit = {"models": models}
         asked = make_request(note=body.note)
-        text, warnings = await service.generate(Task.SUMMARY, asked.text, service.deadline())
+        text, warnings = await service.generate(backend, Task.SUMMARY, asked.text, service.deadline())
         return SummaryAnswer(
             request_id=request.state.request_id, summary=text, models=models, warnings=warnings,
             seconds=round(time.perf_counter() - started, 3),
@@ -120,14 +131,15 @@ def _add_texts(api: FastAPI, service: Service) -> None:
     @api.post("/v1/plan", tags=["texts"])
     async def plan(body: PlanRequest, request: Request) -> PlanAnswer:
         """Suggest a treatment plan from a note or a summary."""
-        models, started = await service.backend.hashes(), time.perf_counter()
+        backend, started = service.backend.pinned(), time.perf_counter()
+        models = await backend.hashes()
         request.state.audit = {"models": models}
         asked = make_request(body.note, body.summary)
         short, deadline = asked.text, service.deadline()
         warnings: list[str] = []
         if asked.source is PlanSource.NOTE:
-            short, warnings = await service.generate(Task.SUMMARY, asked.text, deadline)
-        text, more = await service.generate(Task.PLAN, short, deadline)
+            short, warnings = await service.generate(backend, Task.SUMMARY, asked.text, deadline)
+        text, more = await service.generate(backend, Task.PLAN, short, deadline)
         fields = plan_fields(text)
         if fields is None:
             more = [*more, "the generated plan does not parse"]

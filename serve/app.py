@@ -1,7 +1,8 @@
 """Builds the Serve application and, for `rollama serve`, runs it on a local Ray.
 
 `build_app` is the import path for a RayService (`serve.app:build_app`, its `args` are the keys of `ServeConfig`), so a
-laptop and a cluster serve the same graph. Locally the endpoint binds to 127.0.0.1 unless told otherwise.
+laptop and a cluster serve the same graph. Models are the deployments' `user_config` (see `release`), so that others
+take their place without a restart. Locally the endpoint binds to 127.0.0.1 unless told otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from serve.audit import open_audit
 from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.pipeline import PipelineDeployment
+from serve.release import Release
 from serve.segmentation import SegmentationDeployment
 from serve.text import MOST_ROWS, TextDeployment
 
@@ -41,11 +43,13 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
     config = args if isinstance(args, ServeConfig) else build(ServeConfig, args, "serve")
     load_callers(config)
     open_audit(config)
-    model_folders(config.models)
+    release: dict[str, Any] | None = None
+    if config.models is not None:
+        model_folders(config.models)
+        # Workers have a working folder of their own.
+        release = Release.of_folder(config.models.resolve()).model_dump()
     if not config.data_folder.is_dir():
         raise ServeError(f"{config.data_folder}: no such data folder")
-    # Workers have a working folder of their own.
-    models = config.models.resolve()
     places = {
         name: open_storage(place).uri for name in ("store", "audit", "audit_heads") if (place := getattr(config, name))
     }
@@ -57,7 +61,7 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
     oidc = config.oidc
     if oidc is not None and oidc.jwks_file is not None:
         oidc = oidc.updated(jwks_file=oidc.jwks_file.resolve())
-    config = config.updated(models=models, oidc=oidc, **places, **files)
+    config = config.updated(models=None, oidc=oidc, **places, **files)
     # Beside the work there are readiness questions; while somebody waits for a job, a request stays open.
     text = serve.deployment(
         name="text",
@@ -65,6 +69,7 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         max_ongoing_requests=2 * MOST_ROWS,
         autoscaling_config=config.text_scaling.model_dump(exclude_none=True),
         graceful_shutdown_timeout_s=config.drain_s + 1,
+        user_config=release,
         max_queued_requests=config.max_queued_requests,
     )(TextDeployment)
     segmentation = serve.deployment(
@@ -73,6 +78,7 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         max_ongoing_requests=config.max_ongoing_requests + 2,
         autoscaling_config=config.segmentation_scaling.model_dump(exclude_none=True),
         graceful_shutdown_timeout_s=config.drain_s + 1,
+        user_config=release,
         max_queued_requests=config.max_queued_requests,
     )(SegmentationDeployment)
     pipeline = serve.deployment(
@@ -80,9 +86,10 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=config.max_http_requests,
         graceful_shutdown_timeout_s=config.drain_s + 10,
+        user_config=release,
         max_queued_requests=config.max_http_requests,
     )(serve.ingress()(PipelineDeployment))
-    return pipeline.bind(config, text.bind(models, config.text_batch_tokens), segmentation.bind(models))
+    return pipeline.bind(config, text.bind(config.text_batch_tokens), segmentation.bind())
 
 
 def start(config: ServeConfig) -> str:

@@ -37,7 +37,10 @@ class OidcConfig(StrictModel):
 class ServeConfig(StrictModel):
     """What the endpoint serves, where, and its limits."""
 
-    models: Path = Field(description="folder with the artefacts s/, p/ and seg/")
+    models: Path | None = Field(
+        default=None,
+        description="folder with the artefacts s/, p/ and seg/; without it the deployments' user_config names them",
+    )
     data_folder: Path = Field(description="the only folder from which CTs are read")
     store: str = Field(description="folder or s3://bucket/prefix for jobs and their results; holds patients' data")
     host: str = "127.0.0.1"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from rollama.chain.run import Answer, hash_models, model_folders
+from rollama.chain.run import Answer
+from rollama.core.config import build
 from rollama.core.registry import Task
 from rollama.core.storage import open_storage
 from rollama.data.volumes import Volume
@@ -20,11 +22,13 @@ from serve.api import make_api
 from serve.audit import open_audit
 from serve.auth import load_callers
 from serve.config import ServeConfig
+from serve.current import Current
 from serve.jobs import JobStore, new_id
 from serve.problems import BusyError
+from serve.release import Release
 from serve.service import Service
 from serve.telemetry import RayMeter, log_as_json
-from serve.work import Backend, Progress
+from serve.work import Backend, Progress, patiently
 
 
 class PipelineDeployment:
@@ -40,41 +44,82 @@ class PipelineDeployment:
         self.segmentation = segmentation
         self.config = config
         log_as_json()
-        self.hashes = hash_models(model_folders(config.models))
         self.check = load_callers(config)
         store = JobStore(open_storage(config.store), config.lease_s)
-        backend = Backend(self._generate, self._segment, self._ready)
+        self.current = Current(self._warm, self._tell)
+        backend = Backend(self._generate, self._segment, self._ready, self._pinned, self.current.describe)
         self.service = Service(config, backend, store, new_id(), open_audit(config), RayMeter())
+
+    async def reconfigure(self, release: Mapping[str, str]) -> None:
+        """Serve's `user_config`: the release that new requests get once it is ready.
+
+        Raises:
+            RollamaError: it is the first one and not to be found.
+        """
+        await self.current.renew(build(Release, release, "models"))
+
+    def check_health(self) -> None:
+        """Called by Serve.
+
+        Raises:
+            RuntimeError: no models were named.
+        """
+        if self.current.release is None:
+            raise RuntimeError("no models were named: give them as the deployment's user_config")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor (`serve.ingress()` without an app)."""
         return make_api(self.service, self.check)
 
-    async def _generate(self, task: Task, text: str, deadline: float) -> Answer:
-        answer: Answer = await _result(self.text.generate.remote(task, text, deadline))
+    def _pinned(self) -> Backend:
+        release, hashes = self.current.release, dict(self.current.hashes)
+
+        async def ready() -> dict[str, str] | None:
+            return hashes if await self._ready() else None
+
+        generate, segment = partial(self._generate, release=release), partial(self._segment, release=release)
+        return Backend(generate, segment, ready, served=self.current.describe)
+
+    async def _generate(self, task: Task, text: str, deadline: float, release: Release | None = None) -> Answer:
+        chosen = release or self.current.release
+        answer: Answer = await _result(self.text.generate.remote(task, text, deadline, chosen))
         return answer
 
     async def _segment(
-        self, volume: Volume, plan_text: str, deadline: float, probability: bool, progress: Progress
-    ) -> Outline:
-        items = self.segmentation.options(stream=True).segment.remote(volume, plan_text, deadline, probability)
-        async with _stream(items) as stream:
+        self, volume: Volume, plan_text: str, deadline: float, probability: bool, progress: Progress,
+        release: Release | None = None,
+    ) -> Outline:  # fmt: skip
+        chosen = release or self.current.release
+        handle = self.segmentation.options(stream=True)
+        async with _stream(handle.segment.remote(volume, plan_text, deadline, probability, chosen)) as stream:
             async for item in stream:
                 if isinstance(item, Outline):
                     return item
                 progress(*item)
         raise RuntimeError("the segmentation ended without an answer")
 
-    async def _ready(self) -> dict[str, str] | None:
-        """Hashes of all models; None until the deployments answer. One that may scale to zero is not woken by this."""
+    def _awake(self) -> list[Any]:
+        """The deployments that always have a replica; one that may scale to zero is not woken by questions."""
         scaled = ((self.text, self.config.text_scaling), (self.segmentation, self.config.segmentation_scaling))
-        asked = [handle for handle, scaling in scaled if scaling.min_replicas]
+        return [handle for handle, scaling in scaled if scaling.min_replicas]
+
+    async def _ready(self) -> dict[str, str] | None:
+        """Hashes of all models; None until the deployments answer."""
         try:
             async with asyncio.timeout(self.config.ready_timeout_s):
-                await asyncio.gather(*(_result(handle.ready.remote()) for handle in asked))
+                await asyncio.gather(*(_result(handle.ready.remote()) for handle in self._awake()))
         except (TimeoutError, BusyError):
             return None
-        return self.hashes
+        return self.current.hashes
+
+    async def _warm(self, release: Release) -> None:
+        for handle in self._awake():
+            await patiently(lambda chosen=handle: _result(chosen.ready.remote(release)))
+
+    def _tell(self, outcome: str, hashes: dict[str, str]) -> None:
+        self.service.meter.level("rollama_release_refused", float(outcome == "refused"))
+        if self.service.audit is not None:
+            self.service.audit.add(who="operator", what="release", outcome=outcome, models=hashes)
 
 
 @asynccontextmanager

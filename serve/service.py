@@ -83,14 +83,14 @@ class Service:
         """When a request that comes now has to be answered, in seconds since 1970."""
         return self.store.clock() + self.config.deadline_s
 
-    async def generate(self, task: Task, text: str, deadline: float) -> tuple[str, list[str]]:
-        """One text from a text model until a request's deadline, and warnings.
+    async def generate(self, backend: Backend, task: Task, text: str, deadline: float) -> tuple[str, list[str]]:
+        """One text from a pinned text model until a request's deadline, and warnings.
 
         Raises:
             DataError, BusyError, TimeoutError: see `problems`.
         """
         async with asyncio.timeout(deadline - self.store.clock()):
-            answer = await self.backend.generate(task, text, deadline)
+            answer = await backend.generate(task, text, deadline)
         name = task.name.lower()
         if not answer.text.strip():
             raise DataError(f"the {name} came out empty; check the model and the input")

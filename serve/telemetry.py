@@ -48,6 +48,7 @@ TIMERS = {
 LEVELS = {
     "rollama_jobs_running": "jobs in work in this server",
     "rollama_jobs_waiting": "jobs that wait in this server",
+    "rollama_release_refused": "1 while a release is named that cannot be served; the one before answers",
     "rollama_audit_pending": "audit events that the store has not taken",
 }
 

@@ -12,17 +12,19 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rollama.chain.run import TEXT_FOLDERS, Answer
+from rollama.core.config import build
 from rollama.core.errors import ConfigError
 from rollama.core.registry import Task
+from serve.release import Release, Releases
 from serve.telemetry import LOGGER
 
 logger = logging.getLogger(LOGGER)
+Result = TypeVar("Result")
 MOST_ROWS = 16
 
 
@@ -31,6 +33,7 @@ class _Asked:
     task: Task
     text: str = field(repr=False)
     deadline: float
+    model: Any
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Answer]
 
@@ -41,19 +44,11 @@ class _Asked:
     def tell(self, result: Any, error: BaseException | None = None) -> None:
         """Hand over from the model's thread."""
 
-        def settle() -> None:
-            if self.answer.done():
-                return
-            if error is None:
-                self.answer.set_result(result)
-            else:
-                self.answer.set_exception(error)
-
-        self.loop.call_soon_threadsafe(settle)
+        self.loop.call_soon_threadsafe(_settle, self.answer, result, error)
 
 
 class Batcher:
-    """Owns a `TextModel` in a thread of its own."""
+    """Owns a base in a thread of its own: a `TextModel`, and others whose adapters lie on the same base."""
 
     def __init__(self, model: Any, most_tokens: int, most_rows: int = MOST_ROWS) -> None:
         """Begin to wait for texts.
@@ -70,19 +65,21 @@ class Batcher:
             self.decoder: Decoder | None = Decoder(model)
         except ConfigError:  # wholly trained models: one text after the other
             self.decoder = None
-        self.asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self.asked: queue.SimpleQueue[_Asked | Callable[[], None] | None] = queue.SimpleQueue()
+        self.models, self.unwanted = [model], list[Any]()
         self.held: list[_Asked] = []
         self.running: dict[Hashable, _Asked] = {}
         self.thread = threading.Thread(target=self._serve, name="text model", daemon=True)
         self.thread.start()
 
-    async def generate(self, task: Task, text: str, deadline: float) -> Answer:
+    async def generate(self, task: Task, text: str, deadline: float, model: Any = None) -> Answer:
         """The answer to one text.
 
         Args:
             task: S or P.
             text: a note or a summary.
             deadline: seconds since 1970; after it nothing is done for this text any more.
+            model: another one on this base (see `between`).
 
         Raises:
             DataError: the text is longer than the model's context.
@@ -90,29 +87,80 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self.asked.put(_Asked(task, text, deadline, loop, answer))
+        self.asked.put(_Asked(task, text, deadline, model or self.model, loop, answer))
         return await answer  # when it is cancelled, the thread sees that it is done
 
-    def close(self) -> None:
-        """End the thread after what runs."""
+    async def between(self, work: Callable[[], Result]) -> Result:
+        """Let the model's thread do something between two tokens, such as loading further adapters on the base."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Result] = loop.create_future()
+
+        def run() -> None:
+            try:
+                found = work()
+            except Exception as error:
+                loop.call_soon_threadsafe(_settle, answer, None, error)
+            else:
+                loop.call_soon_threadsafe(_settle, answer, found, None)
+
+        self.asked.put(run)
+        return await answer
+
+    async def adopt(self, artefacts: Mapping[Task, Any]) -> Any:
+        """A further `TextModel` on this base, or None when the artefacts do not stand on it.
+
+        Raises:
+            CheckpointError: an adapter does not fit the base.
+        """
+
+        def adopt() -> Any:
+            found = self.model.beside(artefacts)
+            if found is not None:
+                self.models.append(found)
+            return found
+
+        return await self.between(adopt)
+
+    async def forget(self, model: Any) -> None:
+        """Take a model's adapters off the base as soon as nobody's text is written with them."""
+        await self.between(lambda: self.unwanted.append(model))
+
+    def retire(self) -> None:
+        """Let the thread end after what it has been asked."""
         self.asked.put(None)
+
+    def close(self) -> None:
+        """End the thread after what it has been asked, and wait for that."""
+        self.retire()
         self.thread.join()
 
     def _serve(self) -> None:
-        while True:
+        ending = False
+        while not ending or self.running or self.held:
             idle = not self.running and not self.held
             try:
-                while True:
+                while not ending:
                     item = self.asked.get(block=idle)
                     if item is None:
-                        return
-                    self.held.append(item)
-                    idle = False
+                        ending = True
+                    elif isinstance(item, _Asked):
+                        self.held.append(item)
+                    else:
+                        item()
+                    idle = not self.running and not self.held
             except queue.Empty:
                 pass
+            self._clear()
             self._admit()
             if self.running:
                 self._step()
+
+    def _clear(self) -> None:
+        used = {id(item.model) for item in (*self.running.values(), *self.held)}
+        for model in [item for item in self.unwanted if id(item) not in used]:
+            self.unwanted.remove(model)
+            self.models.remove(model)
+            model.drop(self.models)
 
     def _admit(self) -> None:
         """Let texts join while there is room, in the order in which they came."""
@@ -124,10 +172,10 @@ class Batcher:
                 self._alone(item)
             else:
                 try:
-                    cost = self.decoder.cost(item.task, item.text)
+                    cost = self.decoder.cost(item.task, item.text, item.model)
                     if self.running and (len(self.running) + 1) * max(cost, self.decoder.width) > self.most_tokens:
                         return
-                    self.decoder.add(id(item), item.task, item.text)
+                    self.decoder.add(id(item), item.task, item.text, item.model)
                     self.running[id(item)] = item
                 except Exception as error:  # this text's own fault; whoever asked is told
                     item.tell(None, error)
@@ -157,7 +205,7 @@ class Batcher:
 
     def _alone(self, item: _Asked) -> None:
         try:
-            (generation,) = self.model.generate(item.task, [item.text])
+            (generation,) = item.model.generate(item.task, [item.text])
         except Exception as error:
             item.tell(None, error)
         else:
@@ -165,32 +213,73 @@ class Batcher:
 
 
 class TextDeployment:
-    """Answers S and P. Readiness is answered meanwhile."""
+    """Answers S and P of the releases that it holds. Readiness is answered meanwhile."""
 
-    def __init__(self, models: Path, most_tokens: int) -> None:
-        """Load both adapters; the replica counts as started only afterwards.
+    def __init__(self, most_tokens: int) -> None:
+        """Take the size of the batch; models come with `reconfigure`, which Serve calls before it sends requests."""
+        self.most_tokens = most_tokens
+        self.releases: Releases[tuple[Batcher, Any]] = Releases(tuple(TEXT_FOLDERS.values()), self._load, self._drop)
+
+    async def reconfigure(self, release: Mapping[str, str]) -> None:
+        """Serve's `user_config`: the newest release.
 
         Raises:
-            CheckpointError: an artefact is missing, damaged or does not fit its base.
+            CheckpointError: it is the first one, and an artefact is missing, damaged or does not fit its base.
         """
-        from rollama.text.generate import TextModel
+        await self.releases.renew(build(Release, release, "models"))
 
-        folders = {task: models / name for task, name in TEXT_FOLDERS.items()}
-        self.batcher = Batcher(TextModel.load(folders), most_tokens)
+    async def ready(self, release: Release | None = None) -> bool:
+        """Answers once the models are loaded: some, or those of a release.
 
-    async def ready(self) -> bool:
-        """Answers once the models are loaded."""
+        Raises:
+            RollamaError: the release cannot be loaded.
+        """
+        if release is not None:
+            await self.releases.get(release)
         return True
 
     def check_health(self) -> None:
-        """Called by Serve: a replica whose thread has ended is replaced.
+        """Called by Serve: a replica without models, or whose thread has ended, is replaced.
 
         Raises:
-            RuntimeError: it has.
+            RuntimeError: it is one.
         """
-        if not self.batcher.thread.is_alive():
+        held = self.releases.held.values()
+        if not held:
+            raise RuntimeError("no models were named: give them as the deployment's user_config")
+        if not all(batcher.thread.is_alive() for batcher, _ in held):
             raise RuntimeError("the text model's thread has ended")
 
-    async def generate(self, task: Task, text: str, deadline: float) -> Answer:
-        """Greedy answer of one adapter to one text; see `Batcher.generate`."""
-        return await self.batcher.generate(task, text, deadline)
+    async def generate(self, task: Task, text: str, deadline: float, release: Release) -> Answer:
+        """Greedy answer of one adapter of a release to one text; see `Batcher.generate`."""
+        batcher, model = await self.releases.get(release)
+        return await batcher.generate(task, text, deadline, model)
+
+    async def _load(self, release: Release) -> tuple[Batcher, Any]:
+        from rollama.text.generate import TextModel, read_artefacts
+
+        found = await asyncio.to_thread(release.fetch, tuple(TEXT_FOLDERS.values()))
+        folders = {task: found[name] for task, name in TEXT_FOLDERS.items()}
+        artefacts = await asyncio.to_thread(read_artefacts, folders)
+        for batcher, _ in reversed(self.releases.held.values()):
+            beside = await batcher.adopt(artefacts)
+            if beside is not None:
+                return batcher, beside
+        model = await asyncio.to_thread(TextModel.load, folders)
+        return Batcher(model, self.most_tokens), model
+
+    async def _drop(self, gone: tuple[Batcher, Any]) -> None:
+        batcher, model = gone
+        if any(other is batcher for other, _ in self.releases.held.values()):
+            await batcher.forget(model)
+        else:
+            batcher.retire()
+
+
+def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from rollama.chain.inputs import PlanSource, Request, hash_ct, make_request
 from rollama.chain.outputs import target_cc, write_outputs
 from rollama.chain.run import Answer, ChainResult, Segment, chain_steps
-from rollama.client.schemas import Findings, Options, State
+from rollama.client.schemas import Findings, Options, ServedModels, State
 from rollama.core.errors import DataError, ServeError
 from rollama.core.registry import Task
 from rollama.data.plan import Plan, parse_plan, plan_from_dict, render_plan
@@ -39,7 +39,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Backend:
-    """The models, wherever they run. `ready` gives their hashes, or None while they load.
+    """The models, wherever they run. `ready` gives their hashes, or None while they load; `pin` a backend that stays
+    with the models of this moment, `served` what is to be told about them.
 
     `generate` takes task, text and deadline; `segment` CT, plan text, deadline, whether the probability is wanted, and
     whom to tell of progress. Deadlines are seconds since 1970: they travel with the work, so that nothing is done for a
@@ -49,6 +50,12 @@ class Backend:
     generate: Callable[[Task, str, float], Awaitable[Answer]]
     segment: Callable[[Volume, str, float, bool, Progress], Awaitable[Outline]]
     ready: Callable[[], Awaitable[dict[str, str] | None]]
+    pin: Callable[[], Backend] | None = None
+    served: Callable[[], ServedModels] | None = None
+
+    def pinned(self) -> Backend:
+        """The models of this moment: what begins with one release must end with it."""
+        return self if self.pin is None else self.pin()
 
     async def hashes(self) -> dict[str, str]:
         """Hashes of the loaded models.
@@ -78,7 +85,8 @@ class PipelineWork:
             DataError: text or CT are not usable.
             BusyError, TimeoutError, ServeError: see `problems`.
         """
-        models: dict[str, str] = await patiently(self.backend.hashes)
+        backend = self.backend.pinned()
+        models: dict[str, str] = await patiently(backend.hashes)
         request = to_request(job.source, job.text)
         status = Status(State.RUNNING, attempt)
         report(status)
@@ -87,7 +95,7 @@ class PipelineWork:
             path, digest = await to_the_end(self._ct, job, folder)
             volume = await to_the_end(read_checked, path, self.limits)
             inputs = {"ct": digest}
-            result = await self._chain(request, volume, models, job, status, report)
+            result = await self._chain(request, volume, backend, models, job, status, report)
             files = await to_the_end(self._keep, job.job_id, attempt, result, volume, folder / "out", inputs)
         found = findings(result, volume)
         return Status(State.DONE, attempt, result=found.model_dump(mode="json"), files=files)
@@ -104,8 +112,9 @@ class PipelineWork:
         return path, hash_ct(path) if path.is_dir() else digest
 
     async def _chain(
-        self, request: Request, volume: Volume, models: dict[str, str], job: JobRequest, status: Status, report: Report
-    ) -> ChainResult:
+        self, request: Request, volume: Volume, backend: Backend, models: dict[str, str], job: JobRequest,
+        status: Status, report: Report,
+    ) -> ChainResult:  # fmt: skip
         options = Options.model_validate(job.options.get("asked", {}))
         steps = chain_steps(request, volume, models)
         given = request.text if request.source is PlanSource.SUMMARY else None
@@ -128,10 +137,10 @@ class PipelineWork:
                     report(replace(current, done=done, total=total))
 
                 answer = await patiently(
-                    self.backend.segment, volume, step.plan_text, job.deadline, options.probability, progress
+                    backend.segment, volume, step.plan_text, job.deadline, options.probability, progress
                 )
                 continue
-            answer = await patiently(self.backend.generate, step.task, step.text, job.deadline)
+            answer = await patiently(backend.generate, step.task, step.text, job.deadline)
             if step.task is Task.SUMMARY:
                 known = known.model_copy(update={"summary": answer.text})
             else:

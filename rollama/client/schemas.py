@@ -104,6 +104,16 @@ class PlanAnswer(Answer):
     warnings: list[str] = Field(default_factory=list)
 
 
+class ServedModels(StrictModel):
+    """Which models answer now, and which are to answer."""
+
+    notice: str = RESEARCH_ONLY
+    serving: dict[str, str] = Field(description="SHA-256 of each model's weights")
+    named: dict[str, str] = Field(default_factory=dict, description="their digests in the store, or their folders")
+    wanted: dict[str, str] = Field(default_factory=dict, description="the release that is being brought up, if any")
+    problem: str = Field(default="", description="why it is not ready")
+
+
 class Problem(StrictModel):
     """An error as RFC 9457 problem details."""
 

@@ -21,7 +21,7 @@ from rollama.text.generate import Generation, TextModel
 @dataclass(eq=False)
 class _Row:
     key: Hashable
-    task: Task
+    adapter: str
     prompt: list[int]
     limit: int
     stop: set[int]
@@ -57,23 +57,31 @@ class Decoder:
         """Size of the batch: rows times width, what memory and time follow."""
         return (len(self.rows) + len(self.waiting)) * self.width
 
-    def cost(self, task: Task, text: str) -> int:
-        """Tokens that a text would need in all, its answer included.
+    def cost(self, task: Task, text: str, model: TextModel | None = None) -> int:
+        """Tokens that a text would need in all, its answer included; `model`: see `add`.
 
         Raises:
             DataError: the text is empty or longer than the context.
         """
-        return len(self.model.prompt(task, text)) + self.model.limits[task]
+        model = model or self.model
+        return len(model.prompt(task, text)) + model.limits[task]
 
-    def add(self, key: Hashable, task: Task, text: str) -> None:
+    def add(self, key: Hashable, task: Task, text: str, model: TextModel | None = None) -> None:
         """Let a text join at the next step; `key` names it in what `step` returns.
+
+        Args:
+            key: its name.
+            task: S or P.
+            text: a note or a summary.
+            model: another release whose adapters lie on the same base; default: that of the decoder.
 
         Raises:
             ConfigError: no model for this task.
             DataError: the text is empty or longer than the context.
         """
-        prompt = self.model.prompt(task, text)
-        self.waiting.append(_Row(key, task, prompt, self.model.limits[task], self.model.stop_tokens(task)))
+        model = model or self.model
+        prompt = model.prompt(task, text)
+        self.waiting.append(_Row(key, model.names[task], prompt, model.limits[task], model.stop_tokens(task)))
 
     def remove(self, key: Hashable) -> None:
         """Forget a text, wherever it is."""
@@ -121,12 +129,12 @@ class Decoder:
         self, ids: torch.Tensor, position: torch.Tensor, mask: torch.Tensor, cache: Any, rows: list[_Row]
     ) -> torch.Tensor:
         """Logits (rows, vocabulary) of the last place."""
-        tasks = {row.task for row in rows}
+        adapters = {row.adapter for row in rows}
         options: dict[str, Any] = {}
-        if len(tasks) > 1:
-            options["adapter_names"] = [str(row.task) for row in rows]
+        if len(adapters) > 1:
+            options["adapter_names"] = [row.adapter for row in rows]
         else:
-            self.shared.set_adapter(str(tasks.pop()))
+            self.shared.set_adapter(adapters.pop())
         logits: torch.Tensor = self.shared(
             input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True,
             logits_to_keep=1, **options,

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rollama.core.config import hash_json
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import Task
 from rollama.data.chat import Form, Template, form_of
 from rollama.language.base import BaseInfo, load_base
 from rollama.text.checkpoint import TextArtefact, check_base, load_text_model
 from rollama.text.model import DTYPES, lora_config
+from rollama.training.artefact import artefact_hash
 from rollama.training.worker import inference_device
 
 Progress = Callable[[int, int], None]
@@ -49,7 +51,10 @@ class TextModel:
         artefacts: Mapping[Task, TextArtefact],
         batch: int,
         limits: Mapping[Task, int],
+        names: Mapping[Task, str] | None = None,
     ) -> None:
+        """Take one model a task, possibly the same; `names`: of each task's adapter, by default the task's."""
+        self.names = {task: str(task) for task in models} | dict(names or {})
         self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
         self.batch, self.limits = batch, dict(limits)
         self._forms = {task: self._form(task) for task in self.models}
@@ -76,12 +81,7 @@ class TextModel:
             CheckpointError: damaged, of another task, or trained on another base or tokenizer.
             ConfigError: the base is not here.
         """
-        if not folders:
-            raise ConfigError("no text model named; give the folder of S or P")
-        artefacts = {task: load_text_model(folder) for task, folder in folders.items()}
-        for task, artefact in artefacts.items():
-            if artefact.task is not task:
-                raise CheckpointError(f"{artefact.folder}: is a model for task {artefact.task}, needed for task {task}")
+        artefacts = read_artefacts(folders)
         name = base or next(iter(artefacts.values())).config.base
         lm, tokenizer, info = load_base(name, _dtype(dtype), allow_download)
         for artefact in artefacts.values():
@@ -90,7 +90,7 @@ class TextModel:
         shared: Any = None
         for task, artefact in artefacts.items():
             if artefact.config.lora.enabled:
-                shared = put_adapter(lm if shared is None else shared, task, artefact, shared is not None)
+                shared = put_adapter(lm if shared is None else shared, str(task), artefact, shared is not None)
             else:
                 whole, _, _ = load_base(name, _dtype(dtype), allow_download)
                 check_keys(artefact, whole.load_state_dict(artefact.tensors, strict=False), whole)
@@ -98,9 +98,16 @@ class TextModel:
         models |= {task: shared for task, artefact in artefacts.items() if artefact.config.lora.enabled}
         for model in models.values():
             model.eval().to(device or inference_device())
-        first = next(iter(artefacts.values())).config
+        return cls._of(models, tokenizer, info, artefacts)
+
+    @classmethod
+    def _of(
+        cls, models: Mapping[Task, Any], tokenizer: Any, base: BaseInfo, artefacts: Mapping[Task, TextArtefact],
+        names: Mapping[Task, str] | None = None,
+    ) -> TextModel:  # fmt: skip
+        batch = next(iter(artefacts.values())).config.generate_batch
         limits = {task: artefact.config.max_new_tokens for task, artefact in artefacts.items()}
-        return cls(models, tokenizer, info, artefacts, first.generate_batch, limits)
+        return cls(models, tokenizer, base, artefacts, batch, limits, names)
 
     @classmethod
     def zero_shot(
@@ -195,8 +202,44 @@ class TextModel:
         model = self.models[task]
         if not hasattr(model, "get_base_model"):
             return model  # untrained or wholly trained: no adapter
-        model.set_adapter(str(task))
+        model.set_adapter(self.names[task])
         return model.get_base_model()
+
+    def beside(self, artefacts: Mapping[Task, TextArtefact]) -> TextModel | None:
+        """Further models on the same base, so that two releases need one; None when they do not all stand on it.
+
+        Neither may generate while this works, and later the two not at the same time.
+
+        Args:
+            artefacts: see `read_artefacts`.
+
+        Raises:
+            CheckpointError: an adapter does not fit the base.
+        """
+        try:
+            shared = self.shared_base()
+            for artefact in artefacts.values():
+                check_base(artefact, self.base)
+        except (ConfigError, CheckpointError):  # whole models, or of another base: to be loaded by themselves
+            return None
+        if not all(artefact.config.lora.enabled for artefact in artefacts.values()):
+            return None
+        names = {task: _adapter_name(task, artefact) for task, artefact in artefacts.items()}
+        for task, artefact in artefacts.items():
+            if names[task] not in shared.peft_config:
+                put_adapter(shared, names[task], artefact, more=True)
+        shared.eval()
+        return TextModel._of(dict.fromkeys(artefacts, shared), self.tokenizer, self.base, artefacts, names)
+
+    def drop(self, keep: Collection[TextModel]) -> None:
+        """Take this model's adapters off the base that it shares with models of `keep`, but for those they use too."""
+        shared = next(iter(self.models.values()))
+        used = {name for model in keep if shared in model.models.values() for name in model.names.values()}
+        if not used:
+            return  # nobody else stands on this base: it goes as a whole
+        shared.set_adapter(min(used))  # PEFT keeps the active one
+        for name in set(self.names.values()) - used:
+            shared.delete_adapter(name)
 
     def stop_tokens(self, task: Task) -> set[int]:
         """Token ids that end an answer of a task."""
@@ -205,6 +248,22 @@ class TextModel:
         return stop | set(
             configured if isinstance(configured, list) else [configured] if configured is not None else []
         )
+
+
+def read_artefacts(folders: Mapping[Task, Path]) -> dict[Task, TextArtefact]:
+    """Trained text models, checked.
+
+    Raises:
+        CheckpointError: damaged, or of another task.
+        ConfigError: none is named.
+    """
+    if not folders:
+        raise ConfigError("no text model named; give the folder of S or P")
+    artefacts = {task: load_text_model(folder) for task, folder in folders.items()}
+    for task, artefact in artefacts.items():
+        if artefact.task is not task:
+            raise CheckpointError(f"{artefact.folder}: is a model for task {artefact.task}, needed for task {task}")
+    return artefacts
 
 
 def greedy(
@@ -257,14 +316,19 @@ def greedy(
         done(row, written[row], False)
 
 
+def _adapter_name(task: Task, artefact: TextArtefact) -> str:
+    """The same for the same weights used in the same way; without a dot."""
+    return f"{task}-{hash_json([artefact_hash(artefact.folder), artefact.config.lora.model_dump(mode='json')])[:16]}"
+
+
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ConfigError(f"dtype: found {name!r}; accepted: {', '.join(DTYPES)}")
     return DTYPES[name]
 
 
-def put_adapter(model: Any, task: Task, artefact: TextArtefact, more: bool) -> Any:
-    """Put an artefact's adapter on a base (`more`: on a model that has one already), named after its task.
+def put_adapter(model: Any, name: str, artefact: TextArtefact, more: bool) -> Any:
+    """Put an artefact's adapter on a base (`more`: on a model that has one already) under a name without a dot.
 
     Raises:
         CheckpointError: the adapter does not fit the base.
@@ -275,18 +339,18 @@ def put_adapter(model: Any, task: Task, artefact: TextArtefact, more: bool) -> A
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # PEFT 0.21 still reads it
         if more:
-            model.add_adapter(str(task), config)
+            model.add_adapter(name, config)
         else:
-            model = get_peft_model(model, config, adapter_name=str(task))
-        result = set_peft_model_state_dict(model, artefact.tensors, adapter_name=str(task))
+            model = get_peft_model(model, config, adapter_name=name)
+        result = set_peft_model_state_dict(model, artefact.tensors, adapter_name=name)
     if result.unexpected_keys:
         raise CheckpointError(
             f"{artefact.folder}: tensors that the base has no place for: {result.unexpected_keys[:3]}"
         )
-    names = {name for name, _ in model.named_parameters() if f".{task}." in name}
-    if len(names) != len(artefact.tensors):
+    needed = sum(f".{name}." in key for key, _ in model.named_parameters())
+    if needed != len(artefact.tensors):
         raise CheckpointError(
-            f"{artefact.folder}: holds {len(artefact.tensors)} adapter tensors, the base needs {len(names)}"
+            f"{artefact.folder}: holds {len(artefact.tensors)} adapter tensors, the base needs {needed}"
         )
     return model
 

@@ -14,10 +14,10 @@ from rollama.text.config import TextConfig
 from rollama.text.model import build_module, portable_names, trained_parameters
 
 
-def make_models(folder: Path, base: str = "tiny") -> Path:
+def make_models(folder: Path, base: str = "tiny", first_seed: int = 0) -> Path:
     """Write `s/`, `p/` and `seg/` on a base; adapters and network carry random weights."""
     text = TextConfig(base=base, dtype="float32", max_new_tokens=12, max_tokens=256)
-    for seed, (task, name) in enumerate(((Task.SUMMARY, "s"), (Task.PLAN, "p"))):
+    for seed, (task, name) in enumerate(((Task.SUMMARY, "s"), (Task.PLAN, "p")), first_seed):
         module, _, info = build_module(text.updated(seed=seed))
         generator = torch.Generator().manual_seed(seed)
         tensors = {

@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.text.continuous import Decoder
-from rollama.text.generate import TextModel
+from rollama.text.generate import TextModel, read_artefacts
 from serve.text import Batcher
 from tests.chain.tiny import make_models
 
@@ -116,3 +118,38 @@ def test_wholly_trained_models_are_asked_one_after_the_other() -> None:
         model.generate(task, [text])[0] for task, text in ((Task.PLAN, "a"), (Task.SUMMARY, "b"))
     ]
     batcher.close()
+
+
+def test_a_second_release_answers_beside_the_first_on_one_base(model: TextModel, tmp_path: Path) -> None:
+    folders = {Task.SUMMARY: "s", Task.PLAN: "p"}
+    made = make_models(tmp_path, first_seed=10)
+    alone = TextModel.load({task: made / name for task, name in folders.items()})
+    batcher = Batcher(model, 16_384)
+    before = set(model.shared_base().peft_config)
+
+    async def run() -> tuple[list[Any], Any]:
+        other = await batcher.adopt(read_artefacts({task: made / name for task, name in folders.items()}))
+        assert other.shared_base() is model.shared_base()
+        end = time.time() + 60
+        asked = [batcher.generate(task, text, end, which) for task, text in ALL for which in (model, other)]
+        waiting = [asyncio.create_task(one) for one in asked]
+        await asyncio.sleep(0.05)
+        await batcher.forget(other)  # while its texts are being written: it goes when they are
+        return await asyncio.gather(*waiting), other
+
+    found, other = asyncio.run(run())
+    batcher.close()
+    for (task, text), first, second in zip(ALL, found[::2], found[1::2], strict=True):
+        assert first == model.generate(task, [text])[0]
+        assert second == alone.generate(task, [text])[0]
+    assert any(first != second for first, second in zip(found[::2], found[1::2], strict=True))
+    assert set(model.shared_base().peft_config) == before, "the adapters of the second release are gone"
+
+
+def test_artefacts_of_another_base_are_not_put_on_this_one(
+    batcher: Batcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_models(tmp_path)
+    artefacts = read_artefacts({Task.SUMMARY: made / "s"})
+    stranger = replace(artefacts[Task.SUMMARY], base={"name": "other", "weights_hash": "0", "tokenizer_hash": "0"})
+    assert asyncio.run(batcher.adopt({Task.SUMMARY: stranger})) is None
