@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from rollama.chain.inputs import hash_ct, make_request, read_input_ct
 from rollama.chain.outputs import write_outputs
 from rollama.chain.run import Chain
 from rollama.core.errors import CheckpointError, ConfigError, ServeError
+from rollama.core.registry import Task
+from rollama.text.generate import TextModel
 from serve.config import ServeConfig
 from tests.chain.tiny import make_models
 from tests.serve.conftest import KEY, PLAN, make_config
@@ -85,6 +89,95 @@ def test_refuses_to_build_what_cannot_serve(
     monkeypatch.delenv("ROLLAMA_API_KEY")
     with pytest.raises(ServeError, match="does not start"):
         app.build_app(values)
+
+
+def answers_of(folder: Path, notes: list[str]) -> list[tuple[str, str]]:
+    """Summary and plan text of each note, one after the other."""
+    model = TextModel.load({Task.SUMMARY: folder / "s", Task.PLAN: folder / "p"})
+    summaries = [model.generate(Task.SUMMARY, [note])[0].text for note in notes]
+    return [(text, model.generate(Task.PLAN, [text])[0].text) for text in summaries]
+
+
+def until(true: Callable[[], bool], seconds: float = 240.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.3)
+
+
+NOTES = [f"{NOTE} Patient of {age} years." for age in range(40, 44)]
+
+
+class Changing:
+    """A second application on the same Ray, deployed by a Serve configuration as a RayService does it."""
+
+    def __init__(self, tiny: ServeConfig, client: httpx.Client, root: Path) -> None:
+        self.client, self.root = client, root
+        self.folders = {name: make_models(root / name, first_seed=10 * n) for n, name in enumerate(("one", "two"))}
+        key = root / "key"
+        key.write_text(KEY)
+        self.args = tiny.updated(
+            models=None, store=str(root / "store"), api_key_file=key, text_cpus=0.1, segmentation_cpus=0.1,
+            text_scaling={"min_replicas": 1, "max_replicas": 2},
+            segmentation_scaling={"min_replicas": 0, "max_replicas": 1},
+        ).model_dump(mode="json", exclude_none=True)  # fmt: skip
+
+    def deploy(self, name: str, scaling: dict[str, Any] | None = None) -> None:
+        from ray.serve.context import _get_global_client
+        from ray.serve.schema import ServeDeploySchema
+
+        release = {model: str(self.root / name / model) for model in ("s", "p", "seg")}
+        steady = {"min_replicas": 1, "max_replicas": 1}
+        scaling = {"text": steady, "segmentation": steady, **(scaling or {})}
+        application = {
+            "name": "changing", "route_prefix": "/changing", "import_path": "serve.app:build_app", "args": self.args,
+            "deployments": [
+                {"name": "pipeline", "user_config": release},
+                *({"name": one, "user_config": release, "autoscaling_config": how} for one, how in scaling.items()),
+            ],
+        }  # fmt: skip
+        _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+
+    def served(self) -> dict[str, Any]:
+        found = self.client.get("/changing/v1/models")
+        return dict(found.json()) if found.status_code == 200 else {"problem": "", "serving": {}}
+
+    def replicas(self) -> set[int]:
+        """Processes of the application."""
+        ours = psutil.Process().children(recursive=True)
+        return {one.pid for one in ours if "ServeReplica:changing" in "".join(one.cmdline())}
+
+    def count(self, name: str) -> int:
+        from ray import serve
+
+        return serve.status().applications["changing"].deployments[name].replica_states.get("RUNNING", 0)
+
+    @contextmanager
+    def load(self, notes: list[str]) -> Iterator[list[tuple[str, httpx.Response]]]:
+        """One client a note who asks for its plan again and again; the answers as they come."""
+        ended, answers = threading.Event(), list[tuple[str, httpx.Response]]()
+
+        def ask(note: str) -> None:
+            while not ended.is_set():
+                answers.append((note, self.client.post("/changing/v1/plan", json={"note": note})))
+
+        with ThreadPoolExecutor(len(notes)) as pool:
+            asking = [pool.submit(ask, note) for note in notes]
+            try:
+                yield answers
+            finally:
+                ended.set()
+        for one in asking:
+            one.result()
+
+
+@pytest.fixture(scope="module")
+def changing(endpoint: str, tiny: ServeConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changing]:
+    with httpx.Client(base_url=endpoint, timeout=150, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        made = Changing(tiny, client, tmp_path_factory.mktemp("changing"))
+        made.deploy("one")
+        until(lambda: client.get("/changing/readyz").status_code == 200)
+        yield made
 
 
 SLOW = [pytest.mark.slow, pytest.mark.timeout(280), pytest.mark.filterwarnings("default")]  # Ray warns about itself
@@ -154,6 +247,47 @@ class TestServed:
         assert self.over(client, job)["state"] == "cancelled"
         next_one = client.post("/v1/segment", json={"plan": PLAN, "ct_path": "ct.nii.gz"}, headers=WAIT).json()
         assert next_one["state"] == "done"
+
+    def test_models_change_under_load_without_a_failed_request(
+        self, changing: Changing, client: httpx.Client, tmp_path: Path
+    ) -> None:
+        first, processes = changing.served()["serving"], changing.replicas()
+        expected = {name: answers_of(folder, NOTES) for name, folder in changing.folders.items()}
+        assert expected["one"] != expected["two"]
+        with changing.load(NOTES) as answers:
+            until(lambda: len(answers) > 8)
+            changing.deploy("two")
+            until(lambda: changing.served()["serving"] != first)
+            changed = len(answers)
+            until(lambda: len(answers) > changed + 12)
+            changing.deploy("absent")
+            until(lambda: bool(changing.served()["problem"]))
+            still = len(answers)
+            until(lambda: len(answers) > still + 4)
+        assert changing.replicas() == processes, "something was restarted"
+        assert {answer.status_code for _, answer in answers} == {200}
+        for note, answer in answers:
+            body = answer.json()
+            name = "one" if body["models"]["s"] == first["s"] else "two"
+            assert (body["summary"], body["plan_text"]) == expected[name][NOTES.index(note)]
+        assert all(answer.json()["models"] != first for _, answer in answers[changed + 8 :])
+
+    def test_replicas_follow_the_load_and_nobody_notices(self, changing: Changing, client: httpx.Client) -> None:
+        fast = {"look_back_period_s": 4, "upscale_delay_s": 4, "downscale_delay_s": 8, "target_ongoing_requests": 1}
+        text = {"min_replicas": 1, "max_replicas": 2, **fast}
+        changing.deploy("two", {"text": text, "segmentation": {"min_replicas": 0, "max_replicas": 1, **fast}})
+        until(lambda: changing.count("segmentation") == 0)
+        assert client.get("/changing/readyz").status_code == 200, "asleep, but ready"
+        with changing.load(NOTES) as answers:
+            until(lambda: changing.count("text") == 2)
+            grown = len(answers)
+            until(lambda: len(answers) > grown + 8)
+            ask = {"plan": PLAN, "ct_path": "ct.nii.gz"}
+            job = client.post("/changing/v1/segment", json=ask, headers=WAIT).json()  # wakes it, streams, sleeps again
+        until(lambda: (changing.count("text"), changing.count("segmentation")) == (1, 0))
+        again = client.post("/changing/v1/segment", json=ask, headers=WAIT).json()
+        assert (job["state"], again["state"]) == ("done", "done"), (job, again)
+        assert {answer.status_code for _, answer in answers} == {200}
 
     @staticmethod
     def until_running(client: httpx.Client, job: str) -> None:
