@@ -82,7 +82,9 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         graceful_shutdown_timeout_s=config.drain_s + 10,
         max_queued_requests=config.max_http_requests,
     )(serve.ingress()(PipelineDeployment))
-    return pipeline.bind(config, text.bind(models, config.text_batch_tokens), segmentation.bind(models))
+    return pipeline.bind(
+        config, text.bind(models, config.text_batch_tokens, config.plan_decoding), segmentation.bind(models)
+    )
 
 
 def start(config: ServeConfig) -> str:

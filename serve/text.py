@@ -19,7 +19,7 @@ from typing import Any
 
 from rollama.chain.run import TEXT_FOLDERS, Answer
 from rollama.core.errors import ConfigError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from serve.telemetry import LOGGER
 
 logger = logging.getLogger(LOGGER)
@@ -167,16 +167,17 @@ class Batcher:
 class TextDeployment:
     """Answers S and P. Readiness is answered meanwhile."""
 
-    def __init__(self, models: Path, most_tokens: int) -> None:
+    def __init__(self, models: Path, most_tokens: int, plan_decoding: Decoding = Decoding.FREE) -> None:
         """Load both adapters; the replica counts as started only afterwards.
 
         Raises:
             CheckpointError: an artefact is missing, damaged or does not fit its base.
+            ConfigError: constrained plans without llguidance.
         """
         from rollama.text.generate import TextModel
 
         folders = {task: models / name for task, name in TEXT_FOLDERS.items()}
-        self.batcher = Batcher(TextModel.load(folders), most_tokens)
+        self.batcher = Batcher(TextModel.load(folders, plan_decoding=plan_decoding), most_tokens)
 
     async def ready(self) -> bool:
         """Answers once the models are loaded."""

@@ -28,7 +28,7 @@ from rollama.chain.evidence import Pointer, evidence_of
 from rollama.chain.inputs import PlanSource, Request, make_request
 from rollama.chain.plausibility import doubts, side_of
 from rollama.core.errors import CheckpointError, DataError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from rollama.data.plan import Plan, parse_plan
 from rollama.data.volumes import Mask, Volume
 from rollama.segmentation.outline import Outline
@@ -175,11 +175,12 @@ class Chain:
         self.models = dict(models or {})
 
     @classmethod
-    def load(cls, models: Path, source: PlanSource = PlanSource.NOTE) -> Chain:
+    def load(cls, models: Path, source: PlanSource = PlanSource.NOTE, plan_decoding: Decoding = Decoding.FREE) -> Chain:
         """Load what requests of one kind need from `models/{s,p,seg}`.
 
         Raises:
             CheckpointError: a model is missing, damaged or does not fit the others.
+            ConfigError: constrained plans without llguidance.
         """
         from rollama.segmentation.predict import SegmentationModel
 
@@ -188,7 +189,8 @@ class Chain:
         if NEEDED[source]:
             from rollama.text.generate import TextModel
 
-            text = TextModel.load({task: models / TEXT_FOLDERS[task] for task in NEEDED[source]})
+            needed = {task: models / TEXT_FOLDERS[task] for task in NEEDED[source]}
+            text = TextModel.load(needed, plan_decoding=plan_decoding)
         return cls(text, SegmentationModel.load(models / SEGMENTATION_FOLDER), hash_models(folders))
 
     def run(
