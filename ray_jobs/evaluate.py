@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.common import entry, own_errors, start_ray, worker_environment
+from rollama.core.registry import Decoding
 from rollama.evaluation import jobs
 
 PARTS = 4
@@ -28,6 +29,7 @@ def evaluate(
     gpus: int = 0,
     counterfactual: bool = False,
     trust: bool = False,
+    plan_decoding: Decoding = Decoding.FREE,
 ) -> dict[str, Any]:
     """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
 
@@ -39,12 +41,15 @@ def evaluate(
         gpus: the parts share so many; without one they run on the CPU.
         counterfactual: also give each CT edited plans and measure what changes where.
         trust: also measure calibration, and whether wrong anatomy is noticed.
+        plan_decoding: how P writes its plans.
 
     Raises RollamaError: a model or the dataset cannot be used.
     """
     import ray
 
-    job = jobs.open_job(models.resolve(), dataset.resolve(), out.resolve(), limit, only, counterfactual, trust)
+    job = jobs.open_job(
+        models.resolve(), dataset.resolve(), out.resolve(), limit, only, counterfactual, trust, plan_decoding
+    )
     start_ray(2)
     environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
     share = gpus / PARTS

@@ -40,7 +40,7 @@ from serve.problems import NoSuchJobError, describe, respond
 from serve.runner import FullError
 from serve.service import Service, to_answer, wanted_wait
 from serve.uploads import MAX_SLICES
-from serve.work import plan_fields, text_of
+from serve.work import evidence, read_plan, text_of
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {"application/problem+json": {}}, "description": text}
@@ -140,11 +140,12 @@ def _add_texts(api: FastAPI, service: Service) -> None:
         if asked.source is PlanSource.NOTE:
             short, warnings = await service.generate(backend, Task.SUMMARY, asked.text, deadline)
         text, more = await service.generate(backend, Task.PLAN, short, deadline)
-        fields = plan_fields(text)
-        if fields is None:
+        found = read_plan(text)
+        if found is None:
             more = [*more, "the generated plan does not parse"]
         return PlanAnswer(
-            request_id=request.state.request_id, summary=short, plan_text=text, plan=fields, models=models,
+            request_id=request.state.request_id, summary=short, plan_text=text, models=models,
+            plan=None if found is None else found.model_dump(mode="json"), evidence=evidence(asked, found),
             warnings=[*warnings, *more], seconds=round(time.perf_counter() - started, 3),
         )  # fmt: skip
 

@@ -89,7 +89,8 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         user_config=release,
         max_queued_requests=config.max_http_requests,
     )(serve.ingress()(PipelineDeployment))
-    return pipeline.bind(config, text.bind(config.text_batch_tokens), segmentation.bind())
+    text_model = text.bind(config.text_batch_tokens, config.plan_decoding)
+    return pipeline.bind(config, text_model, segmentation.bind())
 
 
 def start(config: ServeConfig) -> str:

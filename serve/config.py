@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from rollama.cluster.rayservice import Autoscaling
 from rollama.core.config import StrictModel
+from rollama.core.registry import Decoding
 
 VARIABLE = "ROLLAMA_API_KEY"
 
@@ -71,6 +72,9 @@ class ServeConfig(StrictModel):
     max_queued_requests: int = Field(default=16, ge=0, description="jobs that may wait there; further ones get 503")
     text_scaling: Autoscaling = Autoscaling(max_replicas=1)
     segmentation_scaling: Autoscaling = Autoscaling(max_replicas=1)
+    plan_decoding: Decoding = Field(
+        default=Decoding.FREE, description="constrained: hold P to the plan's form, so that every plan it ends parses"
+    )
     text_batch_tokens: int = Field(default=16_384, ge=1, description="rows times width of the running text batch")
     text_cpus: float = Field(default=1.0, ge=0)
     text_gpus: float = Field(default=0.0, ge=0)

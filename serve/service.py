@@ -124,7 +124,7 @@ class Service:
             if blob is not None:
                 await to_the_end(self.store.put_ct, job_id, blob, expires)
         job = JobRequest(
-            job_id, owner, source, text.text, ct_path, {"asked": options.model_dump()},
+            job_id, owner, source, text.given, ct_path, {"asked": options.model_dump()},
             now, now + self.config.deadline_s, expires,
         )  # fmt: skip
         kept = await asyncio.to_thread(self.store.submit, job, key, content)

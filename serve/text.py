@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from rollama.chain.run import TEXT_FOLDERS, Answer
 from rollama.core.config import build
 from rollama.core.errors import ConfigError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from serve.release import Release, Releases
 from serve.telemetry import LOGGER
 
@@ -215,9 +216,9 @@ class Batcher:
 class TextDeployment:
     """Answers S and P of the releases that it holds. Readiness is answered meanwhile."""
 
-    def __init__(self, most_tokens: int) -> None:
-        """Take the size of the batch; models come with `reconfigure`, which Serve calls before it sends requests."""
-        self.most_tokens = most_tokens
+    def __init__(self, most_tokens: int, plan_decoding: Decoding = Decoding.FREE) -> None:
+        """Take the settings; models come with `reconfigure`, which Serve calls before it sends requests."""
+        self.most_tokens, self.plan_decoding = most_tokens, plan_decoding
         self.releases: Releases[tuple[Batcher, Any]] = Releases(tuple(TEXT_FOLDERS.values()), self._load, self._drop)
 
     async def reconfigure(self, release: Mapping[str, str]) -> None:
@@ -225,6 +226,7 @@ class TextDeployment:
 
         Raises:
             CheckpointError: it is the first one, and an artefact is missing, damaged or does not fit its base.
+            ConfigError: constrained plans without llguidance.
         """
         await self.releases.renew(build(Release, release, "models"))
 
@@ -265,7 +267,7 @@ class TextDeployment:
             beside = await batcher.adopt(artefacts)
             if beside is not None:
                 return batcher, beside
-        model = await asyncio.to_thread(TextModel.load, folders)
+        model = await asyncio.to_thread(partial(TextModel.load, folders, plan_decoding=self.plan_decoding))
         return Batcher(model, self.most_tokens), model
 
     async def _drop(self, gone: tuple[Batcher, Any]) -> None:

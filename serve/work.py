@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from rollama.chain.inputs import PlanSource, Request, hash_ct, make_request
 from rollama.chain.outputs import target_cc, write_outputs
-from rollama.chain.run import Answer, ChainResult, Segment, chain_steps
-from rollama.client.schemas import Findings, Options, ServedModels, State
+from rollama.chain.run import Answer, ChainResult, Segment, chain_steps, pointers
+from rollama.client.schemas import Findings, Options, Pointer, ServedModels, State
 from rollama.core.errors import DataError, ServeError
 from rollama.core.registry import Task
 from rollama.data.plan import Plan, parse_plan, plan_from_dict, render_plan
@@ -120,7 +120,7 @@ class PipelineWork:
         given = request.text if request.source is PlanSource.SUMMARY else None
         known = Findings(summary=given, plan_source=str(request.source), models=models)
         if request.plan is not None:
-            known = _with_plan(known, request.text)
+            known = _with_plan(known, request, request.text)
         answer: Any = None
         while True:
             try:
@@ -144,7 +144,7 @@ class PipelineWork:
             if step.task is Task.SUMMARY:
                 known = known.model_copy(update={"summary": answer.text})
             else:
-                known = _with_plan(known, answer.text)
+                known = _with_plan(known, request, answer.text)
 
     def _keep(
         self, job_id: str, attempt: int, result: ChainResult, volume: Volume, folder: Path, inputs: dict[str, str]
@@ -224,12 +224,17 @@ def without_values(error: BaseException) -> str:
     return "plan: " + "; ".join(sorted(problems))
 
 
-def plan_fields(text: str) -> dict[str, Any] | None:
-    """The fields of a plan's text; None when it does not parse."""
+def read_plan(text: str) -> Plan | None:
+    """The plan of a text; None when it does not parse."""
     try:
-        return parse_plan(text).model_dump(mode="json")
+        return parse_plan(text)
     except DataError:
         return None
+
+
+def evidence(request: Request, plan: Plan | None) -> list[Pointer]:
+    """Places in a request's note that support a plan, for the wire."""
+    return [Pointer(**vars(item)) for item in pointers(request, plan)]
 
 
 def findings(result: ChainResult, volume: Volume) -> Findings:
@@ -240,6 +245,7 @@ def findings(result: ChainResult, volume: Volume) -> Findings:
         plan=None if result.plan is None else result.plan.model_dump(mode="json"),
         plan_parsed=result.plan is not None,
         plan_source=str(result.source),
+        evidence=[Pointer(**vars(item)) for item in result.evidence],
         target_cc=target_cc(result, volume),
         target_centre_mm=centre_mm(result.mask, volume),
         unusual=None if result.unusual != result.unusual else round(result.unusual, 3),
@@ -259,6 +265,8 @@ def centre_mm(mask: Mask, volume: Volume) -> tuple[float, float, float] | None:
     return x, y, z
 
 
-def _with_plan(known: Findings, text: str) -> Findings:
-    fields = plan_fields(text)
-    return known.model_copy(update={"plan_text": text, "plan": fields, "plan_parsed": fields is not None})
+def _with_plan(known: Findings, request: Request, text: str) -> Findings:
+    plan = read_plan(text)
+    fields = None if plan is None else plan.model_dump(mode="json")
+    found = {"plan_text": text, "plan": fields, "plan_parsed": plan is not None, "evidence": evidence(request, plan)}
+    return known.model_copy(update=found)

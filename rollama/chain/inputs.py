@@ -33,12 +33,22 @@ class PlanSource(StrEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """One patient's text: `source` says what `text` is, `plan` is set when it is a plan, `name` is for messages."""
+    """One patient's text: `source` says what `text` is, `plan` is set when it is a plan, `name` is for messages.
+
+    `given` is a note or summary before our label and white space around it were taken off; places in it count a line
+    break as one character, however it was written.
+    """
 
     source: PlanSource
     text: str = field(repr=False)
     plan: Plan | None = None
     name: str = field(default="text", compare=False)
+    given: str = field(default="", repr=False, compare=False)
+
+    @property
+    def skipped(self) -> int:
+        """Characters of `given` before `text`."""
+        return max(0, self.given.find(self.text))
 
 
 def make_request(
@@ -59,7 +69,8 @@ def make_request(
         raise DataError(f"give exactly one of a note, a summary or a plan; found {len(given)}")
     source, text = given[0]
     label = name or {PlanSource.GIVEN: "plan"}.get(source, str(source))
-    text = text.removeprefix(LABEL).strip()
+    given_text = text.replace("\r\n", "\n")  # as a form sends it, and as Windows writes it
+    text = given_text.removeprefix(LABEL).strip()
     if not text:
         raise DataError(f"{label}: is empty")
     if len(text.encode("utf-8", errors="replace")) > MAX_BYTES:
@@ -67,9 +78,10 @@ def make_request(
     if "\x00" in text:
         raise DataError(f"{label}: holds NUL characters; is it a text file?")
     if source is not PlanSource.GIVEN:
-        return Request(source, text, None, label)
+        return Request(source, text, None, label, given_text)
     plan = parse_plan(text, label)
-    return Request(source, render_plan(plan), plan, label)
+    text = render_plan(plan)
+    return Request(source, text, plan, label, text)
 
 
 def read_text_input(path: Path) -> str:

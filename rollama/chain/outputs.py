@@ -6,7 +6,8 @@
     <out>/target.nii.gz   0/1 on the CT's own grid
     <out>/probability.nii.gz  how likely each voxel is target, 0 to 1 (calibrated); only where it was asked for
     <out>/overlay.png     CT planes with the outline
-    <out>/manifest.json   versions, model and input hashes, flags, warnings, timings; no clinical text
+    <out>/manifest.json   versions, model and input hashes, flags, warnings, timings, places in the note that support
+                          each field of the plan (`evidence`); no clinical text
 
 Text files begin with the research label, which `rollama.chain.inputs` skips when they are handed in again.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,7 @@ def prediction_manifest(result: ChainResult, volume: Volume, inputs: Mapping[str
         plan_source=str(result.source),
         plan_parsed=result.plan is not None,
         plan_has_target=result.plan.has_target if result.plan else None,
+        evidence=[asdict(pointer) for pointer in result.evidence],
         models=dict(result.models),
         inputs=dict(inputs),
         ct={"shape": list(volume.shape), "spacing_mm": [round(value, 6) for value in volume.spacing]},

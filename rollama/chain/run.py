@@ -24,10 +24,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rollama.chain.evidence import Pointer, evidence_of
 from rollama.chain.inputs import PlanSource, Request, make_request
 from rollama.chain.plausibility import doubts, side_of
 from rollama.core.errors import CheckpointError, DataError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from rollama.data.plan import Plan, parse_plan
 from rollama.data.volumes import Mask, Volume
 from rollama.segmentation.outline import Outline
@@ -75,8 +76,8 @@ class Segment:
 class ChainResult:
     """What the chain found for one patient; timings in seconds.
 
-    `plan is None`: the generated text does not parse. `unusual`, `probability`: see `Outline`; NaN and None also when
-    the network did not run.
+    `plan is None`: the generated text does not parse. `evidence` points into the note as given, where there is one.
+    `unusual`, `probability`: see `Outline`; NaN and None also when the network did not run.
     """
 
     summary: str | None = field(repr=False)
@@ -89,6 +90,7 @@ class ChainResult:
     unusual: float = math.nan
     models: Mapping[str, str] = field(default_factory=dict)
     probability: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
+    evidence: tuple[Pointer, ...] = ()
 
 
 def chain_steps(
@@ -124,6 +126,7 @@ def chain_steps(
     if plan is None:
         with contextlib.suppress(DataError):
             plan = parse_plan(plan_text)
+    evidence = pointers(request, plan)
     unusual, probability = math.nan, None
     if plan is not None and not plan.has_target:
         mask = np.zeros(volume.shape, dtype=np.uint8)
@@ -149,8 +152,17 @@ def chain_steps(
         elif plan is not None and side_of(mask, volume) is not plan.side:
             warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
     return ChainResult(
-        summary, plan_text, plan, request.source, mask, timings, tuple(warnings), unusual, dict(models), probability
-    )
+        summary, plan_text, plan, request.source, mask, timings, tuple(warnings), unusual, dict(models), probability,
+        evidence,
+    )  # fmt: skip
+
+
+def pointers(request: Request, plan: Plan | None) -> tuple[Pointer, ...]:
+    """Evidence for a plan in the note of a request, as places in the note as given; none without note or plan."""
+    if plan is None or request.source is not PlanSource.NOTE:
+        return ()
+    moved = request.skipped
+    return tuple(Pointer(item.field, item.start + moved, item.end + moved) for item in evidence_of(request.text, plan))
 
 
 class Chain:
@@ -163,11 +175,12 @@ class Chain:
         self.models = dict(models or {})
 
     @classmethod
-    def load(cls, models: Path, source: PlanSource = PlanSource.NOTE) -> Chain:
+    def load(cls, models: Path, source: PlanSource = PlanSource.NOTE, plan_decoding: Decoding = Decoding.FREE) -> Chain:
         """Load what requests of one kind need from `models/{s,p,seg}`.
 
         Raises:
             CheckpointError: a model is missing, damaged or does not fit the others.
+            ConfigError: constrained plans without llguidance.
         """
         from rollama.segmentation.predict import SegmentationModel
 
@@ -176,7 +189,8 @@ class Chain:
         if NEEDED[source]:
             from rollama.text.generate import TextModel
 
-            text = TextModel.load({task: models / TEXT_FOLDERS[task] for task in NEEDED[source]})
+            needed = {task: models / TEXT_FOLDERS[task] for task in NEEDED[source]}
+            text = TextModel.load(needed, plan_decoding=plan_decoding)
         return cls(text, SegmentationModel.load(models / SEGMENTATION_FOLDER), hash_models(folders))
 
     def run(

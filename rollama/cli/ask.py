@@ -37,7 +37,7 @@ def ask(
     check_out(out)
     endpoint = Endpoint(url, read_key(key_file))
     names = {"given": "plan"}
-    texts: dict[str, str] = {names.get(str(request.source), str(request.source)): request.text}
+    texts: dict[str, str] = {names.get(str(request.source), str(request.source)): request.given}
     console = Console(stderr=True)
     with bar("sending", 1, console) as update:
         job = endpoint.pipeline(ct, probability=probability, **texts)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rollama.cli.options import PRESET
+from rollama.core.registry import Decoding
 
 
 class Only(StrEnum):
@@ -43,6 +44,9 @@ def evaluate(
         "--trust",
         help="Also measure whether SEG's probabilities are right and whether it notices wrong anatomy.",
     ),
+    plan_decoding: Decoding = typer.Option(
+        Decoding.FREE, help="constrained: hold P to the plan's form, so that every plan it ends parses."
+    ),
     gpus: int = typer.Option(0, min=0, max=1, help="Run the models on a GPU instead of the CPU."),
     require: str | None = typer.Option(
         None, help="File with required values (see 'rollama check'), or its rules as JSON; exit code 3 if not reached."
@@ -66,12 +70,16 @@ def evaluate(
     if isinstance(place, Path):
         data = resolve(dataset) if dataset else place / "cohort"
         results = evaluate_models(
-            place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus, counterfactual, trust
-        )
-    elif dataset is None or out is not None or only is not None or counterfactual or trust:
+            place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus, counterfactual, trust,
+            plan_decoding,
+        )  # fmt: skip
+    elif (
+        dataset is None or out is not None or only is not None or counterfactual or trust
+        or plan_decoding is not Decoding.FREE
+    ):  # fmt: skip
         raise ConfigError(
-            "a workspace in a bucket needs --dataset REFERENCE and takes none of --out, --only, --counterfactual "
-            "and --trust; see 'rollama push'"
+            "a workspace in a bucket needs --dataset REFERENCE and takes none of --out, --only, --counterfactual, "
+            "--trust and --plan-decoding; see 'rollama push'"
         )
     else:
         results = evaluate_bucket(place, dataset, limit, zero_shot, console, gpus)
@@ -109,6 +117,7 @@ def evaluate_models(
     gpus: int = 0,
     counterfactual: bool = False,
     trust: bool = False,
+    plan_decoding: Decoding = Decoding.FREE,
 ) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation
@@ -123,6 +132,7 @@ def evaluate_models(
         return run_evaluation(
             workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done,
             only=Part(only) if only else None, gpus=gpus, counterfactual=counterfactual, trust=trust,
+            plan_decoding=plan_decoding,
         )  # fmt: skip
 
 

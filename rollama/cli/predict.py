@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from rollama import RESEARCH_ONLY
+from rollama.core.registry import Decoding
 
 
 def predict(
@@ -23,6 +24,9 @@ def predict(
     ),
     probability: bool = typer.Option(
         False, "--probability", help="Also write probability.nii.gz: how likely each voxel is target, calibrated."
+    ),
+    plan_decoding: Decoding = typer.Option(
+        Decoding.FREE, help="constrained: hold P to the plan's form, so that every plan it ends parses."
     ),
     models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
 ) -> None:
@@ -49,7 +53,7 @@ def predict(
             volume = with_organs(volume, organs)
             inputs["organs"] = hash_file(organs)
         update(1, note="loading the models")
-        chain = Chain.load(models, request.source)
+        chain = Chain.load(models, request.source, plan_decoding)
         chain.segmentation.keep_probability = probability
         update(2, note="running the models")
         result = chain.answer(request, volume, lambda stage, done, total: update(2, note=f"{stage} {done}/{total}"))

@@ -8,6 +8,8 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from rollama.core.registry import Decoding
+
 
 def serve(
     data: Path = typer.Option(
@@ -22,6 +24,9 @@ def serve(
     ),
     keys: Path | None = typer.Option(
         None, "--keys", help="YAML list of several keys with names and scopes (see 'rollama serve-key')."
+    ),
+    plan_decoding: Decoding = typer.Option(
+        Decoding.FREE, help="constrained: hold P to the plan's form, so that every plan it ends parses."
     ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on. The default answers this machine only."),
     port: int = typer.Option(8000, min=1, max=65535),
@@ -41,6 +46,7 @@ def serve(
         "store": store,
         "api_key_file": key_file,
         "keys_file": keys,
+        "plan_decoding": plan_decoding,
         "host": host,
         "port": port,
     }

@@ -77,6 +77,14 @@ class SegmentRequest(StrictModel):
     options: Options = Options()
 
 
+class Pointer(StrictModel):
+    """A sentence of the note that supports a field of the plan."""
+
+    field: str = Field(description="side, surgery, volume, levels, boost, dose, technique or guideline")
+    start: int = Field(ge=0, description="first character in the note, in code points; a line break counts as one")
+    end: int = Field(gt=0, description="one after its last character")
+
+
 class Answer(StrictModel):
     """What every answer says."""
 
@@ -99,6 +107,9 @@ class PlanAnswer(Answer):
     summary: str = Field(repr=False, examples=[SUMMARY])
     plan_text: str = Field(repr=False, examples=[PLAN])
     plan: dict[str, Any] | None
+    evidence: list[Pointer] = Field(
+        default_factory=list, description="empty when no note was sent or the plan does not parse"
+    )
     models: dict[str, str]
     seconds: float
     warnings: list[str] = Field(default_factory=list)
@@ -132,6 +143,9 @@ class Findings(StrictModel):
     plan: dict[str, Any] | None = Field(default=None, description="null also when the text does not parse")
     plan_parsed: bool | None = None
     plan_source: str | None = None
+    evidence: list[Pointer] = Field(
+        default_factory=list, description="empty unless the job began with a note and its plan parses"
+    )
     target_cc: float | None = None
     target_centre_mm: tuple[float, float, float] | None = Field(
         default=None, description="centre of the target: RAS+ mm: x to the right of the patient, y forward, z up"

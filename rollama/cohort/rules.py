@@ -90,6 +90,14 @@ class RuleTable:
         """The plan of a patient."""
         return _decide(self.rules, features(facts), facts.side, self.source)
 
+    def rows_for(self, facts: Facts) -> dict[str, Rule]:
+        """The row that holds for a patient in each decision."""
+        return _choose(self.rules, features(facts))[0]
+
+    def state_of(self, facts: Facts) -> dict[str, str]:
+        """What rows may ask of a patient, earlier decisions included."""
+        return _choose(self.rules, features(facts))[1]
+
     def check_plan(self, plan: Plan, name: str = "plan") -> None:
         """Refuse a plan that this table gives to nobody.
 
@@ -226,10 +234,11 @@ def _condition(when: Any, where: str, problems: list[str]) -> dict[str, tuple[st
     return found
 
 
-def _decide(
-    rules: tuple[Rule, ...], known: Mapping[str, str], side: Side, source: str, reached: set[int] | None = None
-) -> Plan:
-    state, given = dict(known), dict[str, Any]()
+def _choose(
+    rules: tuple[Rule, ...], known: Mapping[str, str], reached: set[int] | None = None
+) -> tuple[dict[str, Rule], dict[str, str]]:
+    """The row that holds in each decision, and what was known in the end."""
+    state, given = dict(known), dict[str, Rule]()
     for decides in DECISIONS:
         rows = [rule for rule in rules if rule.decides == decides]
         found = [rule for rule in rows if rule.applies(state)] or [rule for rule in rows if rule.when is None]
@@ -248,6 +257,13 @@ def _decide(
             state |= {"levels": "4 or more" if len(value) >= 4 else "fewer", "imn": YES if Level.IMN in value else NO}
         else:
             state[decides] = value.split(" ")[0] if decides == "boost" else value
+    return given, state
+
+
+def _decide(
+    rules: tuple[Rule, ...], known: Mapping[str, str], side: Side, source: str, reached: set[int] | None = None
+) -> Plan:
+    given, _ = _choose(rules, known, reached)
     try:
         return plan_from_dict(_plan_values(given, known, side), source)
     except DataError as error:

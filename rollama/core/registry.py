@@ -15,6 +15,13 @@ class Task(StrEnum):
     PLAN = "p"
 
 
+class Decoding(StrEnum):
+    """How P writes a plan: as it was trained and is evaluated, or held to the form that the strict parser reads."""
+
+    FREE = "free"
+    CONSTRAINED = "constrained"
+
+
 class TextMethod(StrEnum):
     """How S and P are fine-tuned."""
 

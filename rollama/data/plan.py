@@ -17,6 +17,7 @@ follows a named contouring guideline adds an eighth sentence, `Guideline: ESTRO.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol, Self
 
@@ -95,6 +96,9 @@ class Boost(StrictModel):
     kind: BoostKind
     dose: Dose
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.dose}"
+
 
 class TargetWords(Protocol):
     """What of a plan decides its target's geometry; see `Plan` for the fields."""
@@ -145,26 +149,37 @@ class Plan(StrictModel):
 
 NONE = "none"
 FIELDS = ("Side", "Surgery", "Volumes", "Nodes", "Boost", "Prescription", "Technique")
+GUIDELINE = "Guideline"
 _FORM = re.compile(
-    r"\s+".join(rf"{name}:\s+(?P<{name}>.+?)\." for name in FIELDS) + r"(?:\s+Guideline:\s+(?P<Guideline>.+?)\.)?\s*$"
+    r"\s+".join(rf"{name}:\s+(?P<{name}>.+?)\." for name in FIELDS)
+    + rf"(?:\s+{GUIDELINE}:\s+(?P<{GUIDELINE}>.+?)\.)?\s*$"
 )
 _DOSE = re.compile(r"(?P<gy>\d+(?:\.\d+)?) Gy in (?P<fractions>\d+) fractions")
 
 
 def render_plan(plan: Plan) -> str:
     """The plan's one text form (see the module docstring)."""
-    boost = f"{plan.boost.kind} {plan.boost.dose}" if plan.boost else NONE
     values = (
         plan.side,
         plan.surgery,
         plan.volume or NONE,
-        ", ".join(plan.levels) or NONE,
-        boost,
-        str(plan.dose) if plan.dose else NONE,
+        render_levels(plan.levels),
+        str(plan.boost or NONE),
+        str(plan.dose or NONE),
         plan.technique or NONE,
     )
+    return render_values(values, plan.guideline)
+
+
+def render_levels(levels: Iterable[Level]) -> str:
+    """What stands after `Nodes:`."""
+    return ", ".join(levels) or NONE
+
+
+def render_values(values: Iterable[str], guideline: str | None = None) -> str:
+    """The sentences of a plan from the texts of its `FIELDS`, in their order."""
     text = " ".join(f"{name}: {value}." for name, value in zip(FIELDS, values, strict=True))
-    return f"{text} Guideline: {plan.guideline}." if plan.guideline else text
+    return f"{text} {GUIDELINE}: {guideline}." if guideline else text
 
 
 def parse_plan(text: str, source: str = "plan") -> Plan:
@@ -198,7 +213,7 @@ def parse_plan(text: str, source: str = "plan") -> Plan:
         "boost": boost,
         "dose": None if part["Prescription"] == NONE else _parse_dose(part["Prescription"], "Prescription", source),
         "technique": None if part["Technique"] == NONE else part["Technique"],
-        "guideline": part["Guideline"],
+        "guideline": part[GUIDELINE],
     }
     return plan_from_dict(values, source)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
 from rollama.core.errors import CheckpointError, DataError
 from rollama.core.files import new_file, write_text
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from rollama.data.case import Case, Split
 from rollama.data.dataset import DatasetInfo, evenly, open_dataset
 from rollama.evaluation.answers import Answers
@@ -67,6 +67,7 @@ class Job:
     train: tuple[Case, ...]
     counterfactual: bool = False
     trust: bool = False
+    plan_decoding: Decoding = Decoding.FREE
 
     @property
     def cache(self) -> Path:
@@ -82,11 +83,12 @@ def open_job(
     only: Part | None = None,
     counterfactual: bool = False,
     trust: bool = False,
+    plan_decoding: Decoding = Decoding.FREE,
 ) -> Job:
     """Open and check the dataset and take at most `limit` held-out cases a centre and split.
 
     With `only`, the other part's models need not be there. `counterfactual`: also give each CT other
-    plans. `trust`: also measure calibration and wrong anatomy.
+    plans. `trust`: also measure calibration and wrong anatomy. `plan_decoding`: how P writes its plans.
 
     Raises:
         DataError: the dataset is damaged.
@@ -109,7 +111,7 @@ def open_job(
         )
     for old in out.glob(".progress-*"):
         old.unlink()
-    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN), counterfactual, trust)
+    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN), counterfactual, trust, plan_decoding)
 
 
 def model_hashes(job: Job) -> dict[str, str]:
@@ -122,7 +124,10 @@ def model_hashes(job: Job) -> dict[str, str]:
 
 def write_results(job: Job, records: Sequence[Record], limit: int | None, zero_shot: int) -> dict[str, Any]:
     """Write the tables and the report as Markdown into the job's folder; what `evaluation.json` holds."""
-    found = write_evaluation(job.out, records, job.info, model_hashes(job), limit=limit, zero_shot=zero_shot)
+    found = write_evaluation(
+        job.out, records, job.info, model_hashes(job), limit=limit, zero_shot=zero_shot,
+        plan_decoding=str(job.plan_decoding),
+    )  # fmt: skip
     pictures = "".join(f"\n![{path.stem}, edited plans]({EDITS}/{path.name})\n" for path in edit_pictures(job.out))
     write_text(job.out / "evaluation.md", headline_markdown(found) + pictures)
     return found
@@ -140,7 +145,7 @@ def score_text(job: Job) -> list[Record]:
 
     folders = {task: job.models / name for task, name in TEXT_FOLDERS.items()}
     hashes = {str(task): artefact_hash(folder) for task, folder in folders.items()}
-    model = TextModel.load(folders)
+    model = TextModel.load(folders, plan_decoding=job.plan_decoding)
     records = evaluate_text(model, job.cases, _texts(job, hashes), progress=_reporter(job, "text"))
     return records + evaluate_baselines(job.cases, job.train)
 
@@ -152,7 +157,7 @@ def score_zero_shot(job: Job, limit: int) -> list[Record]:
     from rollama.training.artefact import read_manifest
 
     base = read_manifest(job.models / TEXT_FOLDERS[Task.SUMMARY])["config"]["base"]
-    model = TextModel.zero_shot(base, max_new_tokens=ZERO_SHOT_TOKENS)
+    model = TextModel.zero_shot(base, max_new_tokens=ZERO_SHOT_TOKENS, plan_decoding=job.plan_decoding)
     hashes = {str(task): f"zero-shot:{base_info(base).weights_hash}" for task in Task}
     cases = [case for case in job.cases if case.split is Split.EXTERNAL][:limit]
     progress = _reporter(job, "zero-shot")
@@ -224,6 +229,8 @@ def _segmenter(job: Job, name: str) -> tuple[SegmentationModel, MaskCache]:
 
 def _texts(job: Job, hashes: dict[str, str]) -> Callable[[str], TextCache]:
     folder = job.cache if job.info.synthetic else None  # generated text derives from notes: PHI
+    if job.plan_decoding is not Decoding.FREE:
+        hashes |= {str(Task.PLAN): f"{hashes[str(Task.PLAN)]}:{job.plan_decoding}"}
     caches = {task: TextCache(folder, value, job.info.content_hash, task) for task, value in hashes.items()}
     return lambda task: caches[str(task)]
 

@@ -16,6 +16,7 @@ import torch
 
 from rollama.core.registry import Task
 from rollama.text.generate import Generation, TextModel
+from rollama.text.grammar import Walk, constrain
 
 
 @dataclass(eq=False)
@@ -25,6 +26,7 @@ class _Row:
     prompt: list[int]
     limit: int
     stop: set[int]
+    walk: Walk | None = None
     written: list[int] = field(default_factory=list)
 
 
@@ -80,8 +82,8 @@ class Decoder:
             DataError: the text is empty or longer than the context.
         """
         model = model or self.model
-        prompt = model.prompt(task, text)
-        self.waiting.append(_Row(key, model.names[task], prompt, model.limits[task], model.stop_tokens(task)))
+        prompt, stop, walk = model.prompt(task, text), model.stop_tokens(task), model.walk(task)
+        self.waiting.append(_Row(key, model.names[task], prompt, model.limits[task], stop, walk))
 
     def remove(self, key: Hashable) -> None:
         """Forget a text, wherever it is."""
@@ -143,11 +145,13 @@ class Decoder:
 
     def _take(self, logits: torch.Tensor) -> dict[Hashable, Generation]:
         ended: dict[Hashable, Generation] = {}
-        following = logits.argmax(-1)
+        following = constrain(logits, [row.walk for row in self.rows]).argmax(-1)
         keep = []
         for place, (row, token) in enumerate(zip(self.rows, following.tolist(), strict=True)):
             if token not in row.stop:
                 row.written.append(token)
+                if row.walk is not None:
+                    row.walk.step(token)
             if token in row.stop or len(row.written) >= row.limit:
                 text = self.model.tokenizer.decode(row.written, skip_special_tokens=True).strip()
                 ended[row.key] = Generation(text, token in row.stop)

@@ -20,10 +20,11 @@ import torch
 
 from rollama.core.config import hash_json
 from rollama.core.errors import CheckpointError, ConfigError, DataError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from rollama.data.chat import Form, Template, form_of
 from rollama.language.base import BaseInfo, load_base
 from rollama.text.checkpoint import TextArtefact, check_base, load_text_model
+from rollama.text.grammar import PlanGrammar, Walk, constrain
 from rollama.text.model import DTYPES, lora_config
 from rollama.training.artefact import artefact_hash
 from rollama.training.worker import inference_device
@@ -52,13 +53,25 @@ class TextModel:
         batch: int,
         limits: Mapping[Task, int],
         names: Mapping[Task, str] | None = None,
+        plan_decoding: Decoding = Decoding.FREE,
     ) -> None:
-        """Take one model a task, possibly the same; `names`: of each task's adapter, by default the task's."""
+        """Take models that are loaded (`load`, `zero_shot`), one a task, possibly the same.
+
+        `names`: of each task's adapter, by default the task's.
+
+        Raises:
+            ConfigError: constrained plans are asked for and llguidance is missing, or cannot read the tokenizer.
+        """
         self.names = {task: str(task) for task in models} | dict(names or {})
+        self.plan_decoding = plan_decoding
         self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
         self.batch, self.limits = batch, dict(limits)
         self._forms = {task: self._form(task) for task in self.models}
         self._lock = threading.Lock()  # the active adapter is state of the shared model
+        self._grammar: PlanGrammar | None = None
+        if plan_decoding is Decoding.CONSTRAINED and Task.PLAN in self.models:
+            width = int(self.models[Task.PLAN].config.vocab_size)
+            self._grammar = PlanGrammar(tokenizer, self.stop_tokens(Task.PLAN), width)
 
     @classmethod
     def load(
@@ -68,6 +81,7 @@ class TextModel:
         device: torch.device | None = None,
         base: str | None = None,
         allow_download: bool = False,
+        plan_decoding: Decoding = Decoding.FREE,
     ) -> TextModel:
         """Load trained models that share a base.
 
@@ -76,10 +90,11 @@ class TextModel:
             dtype: `float32` (reproducible text) or `bfloat16`.
             device: where to generate; default: see `inference_device`.
             base: name or folder of the base where it differs from the name in the artefact; its hash must not.
+            plan_decoding: whether P is held to the plan's text form.
 
         Raises:
             CheckpointError: damaged, of another task, or trained on another base or tokenizer.
-            ConfigError: the base is not here.
+            ConfigError: the base is not here; constrained plans without llguidance.
         """
         artefacts = read_artefacts(folders)
         name = base or next(iter(artefacts.values())).config.base
@@ -98,16 +113,16 @@ class TextModel:
         models |= {task: shared for task, artefact in artefacts.items() if artefact.config.lora.enabled}
         for model in models.values():
             model.eval().to(device or inference_device())
-        return cls._of(models, tokenizer, info, artefacts)
+        return cls._of(models, tokenizer, info, artefacts, {}, plan_decoding)
 
     @classmethod
     def _of(
         cls, models: Mapping[Task, Any], tokenizer: Any, base: BaseInfo, artefacts: Mapping[Task, TextArtefact],
-        names: Mapping[Task, str] | None = None,
+        names: Mapping[Task, str], plan_decoding: Decoding,
     ) -> TextModel:  # fmt: skip
         batch = next(iter(artefacts.values())).config.generate_batch
         limits = {task: artefact.config.max_new_tokens for task, artefact in artefacts.items()}
-        return cls(models, tokenizer, base, artefacts, batch, limits, names)
+        return cls(models, tokenizer, base, artefacts, batch, limits, names, plan_decoding)
 
     @classmethod
     def zero_shot(
@@ -118,11 +133,13 @@ class TextModel:
         allow_download: bool = False,
         batch: int = 16,
         max_new_tokens: int = 256,
+        plan_decoding: Decoding = Decoding.FREE,
     ) -> TextModel:
         """The untrained base, asked through its chat template."""
         lm, tokenizer, info = load_base(base, _dtype(dtype), allow_download)
         lm.to(device or inference_device())
-        return cls(dict.fromkeys(Task, lm), tokenizer, info, {}, batch, dict.fromkeys(Task, max_new_tokens))
+        limits = dict.fromkeys(Task, max_new_tokens)
+        return cls(dict.fromkeys(Task, lm), tokenizer, info, {}, batch, limits, plan_decoding=plan_decoding)
 
     def generate(
         self, task: Task, texts: Sequence[str], progress: Progress | None = None, max_new_tokens: int | None = None
@@ -150,7 +167,8 @@ class TextModel:
                     if progress is not None:
                         progress(len(answers), len(prompts))
 
-                greedy(model, [prompts[index] for index in chosen], limit, self.stop_tokens(task), done)
+                walks = [self.walk(task) for _ in chosen]
+                greedy(model, [prompts[index] for index in chosen], limit, self.stop_tokens(task), done, walks)
         return [answers[index] for index in range(len(prompts))]
 
     def shared_base(self) -> Any:
@@ -229,7 +247,8 @@ class TextModel:
             if names[task] not in shared.peft_config:
                 put_adapter(shared, names[task], artefact, more=True)
         shared.eval()
-        return TextModel._of(dict.fromkeys(artefacts, shared), self.tokenizer, self.base, artefacts, names)
+        models = dict.fromkeys(artefacts, shared)
+        return TextModel._of(models, self.tokenizer, self.base, artefacts, names, self.plan_decoding)
 
     def drop(self, keep: Collection[TextModel]) -> None:
         """Take this model's adapters off the base that it shares with models of `keep`, but for those they use too."""
@@ -240,6 +259,10 @@ class TextModel:
         shared.set_adapter(min(used))  # PEFT keeps the active one
         for name in set(self.names.values()) - used:
             shared.delete_adapter(name)
+
+    def walk(self, task: Task) -> Walk | None:
+        """The beginning of an answer that is held to a form; None where a task's answers are free."""
+        return self._grammar.walk() if self._grammar is not None and task is Task.PLAN else None
 
     def stop_tokens(self, task: Task) -> set[int]:
         """Token ids that end an answer of a task."""
@@ -267,7 +290,12 @@ def read_artefacts(folders: Mapping[Task, Path]) -> dict[Task, TextArtefact]:
 
 
 def greedy(
-    causal: Any, prompts: Sequence[list[int]], limit: int, stop: set[int], done: Callable[[int, list[int], bool], None]
+    causal: Any,
+    prompts: Sequence[list[int]],
+    limit: int,
+    stop: set[int],
+    done: Callable[[int, list[int], bool], None],
+    walks: Sequence[Walk | None] | None = None,
 ) -> None:
     """Greedy continuation of prompts of any lengths, together.
 
@@ -277,6 +305,7 @@ def greedy(
         limit: most new tokens.
         stop: token ids that end an answer.
         done: called once a row with (row, new token ids without the stop token, whether it ended by itself).
+        walks: what holds each row to a form, if anything.
     """
     from transformers import DynamicCache
 
@@ -290,12 +319,13 @@ def greedy(
     position = (mask.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=causal.config)
     rows = list(range(len(prompts)))  # row i of the tensors is this row of the caller
+    walks = walks or [None] * len(prompts)
     written: list[list[int]] = [[] for _ in prompts]
     for _ in range(limit):
         states = causal.model(
             input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
         ).last_hidden_state[:, -1]
-        following = causal.lm_head(states).argmax(-1)
+        following = constrain(causal.lm_head(states), [walks[row] for row in rows]).argmax(-1)
         keep = []
         for place, token in enumerate(following.tolist()):
             if token in stop:
@@ -303,6 +333,8 @@ def greedy(
             else:
                 written[rows[place]].append(token)
                 keep.append(place)
+                if (walk := walks[rows[place]]) is not None:
+                    walk.step(token)
         if not keep:
             return
         ids, position = following.unsqueeze(1), position[:, -1:] + 1

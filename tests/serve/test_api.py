@@ -114,10 +114,25 @@ def test_texts_are_answered_at_once(client: TestClient, models: Models) -> None:
     plan = client.post("/v1/plan", json={"note": "A note."}).json()
     assert (plan["summary"], plan["plan_text"]) == ("Left, pT1.", PLAN)
     assert plan["plan"] == parse_plan(PLAN).model_dump(mode="json")
+    assert plan["evidence"] == []
     assert client.post("/v1/plan", json={"summary": "Left."}).json()["summary"] == "Left."
     assert models.asked == ["A note.", "A note.", "Left, pT1.", "Left."]
     for body in ({}, {"note": "a", "summary": "b"}, {"note": " "}):
         assert client.post("/v1/plan", json=body).status_code == 422
+
+
+def test_evidence_points_into_the_note_as_it_was_sent(client: TestClient) -> None:
+    note = " Left breast cancer.\nLumpectomy; nodes clear."
+    places = {("side", "Left breast cancer."), ("surgery", "Lumpectomy; nodes clear.")}
+    plan = client.post("/v1/plan", json={"note": note}).json()
+    assert places <= {(item["field"], note[item["start"] : item["end"]]) for item in plan["evidence"]}
+    job = client.post("/v1/pipeline", json={"ct_path": "ct.nii.gz", "note": note}, headers=WAIT).json()
+    assert job["findings"]["evidence"] == plan["evidence"]
+    manifest = client.get(job["files"]["manifest.json"]).json()
+    assert manifest["evidence"] == plan["evidence"]
+    for other in ({"summary": note}, {"plan": PLAN}):
+        job = client.post("/v1/pipeline", json={"ct_path": "ct.nii.gz", **other}, headers=WAIT).json()
+        assert job["state"] == "done" and job["findings"]["evidence"] == []
 
 
 @pytest.mark.parametrize("kind", ["nii.gz", "nii", "zip", "slices"])

@@ -46,10 +46,14 @@ def cases() -> list[Case]:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("dataset"), [record(number) for number in range(14)])
+
+
+def make_dataset(root: Path, records: list[dict[str, Any]]) -> Path:
+    """A data set whose first twelve cases are for training."""
     import nibabel
 
-    root = tmp_path_factory.mktemp("dataset")
-    items = [(Split.TRAIN if number < 12 else Split.TEST, record(number)) for number in range(14)]
+    items = [(Split.TRAIN if number < 12 else Split.TEST, item) for number, item in enumerate(records)]
     for kind in ("images", "labels"):
         (root / "a" / kind).mkdir(parents=True)
         for _, item in items:
