@@ -90,7 +90,9 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         max_queued_requests=config.max_http_requests,
     )(serve.ingress()(PipelineDeployment))
     text_model = text.bind(config.text_batch_tokens, config.plan_decoding)
-    return pipeline.bind(config, text_model, segmentation.bind())
+    return pipeline.bind(
+        config, text_model, segmentation.bind(config.segmentation_voxels, config.segmentation_batch_voxels)
+    )
 
 
 def start(config: ServeConfig) -> str:

@@ -76,6 +76,12 @@ class ServeConfig(StrictModel):
         default=Decoding.FREE, description="constrained: hold P to the plan's form, so that every plan it ends parses"
     )
     text_batch_tokens: int = Field(default=16_384, ge=1, description="rows times width of the running text batch")
+    segmentation_voxels: int = Field(
+        default=200_000_000, ge=1, description="of the CTs in work at once in one replica; a single one always is"
+    )
+    segmentation_batch_voxels: int = Field(
+        default=0, ge=0, description="of several patients' windows in one pass of the network (GPU); 0: take turns"
+    )
     text_cpus: float = Field(default=1.0, ge=0)
     text_gpus: float = Field(default=0.0, ge=0)
     segmentation_cpus: float = Field(default=1.0, ge=0)

@@ -1,11 +1,16 @@
-"""The segmentation deployment: CT and plan text in, mask on the CT's own grid out."""
+"""The segmentation deployment: CT and plan text in, mask on the CT's own grid out.
+
+Several patients are in work at once, as many as there is room for; their windows take turns in one network (see
+`WindowPool`), so that a plan changed at the page does not wait for somebody's whole body.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from rollama.chain.run import SEGMENTATION_FOLDER
@@ -19,13 +24,71 @@ class GivenUpError(Exception):
     """Nobody waits for the answer any more."""
 
 
+class Room:
+    """Lets CTs in while there is room for their voxels; a single one always."""
+
+    def __init__(self, most_voxels: int) -> None:
+        self.most_voxels, self.voxels, self.patients = most_voxels, 0, 0
+        self._left = asyncio.Condition()
+
+    @asynccontextmanager
+    async def take(self, voxels: int) -> AsyncIterator[None]:
+        """Wait for room and keep it."""
+        async with self._left:
+            await self._left.wait_for(lambda: not self.patients or self.voxels + voxels <= self.most_voxels)
+            self.voxels, self.patients = self.voxels + voxels, self.patients + 1
+        try:
+            yield
+        finally:
+            async with self._left:
+                self.voxels, self.patients = self.voxels - voxels, self.patients - 1
+                self._left.notify_all()
+
+
+class Loaded:
+    """A `SegmentationModel` whose network serves several patients, until nobody needs it any more."""
+
+    def __init__(self, model: Any, most_voxels: int) -> None:
+        """Put a pool before the network; `most_voxels`: see `WindowPool`."""
+        from rollama.segmentation.pool import WindowPool
+
+        self.model, self.pool = model, WindowPool(model.run_windows, most_voxels)
+        self.model.windows = self.pool
+        self.users, self.dropped = 0, False
+
+    @contextmanager
+    def used(self) -> Iterator[Any]:
+        """The model; it stays while it is used."""
+        self.users += 1
+        try:
+            yield self.model
+        finally:
+            self.users -= 1
+            self._end()
+
+    def drop(self) -> None:
+        """Let the network's thread end when the last patient is done."""
+        self.dropped = True
+        self._end()
+
+    def _end(self) -> None:
+        if self.dropped and not self.users:
+            self.pool.close()
+
+
 class SegmentationDeployment:
     """Holds `SegmentationModel`s. CT and mask go through Ray's object store, not through HTTP."""
 
-    def __init__(self) -> None:
-        """Models come with `reconfigure`, which Serve calls before it sends requests."""
-        self.releases: Releases[Any] = Releases((SEGMENTATION_FOLDER,), self._load)
-        self.lock = asyncio.Lock()
+    def __init__(self, most_voxels: int, batch_voxels: int) -> None:
+        """Take the settings; models come with `reconfigure`, which Serve calls before it sends requests.
+
+        Args:
+            most_voxels: of the CTs in work at once.
+            batch_voxels: of the windows of several patients in one pass of the network; 0: each patient's alone.
+        """
+        self.batch_voxels = batch_voxels
+        self.releases: Releases[Loaded] = Releases((SEGMENTATION_FOLDER,), self._load, self._drop)
+        self.room = Room(most_voxels)
 
     async def reconfigure(self, release: Mapping[str, str]) -> None:
         """Serve's `user_config`: the newest release.
@@ -46,19 +109,24 @@ class SegmentationDeployment:
         return True
 
     def check_health(self) -> None:
-        """Called by Serve: a replica without a model is replaced.
+        """Called by Serve: a replica without a model, or whose thread has ended, is replaced.
 
         Raises:
             RuntimeError: it is one.
         """
         if not self.releases.held:
             raise RuntimeError("no models were named: give them as the deployment's user_config")
+        if not all(loaded.pool.thread.is_alive() for loaded in self.releases.held.values()):
+            raise RuntimeError("the network's thread has ended")
 
-    async def _load(self, release: Release) -> Any:
+    async def _load(self, release: Release) -> Loaded:
         from rollama.segmentation.predict import SegmentationModel
 
         folder = (await asyncio.to_thread(release.fetch, (SEGMENTATION_FOLDER,)))[SEGMENTATION_FOLDER]
-        return await asyncio.to_thread(SegmentationModel.load, folder)
+        return Loaded(await asyncio.to_thread(SegmentationModel.load, folder), self.batch_voxels)
+
+    async def _drop(self, gone: Loaded) -> None:
+        gone.drop()
 
     async def segment(
         self, volume: Volume, plan_text: str, deadline: float, probability: bool, release: Release
@@ -70,32 +138,41 @@ class SegmentationDeployment:
         Raises:
             TimeoutError: the deadline passed.
         """
-        model = await self.releases.get(release)
-        async with self.lock:
+        loaded = await self.releases.get(release)
+        with loaded.used() as model:
+            async with (
+                self.room.take(volume.array.size),
+                aclosing(self._run(model, volume, plan_text, deadline, probability)) as items,
+            ):
+                async for item in items:
+                    yield item
+
+    async def _run(
+        self, model: Any, volume: Volume, plan_text: str, deadline: float, probability: bool
+    ) -> AsyncGenerator[tuple[int, int] | Outline]:
+        if time.time() > deadline:
+            raise TimeoutError
+        loop, news, gone = asyncio.get_running_loop(), asyncio.Queue[tuple[int, int] | None](), threading.Event()
+
+        def progress(done: int, total: int) -> None:
+            if gone.is_set():
+                raise GivenUpError
             if time.time() > deadline:
                 raise TimeoutError
-            loop, news, gone = asyncio.get_running_loop(), asyncio.Queue[tuple[int, int] | None](), threading.Event()
+            loop.call_soon_threadsafe(news.put_nowait, (done, total))
 
-            def progress(done: int, total: int) -> None:
-                if gone.is_set():
-                    raise GivenUpError
-                if time.time() > deadline:
-                    raise TimeoutError
-                loop.call_soon_threadsafe(news.put_nowait, (done, total))
-
-            def run() -> Outline:
-                try:
-                    model.keep_probability = probability
-                    found: Outline = model.outline(volume, plan_text, progress)
-                    return found
-                finally:
-                    loop.call_soon_threadsafe(news.put_nowait, None)
-
-            work = asyncio.create_task(asyncio.to_thread(run))
+        def run() -> Outline:
             try:
-                while (item := await news.get()) is not None:
-                    yield item
-                yield await work
+                found: Outline = model.outline(volume, plan_text, progress, probability)
+                return found
             finally:
-                gone.set()
-                await asyncio.gather(work, return_exceptions=True)  # the model is free only when its thread has ended
+                loop.call_soon_threadsafe(news.put_nowait, None)
+
+        work = asyncio.create_task(asyncio.to_thread(run))
+        try:
+            while (item := await news.get()) is not None:
+                yield item
+            yield await work
+        finally:
+            gone.set()
+            await asyncio.gather(work, return_exceptions=True)  # the room is free only when its thread has ended

@@ -208,8 +208,10 @@ class Chain:
         """
         return self.answer(make_request(note, summary, plan_text), ct, progress)
 
-    def answer(self, request: Request, ct: Volume, progress: Progress | None = None) -> ChainResult:
-        """Run the chain on a request that is already checked."""
+    def answer(
+        self, request: Request, ct: Volume, progress: Progress | None = None, keep_probability: bool = False
+    ) -> ChainResult:
+        """Run the chain on a request that is already checked; `keep_probability`: see `SegmentationModel.outline`."""
         steps = chain_steps(request, ct, self.models)
         answer: Any = None
         while True:
@@ -220,7 +222,7 @@ class Chain:
                 return result
             if isinstance(step, Segment):
                 stage = progress and partial(progress, "target")
-                answer = self.segmentation.outline(ct, step.plan_text, progress=stage)
+                answer = self.segmentation.outline(ct, step.plan_text, stage, keep_probability)
             elif self.text is None:
                 raise CheckpointError(f"the request needs model {step.task.value!r}, which was not loaded")
             else:

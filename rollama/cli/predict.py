@@ -54,9 +54,9 @@ def predict(
             inputs["organs"] = hash_file(organs)
         update(1, note="loading the models")
         chain = Chain.load(models, request.source, plan_decoding)
-        chain.segmentation.keep_probability = probability
         update(2, note="running the models")
-        result = chain.answer(request, volume, lambda stage, done, total: update(2, note=f"{stage} {done}/{total}"))
+        progress = lambda stage, done, total: update(2, note=f"{stage} {done}/{total}")  # noqa: E731
+        result = chain.answer(request, volume, progress, probability)
         update(3, note="writing")
         write_outputs(result, volume, out, inputs)
         update(4)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from rollama.segmentation.config import Crop
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import describe
 from rollama.segmentation.outline import Outline
+from rollama.segmentation.pool import Network
 from rollama.segmentation.readable import read_target
 from rollama.segmentation.region import Reach, body_region, plan_region
 from rollama.segmentation.text_encoder import Words, encoder_text
@@ -49,9 +51,9 @@ log = logging.getLogger(__name__)
 
 
 class SegmentationModel:
-    """A trained network ready to predict. Not thread-safe.
+    """A trained network ready to predict. Several threads may use it at once when `windows` is a `WindowPool`.
 
-    `inference` and `threshold` start as the artefact's and may be changed; `keep_probability` asks `outline` for it.
+    `inference` and `threshold` start as the artefact's and may be changed before that.
     """
 
     def __init__(self, network: SegmentationNet, manifest: dict[str, Any], device: torch.device) -> None:
@@ -61,9 +63,10 @@ class SegmentationModel:
         self.threshold = float(manifest.get("threshold", 0.5))
         self.calibration = Calibration.read(manifest.get("calibration"))
         self.reach = Reach.read(manifest.get("reach"))
-        self.keep_probability = False
+        self.windows: Network = self.run_windows
         self.network.eval()
         self._texts: OrderedDict[str, Words] = OrderedDict()
+        self._encoding = threading.Lock()
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | None = None) -> Self:
@@ -94,14 +97,15 @@ class SegmentationModel:
             return None
         text = encoder_text(self.meant(plan_text), plan_text, self.config.text_form)
         key = hashlib.sha256(text.encode()).hexdigest()  # a cache that outlives the patient holds no words
-        if key not in self._texts:
-            tokens = encoder.tokenize([text])
-            tokens.ids = tokens.ids.to(self.device)
-            with torch.inference_mode():
-                self._texts[key] = encoder(tokens).used.words
-            if len(self._texts) > REMEMBERED_TEXTS:
-                self._texts.popitem(last=False)
-        return self._texts[key]
+        with self._encoding:
+            if key not in self._texts:
+                tokens = encoder.tokenize([text])
+                tokens.ids = tokens.ids.to(self.device)
+                with torch.inference_mode():
+                    self._texts[key] = encoder(tokens).used.words
+                if len(self._texts) > REMEMBERED_TEXTS:
+                    self._texts.popitem(last=False)
+            return self._texts[key]
 
     def predict(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.uint8]:
         """The mask of `outline`.
@@ -114,13 +118,16 @@ class SegmentationModel:
             raise DataError(found.refused)
         return found.mask
 
-    def outline(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> Outline:
+    def outline(
+        self, volume: Volume, plan_text: str, progress: Progress | None = None, keep_probability: bool = False
+    ) -> Outline:
         """Target on the CT's own grid. A plan that says it has no target gives an empty one.
 
         Args:
             volume: CT in HU, any orientation and voxel size.
             plan_text: a plan in its text form, or free text.
             progress: told about finished windows.
+            keep_probability: whether the calibrated probability is wanted too.
 
         Raises:
             DataError: the text is too long.
@@ -133,11 +140,11 @@ class SegmentationModel:
                 return Outline(np.zeros(volume.shape, dtype=np.uint8), refused=str(error))
             if plan is not None and plan.volume is None:
                 nothing = np.zeros(volume.shape, dtype=np.uint8)
-                return Outline(nothing, probability=nothing if self.keep_probability else None)
+                return Outline(nothing, probability=nothing if keep_probability else None)
         grid = to_model_grid(volume, self.config.spacing)
         probability = self.probability(grid, plan_text, progress)
         kept = None
-        if self.keep_probability:
+        if keep_probability:
             kept = probability_to_native(self.calibration(logit(probability)), grid, volume)
         return Outline(self.decide(probability, grid, volume), self.unusual(grid, probability, plan), probability=kept)
 
@@ -193,6 +200,11 @@ class SegmentationModel:
             found = self._look(volume, whole, body.centre, text, progress)
         return found
 
+    def run_windows(self, patches: torch.Tensor, origin: torch.Tensor, words: Words | None) -> torch.Tensor:
+        """Logits (n,1,x,y,z) of windows (n,c,x,y,z) whose corners lie at `origin` (n,3) in mm."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp == "bfloat16"):
+            return self.network.segment(patches, origin, words).logits
+
     def _look(
         self, volume: Volume, part: tuple[Index, Index], centre: npt.NDArray[np.float64], text: Words | None,
         progress: Progress | None,
@@ -215,9 +227,7 @@ class SegmentationModel:
             patches = torch.stack([image[:, *found] for found in places]).to(self.device)
             corners = np.array([[axis.start for axis in found] for found in places])
             origin = torch.from_numpy((corners + start - centre) * spacing).float().to(self.device)
-            words = None if text is None else text.expand(len(patches))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp == "bfloat16"):
-                return self.network.segment(patches, origin, words).logits
+            return self.windows(patches, origin, None if text is None else text.expand(len(patches)))
 
         with torch.inference_mode():
             logits = sweep(

@@ -47,15 +47,14 @@ def test_mask_is_on_the_volume_grid(model: SegmentationModel, shape: tuple[int, 
 def test_a_calibrated_probability_on_demand(model: SegmentationModel) -> None:
     volume = make_volume((16, 16, 8), 10.0)
     assert model.outline(volume, TEXT).probability is None
-    model.keep_probability = True
-    found = model.outline(volume, TEXT)
+    found = model.outline(volume, TEXT, keep_probability=True)
     assert found.probability is not None and found.probability.shape == volume.shape
     assert np.array_equal(found.probability[found.mask != 0] >= 100, np.ones(found.mask.sum(), bool))
     model.calibration = Calibration(scale=1.0, offset=-30.0)
-    assert model.outline(volume, TEXT).probability.max() == 0  # type: ignore[union-attr]
+    assert model.outline(volume, TEXT, keep_probability=True).probability.max() == 0  # type: ignore[union-attr]
     assert np.array_equal(model.outline(volume, TEXT).mask, found.mask)  # decided on the uncalibrated one
     nothing = make_plan(Side.LEFT).model_copy(update={"volume": None, "levels": (), "dose": None, "technique": None})
-    none = model.outline(volume, render_plan(nothing))
+    none = model.outline(volume, render_plan(nothing), keep_probability=True)
     assert none.probability is not None and not none.probability.any() and not none.mask.any()
 
 
