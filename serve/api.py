@@ -254,7 +254,7 @@ def _add_jobs(api: FastAPI, service: Service) -> None:
 
     @api.get("/v1/jobs/{job_id}/files/{name}", tags=["jobs"], responses=UNKNOWN, response_class=Response)
     async def file(job_id: str, name: str, request: Request) -> Response:
-        """A result: target.nii.gz, overlay.png, manifest.json and the others that the job names."""
+        """A result: target.nii.gz, target.dcm, overlay.png, manifest.json and the others that the job names."""
         _, status = await look(job_id, request)
         data = await asyncio.to_thread(service.store.get_file, job_id, status, name)
         if data is None:
