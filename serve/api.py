@@ -37,6 +37,7 @@ from serve.jobs import JobRequest, Status
 from serve.page import add_page
 from serve.problems import NoSuchJobError, describe, respond
 from serve.runner import FullError
+from serve.samples import add_samples
 from serve.service import Service, to_answer, wanted_wait
 from serve.uploads import MAX_SLICES
 from serve.work import plan_fields, text_of
@@ -88,6 +89,7 @@ def make_api(service: Service, check: Check) -> FastAPI:
     _add_texts(api, service)
     _add_submissions(api, service)
     _add_jobs(api, service)
+    add_samples(api)
     return api
 
 

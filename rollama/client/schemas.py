@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -102,6 +102,23 @@ class PlanAnswer(Answer):
     models: dict[str, str]
     seconds: float
     warnings: list[str] = Field(default_factory=list)
+
+
+class Sample(StrictModel):
+    """A synthetic patient to try the endpoint with; `plan_text` is what the generator's own rules give for her."""
+
+    name: str = Field(examples=["left-breast"])
+    title: str = Field(examples=["Left breast and nodes"])
+    note: str = Field(examples=[NOTE])
+    plan_text: str = Field(description="the plan by the generator's rules, to compare with", examples=[PLAN])
+    ct: str = Field(description="path to fetch the CT from", examples=["/v1/samples/left-breast/ct.nii.gz"])
+
+
+class SamplesAnswer(Answer):
+    """The synthetic patients that the endpoint offers."""
+
+    synthetic: Literal[True] = True
+    samples: list[Sample]
 
 
 class Problem(StrictModel):
