@@ -38,6 +38,7 @@ from serve.jobs import JobRequest, Status
 from serve.page import add_page
 from serve.problems import NoSuchJobError, describe, respond
 from serve.runner import FullError
+from serve.samples import add_samples
 from serve.service import Service, to_answer, wanted_wait
 from serve.uploads import MAX_SLICES
 from serve.work import evidence, read_plan, text_of
@@ -90,6 +91,7 @@ def make_api(service: Service, check: Check) -> FastAPI:
     _add_texts(api, service)
     _add_submissions(api, service)
     _add_jobs(api, service)
+    add_samples(api)
     return api
 
 
@@ -267,7 +269,7 @@ def _add_jobs(api: FastAPI, service: Service) -> None:
 
     @api.get("/v1/jobs/{job_id}/files/{name}", tags=["jobs"], responses=UNKNOWN, response_class=Response)
     async def file(job_id: str, name: str, request: Request) -> Response:
-        """A result: target.nii.gz, overlay.png, manifest.json and the others that the job names."""
+        """A result: target.nii.gz, target.dcm, overlay.png, manifest.json and the others that the job names."""
         _, status = await look(job_id, request)
         data = await asyncio.to_thread(service.store.get_file, job_id, status, name)
         if data is None:

@@ -28,10 +28,10 @@ from serve.telemetry import LOGGER, Meter, NoMeter
 
 logger = logging.getLogger(LOGGER)
 NEEDED = (
-    ("/v1/summary", Scope.TEXTS), ("/v1/plan", Scope.TEXTS), ("/v1/pipeline", Scope.TARGETS),
-    ("/v1/segment", Scope.TARGETS), ("/v1/jobs", Scope.TARGETS),
+    ("/v1/summary", (Scope.TEXTS,)), ("/v1/plan", (Scope.TEXTS,)), ("/v1/pipeline", (Scope.TARGETS,)),
+    ("/v1/segment", (Scope.TARGETS,)), ("/v1/jobs", (Scope.TARGETS,)), ("/v1/samples", (Scope.TEXTS, Scope.TARGETS)),
 )  # fmt: skip
-"""Paths that begin so need this scope."""
+"""Paths that begin so need one of these scopes."""
 METHODS = {"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"}
 OPEN_PATHS = ("/healthz", "/readyz")
 HEADERS = {
@@ -112,9 +112,10 @@ class Guard:
         if caller is None:
             problem = _problem(401, "send the key as 'Authorization: Bearer <key>'", request_id)
             return respond(problem, {"WWW-Authenticate": "Bearer"})
-        needed = next((scope for start, scope in NEEDED if path.startswith(start)), None)
-        if needed is not None and needed not in caller.scopes:
-            return respond(_problem(403, f"this key may not do that; it needs the scope {needed}", request_id))
+        needed = next((scopes for start, scopes in NEEDED if path.startswith(start)), ())
+        if needed and not set(needed) & set(caller.scopes):
+            said = f"this key may not do that; it needs the scope {' or '.join(needed)}"
+            return respond(_problem(403, said, request_id))
         if self.audit is not None and not self.audit.takes_more:
             return respond(_problem(503, "the audit trail cannot be written; no request is taken", request_id))
         if caller.per_minute:

@@ -96,8 +96,10 @@ class PipelineWork:
             volume = await to_the_end(read_checked, path, self.limits)
             inputs = {"ct": digest}
             result = await self._chain(request, volume, backend, models, job, status, report)
-            files = await to_the_end(self._keep, job.job_id, attempt, result, volume, folder / "out", inputs)
-        found = findings(result, volume)
+            files, warnings = await to_the_end(
+                self._keep, job.job_id, attempt, result, volume, folder / "out", inputs, path
+            )
+        found = findings(result, volume).model_copy(update={"warnings": warnings})
         return Status(State.DONE, attempt, result=found.model_dump(mode="json"), files=files)
 
     def _ct(self, job: JobRequest, folder: Path) -> tuple[Path, str]:
@@ -147,16 +149,18 @@ class PipelineWork:
                 known = _with_plan(known, request, answer.text)
 
     def _keep(
-        self, job_id: str, attempt: int, result: ChainResult, volume: Volume, folder: Path, inputs: dict[str, str]
-    ) -> tuple[str, ...]:
+        self, job_id: str, attempt: int, result: ChainResult, volume: Volume, folder: Path, inputs: dict[str, str],
+        ct: Path,
+    ) -> tuple[tuple[str, ...], list[str]]:  # fmt: skip
+        """The names of the files, and what whoever reads them should look at."""
         try:
-            write_outputs(result, volume, folder, inputs)
+            manifest = write_outputs(result, volume, folder, inputs, ct)
         except DataError as error:
             raise ServeError("the results cannot be written") from error
         names = tuple(sorted(path.name for path in folder.iterdir()))
         for name in names:
             self.store.put_file(job_id, attempt, name, (folder / name).read_bytes())
-        return names
+        return names, list(manifest["warnings"])
 
 
 async def to_the_end(work: Callable[..., Result], *arguments: Any) -> Result:

@@ -5,6 +5,7 @@
     <out>/plan.yaml       its fields; absent when the generated text does not parse
     <out>/target.nii.gz   0/1 on the CT's own grid
     <out>/probability.nii.gz  how likely each voxel is target, 0 to 1 (calibrated); only where it was asked for
+    <out>/target.dcm      the target as an RTSTRUCT on the CT's series; only where the CT came as a DICOM series
     <out>/overlay.png     CT planes with the outline
     <out>/manifest.json   versions, model and input hashes, flags, warnings, timings, places in the note that support
                           each field of the plan (`evidence`); no clinical text
@@ -32,6 +33,9 @@ from rollama.core.manifest import run_manifest
 from rollama.data.volumes import Volume, write_mask, write_probability
 
 KIND = "prediction"
+STRUCTURES = "target.dcm"
+ROI = "CTV^AI"
+"""The target's name in the structure set: TG-263 puts what is not standard after a caret."""
 
 
 def check_out(out: Path) -> None:
@@ -57,7 +61,7 @@ def check_out(out: Path) -> None:
 
 
 def write_outputs(
-    result: ChainResult, volume: Volume, out: Path, inputs: Mapping[str, str] | None = None
+    result: ChainResult, volume: Volume, out: Path, inputs: Mapping[str, str] | None = None, ct: Path | None = None
 ) -> dict[str, Any]:
     """Write all files of a prediction into `out` at once; an earlier prediction there is replaced.
 
@@ -66,9 +70,10 @@ def write_outputs(
         volume: the CT as read.
         out: the folder to make.
         inputs: hash of each input (`ct`, `note`, ...), for the manifest.
+        ct: where the CT was read from; a folder is a DICOM series, and the target becomes a structure set on it too.
 
     Returns:
-        The manifest.
+        The manifest; its warnings are the chain's, and why there is no structure set where one could be expected.
 
     Raises:
         DataError: `out` holds foreign files, cannot be written or the disk is full; nothing half-written is left.
@@ -87,9 +92,24 @@ def write_outputs(
             write_probability(folder / "probability.nii.gz", result.probability, volume)
         write_overlay(folder / "overlay.png", result, volume)
         manifest = prediction_manifest(result, volume, inputs or {})
+        if ct is not None and ct.is_dir():
+            manifest["warnings"] += _write_structures(folder / STRUCTURES, result, volume, ct)
         manifest["files"] = sorted(path.name for path in folder.iterdir())
         write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def _write_structures(path: Path, result: ChainResult, volume: Volume, series: Path) -> list[str]:
+    """Write the target as a structure set, or say why not: neither is a reason to lose the rest."""
+    from rollama.dicom.result import read_original, write_result
+
+    if not result.mask.any():
+        return [f"no {STRUCTURES}: a structure set needs a contour, and the target is empty"]
+    original = read_original(series)
+    if original.reason:
+        return [f"no {STRUCTURES}: {original.reason}"]
+    write_result(path, volume, result.mask > 0, ROI, original)
+    return []
 
 
 def prediction_manifest(result: ChainResult, volume: Volume, inputs: Mapping[str, str]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def predict(
 ) -> None:
     """Summarise the note, suggest a plan and segment the target on the CT.
 
-    Writes summary.txt, plan.yaml, plan.txt, target.nii.gz (on the CT's own grid), overlay.png and manifest.json.
+    Writes summary.txt, plan.yaml, plan.txt, target.nii.gz (on the CT's own grid), overlay.png and manifest.json; for a
+    DICOM series also target.dcm, an RTSTRUCT on it.
     """
     from rollama.chain.inputs import hash_ct, read_input_ct, read_request
     from rollama.chain.outputs import check_out, write_outputs
@@ -58,8 +59,8 @@ def predict(
         progress = lambda stage, done, total: update(2, note=f"{stage} {done}/{total}")  # noqa: E731
         result = chain.answer(request, volume, progress, probability)
         update(3, note="writing")
-        write_outputs(result, volume, out, inputs)
+        written = write_outputs(result, volume, out, inputs, ct)
         update(4)
-    for warning in result.warnings:
+    for warning in written["warnings"]:
         console.print(f"[bold yellow]look:[/] {warning}", highlight=False)
     console.print(f"{out}: done. {RESEARCH_ONLY}", highlight=False)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from rollama.client.schemas import JobAnswer, PlanAnswer, Problem, SummaryAnswer
+from rollama.client.schemas import JobAnswer, PlanAnswer, Problem, Sample, SamplesAnswer, SummaryAnswer
 from rollama.core.errors import DataError, ServeError
 from rollama.core.files import new_file
 
@@ -109,6 +109,26 @@ class Endpoint:
             form["probability"] = str(probability).lower()
             answer = self.send("POST", "/v1/pipeline/upload", data=form, headers=header, parts=_slices(ct))
         return Job(self, self._read(JobAnswer, answer).job_id)
+
+    def samples(self) -> list[Sample]:
+        """The synthetic patients that the endpoint offers to try it with.
+
+        Raises:
+            EndpointError: refused or not reached.
+        """
+        return self._read(SamplesAnswer, self.send("GET", "/v1/samples")).samples
+
+    def save_sample(self, sample: Sample, path: Path) -> Path:
+        """Write a sample's CT to `path` (`.nii.gz`), to be handed to `pipeline`; its note is `sample.note`.
+
+        Raises:
+            EndpointError: refused or not reached.
+            DataError: the file cannot be written.
+        """
+        content = self.send("GET", sample.ct).content
+        with new_file(path) as temporary:
+            temporary.write_bytes(content)
+        return path
 
     def job(self, job_id: str) -> Job:
         """A job that was started before, perhaps elsewhere."""

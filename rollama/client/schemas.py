@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -123,6 +123,23 @@ class ServedModels(StrictModel):
     named: dict[str, str] = Field(default_factory=dict, description="their digests in the store, or their folders")
     wanted: dict[str, str] = Field(default_factory=dict, description="the release that is being brought up, if any")
     problem: str = Field(default="", description="why it is not ready")
+
+
+class Sample(StrictModel):
+    """A synthetic patient to try the endpoint with; `plan_text` is what the generator's own rules give for her."""
+
+    name: str = Field(examples=["left-breast"])
+    title: str = Field(examples=["Left breast and nodes"])
+    note: str = Field(examples=[NOTE])
+    plan_text: str = Field(description="the plan by the generator's rules, to compare with", examples=[PLAN])
+    ct: str = Field(description="path to fetch the CT from", examples=["/v1/samples/left-breast/ct.nii.gz"])
+
+
+class SamplesAnswer(Answer):
+    """The synthetic patients that the endpoint offers."""
+
+    synthetic: Literal[True] = True
+    samples: list[Sample]
 
 
 class Problem(StrictModel):

@@ -11,7 +11,8 @@ The conventions on outlines and holes are those of `rollama.dicom.contours`. Sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ import numpy as np
 from rollama import RESEARCH_ONLY
 from rollama.core.errors import DataError
 from rollama.core.files import new_file
-from rollama.data.volumes import LPS_RAS, Volume
+from rollama.data.volumes import LPS_RAS, Affine, Volume
 from rollama.dicom.contours import BoolMask, Points, fill, outline
 from rollama.dicom.series import CT_IMAGE
-from rollama.dicom.write import STUDY_DATE, STUDY_TIME, SYNTHETIC, AxialGrid, Identity, axial_grid, new_object, save
+from rollama.dicom.write import STUDY_DATE, STUDY_TIME, SYNTHETIC, Identity, axial_grid, new_object, save
 
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
@@ -61,6 +62,63 @@ def write_rtstruct(path: Path, ct: Volume, rois: Mapping[str, BoolMask], identit
     """
     from pydicom.uid import ImplicitVRLittleEndian
 
+    grid = axial_grid(ct)
+    images = tuple(identity.uid("slice", index) for index in range(grid.shape[2]))
+    canvas = Canvas(
+        grid.affine, grid.planes, identity.uid("study"), identity.uid("series"), identity.uid("frame"), images
+    )
+    dataset = new_object(identity, RTSTRUCT, identity.uid("rtstruct"), ImplicitVRLittleEndian)
+    dataset.SeriesInstanceUID, dataset.SeriesNumber = identity.uid("rtstruct-series"), 2
+    dataset.PositionReferenceIndicator = ""
+    date, time = (STUDY_DATE, STUDY_TIME) if identity.synthetic else ("", "")
+    dataset.StructureSetDate, dataset.StructureSetTime = date, time
+    about = f"{SYNTHETIC}. {RESEARCH_ONLY}" if identity.synthetic else RESEARCH_ONLY
+    return draw(path, dataset, ct, canvas, rois, Words(identity.label, about))
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """The CT series that contours are drawn on.
+
+    Attributes:
+        affine: (column, row, slice) index -> patient mm, LPS.
+        planes: turns a mask on the CT's grid into (slice, row, column).
+        study, series, frame: UIDs of the CT's study, series and frame of reference.
+        images: SOPInstanceUID of each slice.
+    """
+
+    affine: Affine
+    planes: Callable[[BoolMask], BoolMask]
+    study: str
+    series: str
+    frame: str
+    images: Sequence[str]
+
+    def image(self, index: int) -> Any:
+        """Reference to a slice."""
+        return _item(ReferencedSOPClassUID=CT_IMAGE, ReferencedSOPInstanceUID=self.images[index])
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a structure set says: its name (64 characters), about itself (1024), how its ROIs were made (64)."""
+
+    name: str
+    about: str
+    made: str = ""
+
+
+def draw(
+    path: Path, dataset: Any, ct: Volume, canvas: Canvas, rois: Mapping[str, BoolMask], words: Words
+) -> tuple[str, ...]:
+    """Complete a structure set that has patient, study, series UID and dates, and write it.
+
+    Returns:
+        The names of the ROIs written; see `write_rtstruct`.
+
+    Raises:
+        DataError: see `write_rtstruct`.
+    """
     for name, mask in rois.items():
         if mask.shape != ct.shape:
             raise DataError(f"{path}: mask {name!r} of shape {mask.shape}, but the CT has {ct.shape}")
@@ -69,13 +127,9 @@ def write_rtstruct(path: Path, ct: Volume, rois: Mapping[str, BoolMask], identit
     filled = {name: mask for name, mask in rois.items() if mask.any()}
     if not filled:
         raise DataError(f"{path}: no target has a voxel; a structure set needs at least one contour")
-    grid = axial_grid(ct)
-    dataset = new_object(identity, RTSTRUCT, identity.uid("rtstruct"), ImplicitVRLittleEndian)
-    _describe(dataset, identity, grid)
-    dataset.StructureSetROISequence = [_roi(number, name, identity) for number, name in enumerate(filled, 1)]
-    dataset.ROIContourSequence = [
-        _contours(n, grid.planes(m), grid, identity) for n, m in enumerate(filled.values(), 1)
-    ]
+    _describe(dataset, canvas, words)
+    dataset.StructureSetROISequence = [_roi(number, name, canvas, words) for number, name in enumerate(filled, 1)]
+    dataset.ROIContourSequence = [_contours(n, canvas.planes(m), canvas) for n, m in enumerate(filled.values(), 1)]
     dataset.RTROIObservationsSequence = [
         _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType=_kind(name), ROIInterpreter="")
         for number, name in enumerate(filled, 1)
@@ -91,58 +145,59 @@ def _kind(name: str) -> str:
 
 
 def _item(**values: Any) -> Any:
+    from pydicom import config
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
     item = Dataset()
     for name, value in values.items():
-        setattr(item, name, value)
+        tag = tag_for_keyword(name)
+        assert tag is not None
+        # Unchecked: a CT's UIDs are repeated as they are, also ill-formed ones, and a complaint would print them.
+        item.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
     return item
 
 
-def _image(identity: Identity, index: int) -> Any:
-    return _item(ReferencedSOPClassUID=CT_IMAGE, ReferencedSOPInstanceUID=identity.uid("slice", index))
-
-
-def _describe(dataset: Any, identity: Identity, grid: AxialGrid) -> None:
+def _describe(dataset: Any, canvas: Canvas, words: Words) -> None:
     """Series, frame of reference and the structure set's own description, with every slice of the CT."""
     dataset.Modality = "RTSTRUCT"
-    dataset.SeriesInstanceUID, dataset.SeriesNumber = identity.uid("rtstruct-series"), 2
-    dataset.SeriesDescription, dataset.OperatorsName, dataset.InstanceNumber = identity.label, "", 1
-    dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = identity.uid("frame"), ""
-    dataset.StructureSetLabel, dataset.StructureSetName = STRUCTURE_SET_LABEL, identity.label
-    dataset.StructureSetDescription = f"{SYNTHETIC}. {RESEARCH_ONLY}" if identity.synthetic else RESEARCH_ONLY
-    date, time = (STUDY_DATE, STUDY_TIME) if identity.synthetic else ("", "")
-    dataset.StructureSetDate, dataset.StructureSetTime = date, time
-    images = [_image(identity, index) for index in range(grid.shape[2])]
-    series = _item(SeriesInstanceUID=identity.uid("series"), ContourImageSequence=images)
+    dataset.SeriesDescription, dataset.OperatorsName, dataset.InstanceNumber = words.name, "", 1
+    dataset.StructureSetLabel, dataset.StructureSetName = STRUCTURE_SET_LABEL, words.name
+    dataset.StructureSetDescription = words.about
+    series = _item(
+        SeriesInstanceUID=canvas.series, ContourImageSequence=[canvas.image(i) for i in range(len(canvas.images))]
+    )
     study = _item(
         ReferencedSOPClassUID=STUDY_CLASS,
-        ReferencedSOPInstanceUID=identity.uid("study"),
+        ReferencedSOPInstanceUID=canvas.study,
         RTReferencedSeriesSequence=[series],
     )
-    dataset.ReferencedFrameOfReferenceSequence = [
-        _item(FrameOfReferenceUID=identity.uid("frame"), RTReferencedStudySequence=[study])
-    ]
+    frame = _item(FrameOfReferenceUID=canvas.frame, RTReferencedStudySequence=[study])
+    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    dataset.add(frame["FrameOfReferenceUID"])
 
 
-def _roi(number: int, name: str, identity: Identity) -> Any:
+def _roi(number: int, name: str, canvas: Canvas, words: Words) -> Any:
+    made = {"ROIGenerationDescription": words.made} if words.made else {}
     return _item(
         ROINumber=number,
-        ReferencedFrameOfReferenceUID=identity.uid("frame"),
+        ReferencedFrameOfReferenceUID=canvas.frame,
         ROIName=name,
         ROIGenerationAlgorithm="AUTOMATIC",
+        **made,
     )
 
 
-def _contours(number: int, planes: BoolMask, grid: AxialGrid, identity: Identity) -> Any:
+def _contours(number: int, planes: BoolMask, canvas: Canvas) -> Any:
     contours: list[Any] = []
     for index in np.flatnonzero(planes.any(axis=(1, 2))).tolist():
         for polygon in outline(planes[index]):
             columns = np.column_stack([polygon, np.full(len(polygon), index), np.ones(len(polygon))])
-            points = np.round((columns @ grid.affine.T)[:, :3], 4) + 0.0  # 0.1 micrometre: 16 bytes suffice
+            points = np.round((columns @ canvas.affine.T)[:, :3], 4) + 0.0  # 0.1 micrometre: 16 bytes suffice
             contours.append(
                 _item(
-                    ContourImageSequence=[_image(identity, index)],
+                    ContourImageSequence=[canvas.image(index)],
                     ContourGeometricType="CLOSED_PLANAR",
                     NumberOfContourPoints=len(points),
                     ContourNumber=len(contours) + 1,

@@ -33,7 +33,9 @@ _LENGTHS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpaci
 
 
 @dataclass(frozen=True)
-class _Slice:
+class Slice:
+    """One file of a series: its header without pixels, and ImagePositionPatient in mm (LPS)."""
+
     path: Path
     header: Any
     position: npt.NDArray[np.float64]
@@ -52,15 +54,9 @@ def read_series(folder: Path) -> Volume:
         DataError: no or several series, not CT, missing or doubled slices, tilted gantry, mixed geometry or frame of
             reference, patient not supine, no or undecodable pixels, or values that are not a chest CT in HU.
     """
-    slices = _read_headers(folder)
+    slices = read_slices(folder)
     first = slices[0].header
-    _require_one(folder, slices)
-    _require_supine(folder, str(first.get("PatientPosition", "") or ""))
-    row, column = np.reshape(np.asarray(first.ImageOrientationPatient, dtype=np.float64), (2, 3))
-    normal = np.cross(row, column)
-    if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > 1e-3:
-        raise DataError(f"{folder}: ImageOrientationPatient is not two perpendicular unit vectors")
-    slices = sorted(slices, key=lambda item: float(item.position @ normal))
+    row, column, normal = _directions(first)
     step = _slice_step(folder, slices, normal)
     affine = np.eye(4)
     affine[:3, 0] = row * float(first.PixelSpacing[1])  # along a row the column index grows
@@ -75,7 +71,29 @@ def read_series(folder: Path) -> Volume:
     return volume
 
 
-def _read_headers(folder: Path) -> list[_Slice]:
+def read_slices(folder: Path) -> list[Slice]:
+    """The headers of the one CT series in a folder, in the order of the volume's third axis.
+
+    Raises:
+        DataError: see `read_series`, without what only positions and pixels tell.
+    """
+    slices = _read_headers(folder)
+    first = slices[0].header
+    _require_one(folder, slices)
+    _require_supine(folder, str(first.get("PatientPosition", "") or ""))
+    row, column, normal = _directions(first)
+    if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > 1e-3:
+        raise DataError(f"{folder}: ImageOrientationPatient is not two perpendicular unit vectors")
+    return sorted(slices, key=lambda item: float(item.position @ normal))
+
+
+def _directions(header: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Unit vectors (LPS) along a row, down a column, and across the slices."""
+    row, column = np.reshape(np.asarray(header.ImageOrientationPatient, dtype=np.float64), (2, 3))
+    return row, column, np.cross(row, column)
+
+
+def _read_headers(folder: Path) -> list[Slice]:
     import pydicom
 
     if not folder.is_dir():
@@ -101,7 +119,7 @@ def _read_headers(folder: Path) -> list[_Slice]:
         for name, count in _LENGTHS.items():
             if np.size(header.get(name)) != count:
                 raise DataError(f"{path}: {name} must hold {count} numbers")
-        slices.append(_Slice(path, header, np.asarray(header.ImagePositionPatient, dtype=np.float64)))
+        slices.append(Slice(path, header, np.asarray(header.ImagePositionPatient, dtype=np.float64)))
     if others:
         raise DataError(f"{folder}: expected one series of CT slices only, found also {', '.join(sorted(others))}")
     if len(slices) < MIN_SLICES:
@@ -109,7 +127,7 @@ def _read_headers(folder: Path) -> list[_Slice]:
     return slices
 
 
-def _require_one(folder: Path, slices: Sequence[_Slice]) -> None:
+def _require_one(folder: Path, slices: Sequence[Slice]) -> None:
     """Everything that must be the same in all slices."""
     same: list[tuple[str, str, Callable[[Any], object]]] = [
         ("series", "export one series into its own folder", lambda h: str(h.SeriesInstanceUID)),
@@ -137,7 +155,7 @@ def _require_supine(folder: Path, position: str) -> None:
         )
 
 
-def _slice_step(folder: Path, slices: Sequence[_Slice], normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _slice_step(folder: Path, slices: Sequence[Slice], normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The constant step between neighbouring slices, in mm (LPS)."""
     positions = np.stack([item.position for item in slices])
     along = positions @ normal
@@ -161,7 +179,7 @@ def _slice_step(folder: Path, slices: Sequence[_Slice], normal: npt.NDArray[np.f
     return np.asarray((positions[-1] - positions[0]) / (len(slices) - 1))
 
 
-def _read_hu(item: _Slice) -> npt.NDArray[np.float32]:
+def _read_hu(item: Slice) -> npt.NDArray[np.float32]:
     """One slice in HU, (rows, columns)."""
     import pydicom
 

@@ -62,7 +62,7 @@ class Identity:
 
     def uid(self, role: str, index: int = 0) -> str:
         """A UID of the form 2.25.<UUID> (PS3.5 B.2), a function of data set, case, role and index."""
-        return f"2.25.{uuid.uuid5(_NAMESPACE, f'{self.source}/{self.case_id}/{role}/{index}').int}"
+        return derived_uid(self.source, self.case_id, role, str(index))
 
     @property
     def label(self) -> str:
@@ -183,15 +183,7 @@ def _slice(grid: AxialGrid, identity: Identity, index: int, stored: npt.NDArray[
 
 def new_object(identity: Identity, sop_class: str, sop_uid: str, syntax: str) -> Any:
     """A pydicom dataset with what all objects of a patient share: file meta, patient, study, equipment, SOP common."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-
-    dataset = Dataset()
-    meta = dataset.file_meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = sop_uid
-    meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID = f"2.25.{uuid.uuid5(_NAMESPACE, 'rollama').int}"
-    meta.ImplementationVersionName = f"ROLLAMA_{__version__}"[:16]
+    dataset = new_dataset(sop_class, sop_uid, syntax)
     dataset.PatientName = f"SYNTHETIC^{identity.case_id}" if identity.synthetic else identity.case_id
     dataset.PatientID = identity.case_id
     dataset.PatientBirthDate = dataset.PatientSex = ""
@@ -200,10 +192,29 @@ def new_object(identity: Identity, sop_class: str, sop_uid: str, syntax: str) ->
     dataset.StudyDate, dataset.StudyTime = (STUDY_DATE, STUDY_TIME) if identity.synthetic else ("", "")
     dataset.StudyID, dataset.StudyDescription = "1", identity.label
     dataset.AccessionNumber = dataset.ReferringPhysicianName = ""
-    dataset.Manufacturer, dataset.ManufacturerModelName = "rollama", "rollama"
-    dataset.SoftwareVersions = __version__
     # Not SyntheticData (0008,001C): tools of before 2023 (Debian 12's dcmtk and dciodvfy) call the tag an error.
     return dataset
+
+
+def new_dataset(sop_class: str, sop_uid: str, syntax: str) -> Any:
+    """A pydicom dataset of nobody yet: file meta, SOP common and the equipment, which is this program."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    dataset = Dataset()
+    meta = dataset.file_meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID = sop_class
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = sop_uid
+    meta.TransferSyntaxUID = syntax
+    meta.ImplementationClassUID = derived_uid("rollama")
+    meta.ImplementationVersionName = f"ROLLAMA_{__version__}"[:16]
+    dataset.Manufacturer, dataset.ManufacturerModelName = "rollama", "rollama"
+    dataset.SoftwareVersions = __version__
+    return dataset
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID of the form 2.25.<UUID> (PS3.5 B.2), a function of `parts` only."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(parts)).int}"
 
 
 def decimal(value: float) -> str:

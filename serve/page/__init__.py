@@ -12,11 +12,11 @@ from fastapi import FastAPI, Response
 from starlette.exceptions import HTTPException
 
 HERE = Path(__file__).parent
+SCRIPTS = ("app.js", "api.js", "evidence.js", "plan.js", "samples.js", "viewer.js", "niivue.js")
 FILES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "niivue.js": "text/javascript; charset=utf-8",
+    **dict.fromkeys(SCRIPTS, "text/javascript; charset=utf-8"),
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob: "

@@ -1,54 +1,59 @@
 // The page's behaviour. Nothing is loaded from elsewhere and nothing is kept but the key, for this tab only.
 
-const LEVELS = ["L1", "L2", "L3", "L4", "interpectoral", "IMN"];
-const COLOURS = ["red", "green", "blue", "warm", "cool"];
-const $ = (id) => document.getElementById(id);
+import { ask, follow, hasKey, stop, submit, useKey } from "./api.js";
+import { asSent, Links } from "./evidence.js";
+import { inWords, PlanForm } from "./plan.js";
+import { offer, put } from "./samples.js";
+import { COLOURS, Viewer } from "./viewer.js";
 
-let key = sessionStorage.getItem("rollama-key") || "";
+const $ = (id) => document.getElementById(id);
+// What the files are, those that are wanted most first.
+const WHAT = {
+  "target.dcm": "RTSTRUCT", "target.nii.gz": "mask", "probability.nii.gz": "probability",
+  "overlay.png": "picture", "plan.txt": "plan, text", "plan.yaml": "plan, fields", "summary.txt": "summary", "manifest.json": "record",
+};
+
 let running = null; // id of the job in work
-let results = []; // {name, url, shown}
-let plan = null; // fields of the latest plan
+let results = []; // {name, url, shown, centre}
 let patient = []; // the CT's files that the results on the page belong to
-let viewer = null;
+let sample = null; // the synthetic patient whose CT is chosen
+let sent = ""; // the note as sent
+let readable = false; // whether there is a note as sent
+let shown = ""; // the evidence on the page, so that a field in use is not drawn anew at every step of the job
+
+const links = new Links($("note-view"), $("plan-form"));
+const plan = new PlanForm($("plan-form"), showEdits);
+const viewer = new Viewer($("viewer"), $("view"), $("overlay"));
 
 function say(text) {
   $("message").textContent = text;
 }
 
-async function ask(path, options = {}) {
-  const headers = { Authorization: `Bearer ${key}`, ...(options.headers || {}) };
-  const answer = await fetch(path, { ...options, headers });
-  if (answer.ok) return answer;
-  let detail = `${answer.status} ${answer.statusText}`;
-  try {
-    detail = (await answer.json()).detail || detail;
-  } catch {
-    // not from the endpoint itself: the status has to do
-  }
-  throw new Error(detail);
-}
-
 // --- key
 
-async function tryKey() {
+async function tryKey(value) {
   try {
-    await ask("/openapi.json");
-    sessionStorage.setItem("rollama-key", key);
+    await useKey(value);
     $("key-state").textContent = "accepted";
   } catch (error) {
     $("key-state").textContent = "not accepted";
     say(error.message);
+    return;
   }
+  // Whoever may not see the samples, or asks an endpoint without them, works without.
+  await offer($("samples"), $("sample-state"), take, (error) => say(error.message)).catch((error) => {
+    console.info(`no samples: ${error.message}`);
+  });
 }
 
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = $("key").value.trim();
+  const value = $("key").value.trim();
   $("key").value = "";
   say("");
-  tryKey();
+  tryKey(value);
 });
-if (key) tryKey();
+if (hasKey()) tryKey();
 
 // --- note and CT
 
@@ -65,17 +70,54 @@ function forget() {
   for (const result of results) URL.revokeObjectURL(result.url);
   results = [];
   patient = [];
-  plan = null;
+  readable = false;
+  shown = "";
+  plan.clear();
+  viewer.clear();
   $("summary").textContent = "The summary appears here.";
   $("summary").classList.add("empty");
-  for (const id of ["plan-form", "viewer", "overlay", "plan-text"]) $(id).hidden = true;
-  $("overlay").removeAttribute("src");
-  for (const id of ["results", "downloads", "warnings", "measures"]) $(id).replaceChildren();
+  for (const id of ["plan-text", "rules", "files"]) $(id).hidden = true;
+  for (const id of ["results", "downloads", "warnings", "measures", "note-view"]) $(id).replaceChildren();
   $("nothing").hidden = false;
+  readNote(false);
   say("");
 }
 
-$("ct").addEventListener("change", forget);
+function take(chosen, file) {
+  sample = chosen;
+  put($("ct"), file);
+  $("note").value = chosen.note;
+  $("rules").querySelector("p").textContent = chosen.plan_text;
+  forget();
+  showSynthetic();
+}
+
+$("ct").addEventListener("change", () => {
+  if (sample && $("note").value === sample.note) $("note").value = ""; // a note of another patient than the CT
+  sample = null;
+  forget();
+  showSynthetic();
+});
+
+function showSynthetic() {
+  for (const badge of document.querySelectorAll(".synthetic")) badge.hidden = !sample;
+  for (const button of document.querySelectorAll("#samples .choices button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.name === sample?.name));
+  }
+}
+
+// Show the note as it was read, with its sentences marked, or the field to write in.
+function readNote(now) {
+  $("note-view").hidden = !now;
+  $("note").hidden = now;
+  $("edit").hidden = !readable;
+  $("edit").textContent = now ? "Edit the note" : "Show the note as it was read";
+}
+
+$("edit").addEventListener("click", () => {
+  readNote($("note-view").hidden);
+  if ($("note-view").hidden) $("note").focus();
+});
 
 function form(texts) {
   const data = new FormData();
@@ -88,17 +130,21 @@ $("ask-form").addEventListener("submit", (event) => {
   event.preventDefault();
   forget();
   patient = [...$("ct").files];
-  work(form({ note: $("note").value }), "generated plan");
+  sent = asSent($("note").value);
+  readable = true;
+  links.show(sent, null);
+  readNote(true);
+  work(form({ note: sent }), "generated plan");
 });
 
 $("plan-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  plan = editedPlan();
-  work(form({ plan: JSON.stringify(plan) }), `${plan.side}, ${plan.volume}, ${plan.levels.join(" ") || "no nodes"}`);
+  const edited = plan.read();
+  work(form({ plan: JSON.stringify(edited) }), inWords(edited));
 });
 
 $("stop").addEventListener("click", async () => {
-  if (running) await ask(`/v1/jobs/${running}`, { method: "DELETE" }).catch((error) => say(error.message));
+  if (running) await stop(running).catch((error) => say(error.message));
 });
 
 // --- a job from its submission to its files
@@ -108,11 +154,12 @@ async function work(data, name) {
   busy(true);
   stages({ stage: "", state: "queued", done: 0, total: 0, findings: {} });
   try {
-    const random = crypto.getRandomValues(new Uint32Array(4)); // unlike randomUUID also there without TLS
-    const header = { "Idempotency-Key": random.join("-") };
-    const job = await (await ask("/v1/pipeline/upload", { method: "POST", body: data, headers: header })).json();
-    running = job.job_id;
-    const last = await follow(job.job_id);
+    running = (await submit(data)).job_id;
+    let last = null;
+    for await (last of follow(running)) {
+      stages(last);
+      texts(last);
+    }
     if (last.error) throw new Error(last.error.detail);
     if (last.state !== "done") say(`The job was ${last.state}.`);
     else await addResult(last, name);
@@ -121,26 +168,7 @@ async function work(data, name) {
   } finally {
     running = null;
     busy(false);
-  }
-}
-
-async function follow(id) {
-  const answer = await ask(`/v1/jobs/${id}/events`);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  let last = null;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return last;
-    text += value;
-    const lines = text.split("\n");
-    text = lines.pop();
-    for (const line of lines) {
-      if (!line.startsWith("data:")) continue;
-      last = JSON.parse(line.slice(5));
-      stages(last);
-      texts(last.findings);
-    }
+    if ($("plan-form").hidden && $("plan-text").hidden) readNote(false); // nothing came of it: there is only the note
   }
 }
 
@@ -163,81 +191,75 @@ function stages(job) {
   }
 }
 
-function texts(found) {
+function texts({ state, findings: found }) {
   if (found.summary) {
     $("summary").textContent = found.summary;
     $("summary").classList.remove("empty");
   }
-  if (found.plan && JSON.stringify(found.plan) !== JSON.stringify(plan)) {
-    plan = found.plan; // once: whoever edits it meanwhile must not be overwritten
-    fillPlan(plan);
-  } else if (found.plan_text && !found.plan) {
+  if (found.plan_source === "note") {
+    if (found.plan && !plan.holds(found.plan)) {
+      plan.fill(found.plan); // once: whoever edits it meanwhile must not be overwritten
+      $("rules").hidden = !sample || sent !== asSent(sample.note);
+    }
+    showEvidence(found.evidence, state === "done");
+  }
+  if (found.plan_text && !found.plan) {
     say("The generated plan does not parse; it is shown as it is.");
     $("plan-text").textContent = found.plan_text;
     $("plan-text").hidden = false;
-  }
+  } else if (found.plan && !found.plan.volume) say("The plan has no target.");
   $("warnings").replaceChildren(
     ...(found.warnings || []).map((warning) => Object.assign(document.createElement("li"), { textContent: warning })),
   );
 }
 
-// --- the plan as a form
+// --- sentences
 
-for (const level of LEVELS) {
-  const box = Object.assign(document.createElement("input"), { type: "checkbox", name: "level", value: level });
-  const label = document.createElement("label");
-  label.append(box, ` ${level}`);
-  $("levels").append(label);
+// An empty list means "none found" only at the end; before, the endpoint may not have looked yet.
+function showEvidence(evidence, over) {
+  const pointers = evidence?.length || (evidence && over) ? evidence : null;
+  const now = JSON.stringify([sent, pointers]);
+  if (!pointers || $("plan-form").hidden || now === shown) return;
+  shown = now;
+  links.show(sent, pointers);
+  $("plan-hint").hidden = !$("note-view").querySelector("mark");
+  showEdits(plan.differences());
 }
 
-function fillPlan(fields) {
-  const inputs = $("plan-form").elements;
-  $("plan-form").hidden = !fields.volume;
-  if (!fields.volume) {
-    say("The plan has no target.");
-    return;
+function showEdits(changed) {
+  for (const row of $("plan-form").querySelectorAll("[data-field]")) {
+    links.edited(row.dataset.field, changed.includes(row.dataset.field));
   }
-  for (const name of ["side", "surgery", "volume"]) inputs[name].value = fields[name];
-  inputs.guideline.value = fields.guideline || "";
-  for (const box of inputs.level) box.checked = fields.levels.includes(box.value);
-  const boost = fields.boost ? `${fields.boost.kind} boost ${dose(fields.boost.dose)}` : "no boost";
-  $("plan-rest").textContent = `${dose(fields.dose)}, ${fields.technique}, ${boost}`;
-}
-
-function dose(value) {
-  return `${value.gy} Gy in ${value.fractions} fractions`;
-}
-
-function editedPlan() {
-  const inputs = $("plan-form").elements;
-  const edited = { ...plan, guideline: inputs.guideline.value || null };
-  for (const name of ["side", "surgery", "volume"]) edited[name] = inputs[name].value;
-  edited.levels = [...inputs.level].filter((box) => box.checked).map((box) => box.value);
-  if (edited.volume === "chest wall") edited.boost = null;
-  return edited;
 }
 
 // --- targets
 
 async function addResult(job, name) {
   const blob = await (await ask(job.files["target.nii.gz"])).blob();
+  const found = job.findings;
   $("nothing").hidden = true;
-  results.push({ name, job, url: URL.createObjectURL(blob), shown: true });
+  results.push({ name, url: URL.createObjectURL(blob), shown: true, centre: found.target_centre_mm });
   results.slice(0, -2).forEach((result) => (result.shown = false)); // the two newest, to be compared
   const picture = await (await ask(job.files["overlay.png"])).blob();
   $("overlay").src = URL.createObjectURL(picture);
-  const found = job.findings;
   const spent = Object.entries(found.timings).map(([stage, seconds]) => `${stage} ${seconds.toFixed(1)} s`);
   $("measures").textContent = `Target ${found.target_cc.toFixed(1)} cc. ${spent.join(", ")}.`;
-  $("downloads").replaceChildren(
-    ...Object.entries(job.files).map(([file, path]) => {
-      const button = Object.assign(document.createElement("button"), { type: "button", textContent: file });
-      button.addEventListener("click", () => download(file, path));
-      return button;
-    }),
-  );
+  const names = [...new Set([...Object.keys(WHAT), ...Object.keys(job.files)])].filter((file) => file in job.files);
+  $("downloads").replaceChildren(...names.map((file) => keeper(file, job.files[file])));
+  $("files").hidden = false;
   showResults();
-  await draw();
+  await viewer.draw(patient, results);
+}
+
+function keeper(file, path) {
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  button.textContent = file in WHAT ? `${WHAT[file]}: ${file}` : file;
+  button.addEventListener("click", async () => {
+    const url = URL.createObjectURL(await (await ask(path)).blob());
+    Object.assign(document.createElement("a"), { href: url, download: file }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  });
+  return button;
 }
 
 function showResults() {
@@ -249,52 +271,9 @@ function showResults() {
       button.addEventListener("click", async () => {
         result.shown = !result.shown;
         showResults();
-        await draw();
+        await viewer.draw(patient, results);
       });
       return button;
     }),
   );
-}
-
-async function download(name, path) {
-  const url = URL.createObjectURL(await (await ask(path)).blob());
-  Object.assign(document.createElement("a"), { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
-
-async function draw() {
-  const files = patient;
-  const readable = files.length === 1 && /\.(nii|nii\.gz|nrrd|mha)$/i.test(files[0].name);
-  try {
-    if (!readable) throw new Error("the viewer reads NIfTI, NRRD and MHA");
-    if (!viewer) {
-      const { Niivue } = await import("/page/niivue.js");
-      viewer = new Niivue({
-        show3Dcrosshair: true, backColor: [0, 0, 0, 1], crosshairWidth: 0.5, crosshairColor: [1, 0.85, 0.2, 0.7],
-        isRadiologicalConvention: true, // as on every workstation: the patient's right is on the left
-      });
-      $("viewer").hidden = false; // a canvas without a size cannot be attached
-      await viewer.attachToCanvas($("view"));
-      viewer.setSliceType(viewer.sliceTypeMultiplanar);
-      viewer.setMultiplanarLayout(2);
-    }
-    const volumes = [{ url: URL.createObjectURL(files[0]), name: files[0].name, cal_min: -160, cal_max: 240 }];
-    results.forEach((result, number) => {
-      if (!result.shown) return;
-      const colormap = COLOURS[number % COLOURS.length];
-      volumes.push({ url: result.url, name: `target-${number}.nii.gz`, colormap, opacity: 0.45, cal_min: 0.5, cal_max: 1 });
-    });
-    $("viewer").hidden = false;
-    await viewer.loadVolumes(volumes);
-    const centre = results.findLast((result) => result.shown)?.job.findings.target_centre_mm;
-    if (centre) viewer.scene.crosshairPos = viewer.mm2frac(centre);
-    viewer.drawScene();
-    $("viewer").dataset.shown = results.filter((result) => result.shown).length; // what a test can see
-    $("overlay").hidden = true;
-  } catch (error) {
-    // Without the viewer (not built, no WebGL, another format) the picture that the endpoint draws has to do.
-    console.info(`no viewer: ${error.message}`);
-    $("viewer").hidden = true;
-    $("overlay").hidden = !$("overlay").src;
-  }
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from rollama.chain.inputs import read_request
@@ -17,6 +18,9 @@ from rollama.chain.run import Chain, ChainResult
 from rollama.core.errors import DataError
 from rollama.data.plan import Plan, render_plan
 from rollama.data.volumes import Volume
+from rollama.dicom.rtstruct import frame_of, read_rtstruct
+from rollama.dicom.series import read_series
+from rollama.dicom.write import Identity, write_series
 
 
 @pytest.fixture
@@ -74,6 +78,37 @@ def test_no_summary_and_no_target(tmp_path: Path, ct: Volume, segmenter: Any, no
     assert manifest["plan_has_target"] is False
     assert manifest["target"] == {"voxels": 0, "cc": 0.0}
     assert "no target" in manifest["warnings"][0]
+
+
+def test_a_dicom_series_gets_a_structure_set(tmp_path: Path, ct: Volume, text: Any, segmenter: Any) -> None:
+    write_series(tmp_path / "series", ct, Identity("CANARY", "test", True))
+    volume = read_series(tmp_path / "series")
+    result = Chain(text, segmenter).run(volume, note="A note.")
+    manifest = write_outputs(result, volume, tmp_path / "out", ct=tmp_path / "series")
+    assert "target.dcm" in manifest["files"] and manifest["warnings"] == list(result.warnings)
+    frame = frame_of(tmp_path / "series")
+    assert np.array_equal(read_rtstruct(tmp_path / "out" / "target.dcm", volume, frame)["CTV^AI"], result.mask > 0)
+    assert "CANARY" not in (tmp_path / "out" / "manifest.json").read_text()
+    nibabel.save(nibabel.Nifti1Image(ct.array, ct.affine), tmp_path / "ct.nii.gz")
+    manifest = write_outputs(result, volume, tmp_path / "out", ct=tmp_path / "ct.nii.gz")  # the next one is no series
+    assert "target.dcm" not in manifest["files"] and not (tmp_path / "out" / "target.dcm").exists()
+
+
+def test_no_structure_set_is_a_warning(tmp_path: Path, ct: Volume, segmenter: Any, no_target: Plan, plan: Plan) -> None:
+    write_series(tmp_path / "series", ct, Identity("CANARY", "test", True))
+    volume = read_series(tmp_path / "series")
+    result = Chain(None, segmenter).run(volume, plan_text=render_plan(no_target))
+    manifest = write_outputs(result, volume, tmp_path / "out", ct=tmp_path / "series")
+    assert "target.dcm" not in manifest["files"] and "target.nii.gz" in manifest["files"]
+    assert manifest["warnings"][-1] == "no target.dcm: a structure set needs a contour, and the target is empty"
+    for path in (tmp_path / "series").iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.StudyInstanceUID
+        dataset.save_as(path)
+    result = Chain(None, segmenter).run(volume, plan_text=render_plan(plan))
+    manifest = write_outputs(result, volume, tmp_path / "out", ct=tmp_path / "series")
+    assert manifest["warnings"] == ["no target.dcm: the CT's slices have no StudyInstanceUID to refer to"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*manifest["files"], "manifest.json"}
 
 
 def test_an_earlier_prediction_is_replaced_and_nothing_else(tmp_path: Path, ct: Volume, result: ChainResult) -> None:

@@ -13,6 +13,8 @@ from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import make_cohort
 from rollama.core.files import read_json
 from rollama.data.dataset import Dataset, open_dataset
+from rollama.data.volumes import read_ct
+from rollama.dicom.write import Identity, write_series
 from tests.chain.tiny import make_models
 
 OUTPUTS = {"summary.txt", "plan.txt", "target.nii.gz", "overlay.png", "manifest.json"}
@@ -72,6 +74,18 @@ def test_a_plan_skips_the_text_models(predict, dataset, tmp_path):
     likely = nibabel.load(tmp_path / "out" / "probability.nii.gz").get_fdata()
     mask = np.asarray(nibabel.load(tmp_path / "out" / "target.nii.gz").dataobj)
     assert likely.shape == mask.shape and likely.min() >= 0 and likely.max() <= 1
+
+
+def test_a_dicom_series_gets_a_structure_set(predict, dataset, tmp_path):
+    case = next(case for case in dataset.cases if case.plan.has_target)
+    (tmp_path / "plan.txt").write_text(case.plan_text)
+    write_series(tmp_path / "ct", read_ct(case.image), Identity("p1", "test", True))
+    code, message = predict("--plan", tmp_path / "plan.txt", "--ct", tmp_path / "ct")
+    assert code == 0
+    manifest = read_json(tmp_path / "out" / "manifest.json")
+    drawn = manifest["target"]["voxels"] > 0
+    assert ("target.dcm" in manifest["files"]) == drawn == (tmp_path / "out" / "target.dcm").is_file()
+    assert ("no target.dcm" in message) == (not drawn)
 
 
 def bad_ct(folder: Path, dataset: Dataset, kind: str) -> Path:

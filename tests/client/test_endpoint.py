@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import nibabel
+import pydicom
 import pytest
 from fastapi.testclient import TestClient
 
@@ -64,6 +65,22 @@ def test_a_job_and_its_files(endpoint: Endpoint, config: ServeConfig, models: Mo
             assert endpoint.pipeline(ct, plan=plan).result().state == "done"
     with pytest.raises(DataError, match="no such CT"):
         endpoint.pipeline(tmp_path / "absent.nii.gz", plan=PLAN)
+
+
+def test_a_series_brings_its_structure_set_along(endpoint: Endpoint, config: ServeConfig, tmp_path: Path) -> None:
+    zipped_series(config, tmp_path / "series")
+    paths = endpoint.pipeline(tmp_path / "series", note="A note.").save(tmp_path / "out")
+    assert tmp_path / "out" / "target.dcm" in paths
+    assert pydicom.dcmread(tmp_path / "out" / "target.dcm").Modality == "RTSTRUCT"
+
+
+def test_a_synthetic_patient_to_try(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.samples.GRID", (80, 64, 48))
+    monkeypatch.setattr("serve.samples.SPACING_MM", (6.25, 6.25, 6.0))
+    samples = endpoint.samples()
+    assert "left-breast" in [sample.name for sample in samples]
+    ct = endpoint.save_sample(samples[0], tmp_path / "ct.nii.gz")
+    assert endpoint.pipeline(ct, note=samples[0].note).result().state == "done"
 
 
 def test_what_fails_is_said(endpoint: Endpoint, models: Models) -> None:

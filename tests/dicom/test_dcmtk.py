@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from rollama.dicom.export import export_dicom
+from rollama.dicom.result import read_original, write_result
+from rollama.dicom.series import read_series
 from tests.dicom.data import ct_array, make_dataset
 
 pytestmark = pytest.mark.dicom
@@ -78,3 +80,17 @@ def test_a_slice_decodes_to_its_hu(patient: Path, tmp_path: Path) -> None:
     assert np.abs(grey - wanted).max() <= 2
     run("dcm2pnm", "--write-bmp", "--min-max-window", patient / "ct" / "0006.dcm", tmp_path / "slice.bmp")
     assert (tmp_path / "slice.bmp").read_bytes().startswith(b"BM")
+
+
+def test_a_result_on_a_series_belongs_to_it(patient: Path, tmp_path: Path) -> None:
+    volume = read_series(patient / "ct")
+    mask = np.zeros(volume.shape, dtype=bool)
+    mask[5:12, 6:14, 3:8] = True
+    mask[7:9, 8:10, 4] = False
+    write_result(tmp_path / "target.dcm", volume, mask, "CTV^AI", read_original(patient / "ct"))
+    assert run("dcmdump", tmp_path / "target.dcm")[1] == ""
+    output, messages = run("dciodvfy", tmp_path / "target.dcm")
+    found = [line for line in (output + messages).splitlines() if "Error" in line or "Warning" in line]
+    assert [line for line in found if UNKNOWN_DATE not in line and NO_REAL_NAME not in line] == []
+    output, messages = run("dcentvfy", tmp_path / "target.dcm", *sorted((patient / "ct").iterdir()))
+    assert [line for line in (output + messages).splitlines() if "Error" in line] == []

@@ -33,6 +33,9 @@ PLAN = (
     "Side: left. Surgery: breast-conserving. Volumes: whole breast. Nodes: none. Boost: none. "
     "Prescription: 40.05 Gy in 15 fractions. Technique: VMAT."
 )
+NO_TARGET = (
+    "Side: right. Surgery: mastectomy. Volumes: none. Nodes: none. Boost: none. Prescription: none. Technique: none."
+)
 HASHES = {"s": "1", "p": "2", "seg": "3"}
 
 
@@ -160,10 +163,10 @@ def client(connect: Connect) -> TestClient:
     return connect()
 
 
-def zipped_series(config: ServeConfig, folder: Path) -> bytes:
-    """The CT of `config` as a zip of DICOM slices."""
+def zipped_series(config: ServeConfig, folder: Path, patient: str = "p1") -> bytes:
+    """The CT of `config` as a zip of DICOM slices, which also lie in `folder` then."""
     folder.mkdir()
-    write_series(folder, read_ct(config.data_folder / "ct.nii.gz"), Identity("p1", "test", True))
+    write_series(folder, read_ct(config.data_folder / "ct.nii.gz"), Identity(patient, "test", True))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for path in folder.iterdir():

@@ -154,6 +154,7 @@ def test_a_ct_that_comes_along(client: TestClient, config: ServeConfig, tmp_path
     assert sorted(target.shape) == [12, 24, 30]
     likely = nibabel.Nifti1Image.from_bytes(_gunzip(client.get(body["files"]["probability.nii.gz"]).content))
     assert likely.get_fdata().max() == pytest.approx(0.9)  # type: ignore[attr-defined]
+    assert ("target.dcm" in body["files"]) == (kind in ("zip", "slices"))
     again = client.post("/v1/segment/upload", data={"plan": PLAN}, files=files, headers=WAIT)
     assert again.status_code == 200 and again.json()["state"] == "done"
 

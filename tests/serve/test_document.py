@@ -18,7 +18,7 @@ ROUTES = [
     ("POST", "/v1/summary"), ("POST", "/v1/plan"), ("POST", "/v1/pipeline"), ("POST", "/v1/segment"),
     ("POST", "/v1/pipeline/upload"), ("POST", "/v1/segment/upload"), ("GET", "/v1/jobs/{job_id}"),
     ("GET", "/v1/jobs/{job_id}/events"), ("DELETE", "/v1/jobs/{job_id}"), ("GET", "/v1/jobs/{job_id}/files/{name}"),
-    ("GET", "/healthz"), ("GET", "/readyz"),
+    ("GET", "/v1/samples"), ("GET", "/v1/samples/{name}/ct.nii.gz"), ("GET", "/healthz"), ("GET", "/readyz"),
 ]  # fmt: skip
 
 
