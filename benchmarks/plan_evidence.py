@@ -47,7 +47,7 @@ HELD_OUT = (Split.TEST, Split.EXTERNAL)
 NAMED = dict(zip(FIELDS, (*SENTENCES, GUIDELINE), strict=True))
 _PHRASE = re.compile(r"[^,.()\s](?:[^,.()]|[.,](?=\d))*")
 
-Method = Callable[[Case], Iterable[Pointer] | None]
+Method = Callable[[Case], Iterable[Pointer]]
 
 
 def knocked(model: Any, note: str, summary: str, plan_text: str) -> dict[str, torch.Tensor]:
@@ -75,23 +75,24 @@ def pointers(note: str, given: Mapping[str, torch.Tensor], share: float) -> list
     ]
 
 
-def table(title: str, cases: Sequence[Case], truths: Mapping[str, Any], methods: Mapping[str, Method]) -> None:
-    """Print one group of cases."""
+def table(
+    title: str, cases: Sequence[Case], truths: Mapping[str, Any], methods: Mapping[str, Method],
+    counts: Callable[[Case, str], bool] = lambda case, field: True,
+) -> None:  # fmt: skip
+    """Print one group of cases; `counts` says which fields of a case do."""
     print(f"\n{title}\n\n| method | n | {' | '.join(FIELDS)} | mean F1 |\n|---|---|{'---|' * (len(FIELDS) + 1)}")
     for name, method in methods.items():
-        scored = [
-            (case, compare_pointers(truths[case.case_id], found))
-            for case in cases
-            if (found := method(case)) is not None
-        ]
+        scored = [(case, compare_pointers(truths[case.case_id], method(case))) for case in cases]
+        kept = [(case, {field: score[field] for field in FIELDS if counts(case, field)}) for case, score in scored]
         cells = []
         for field in FIELDS:
-            means = [mean(score[field][key] for _, score in scored) for key in ("precision", "recall", "f1")]
-            cells.append(" / ".join(f"{value:.2f}" for value in means))
+            mine = [score[field] for _, score in kept if field in score]
+            means = [mean(score[key] for score in mine) for key in ("precision", "recall", "f1")]
+            cells.append(f"{' / '.join(f'{value:.2f}' for value in means)} ({len(mine)})")
         average = estimate(
-            [mean(score[field]["f1"] for field in FIELDS) for _, score in scored], [case.centre for case, _ in scored]
+            [mean(part["f1"] for part in score.values()) for _, score in kept], [c.centre for c, _ in kept]
         )
-        print(f"| {name} | {len(scored)} | {' | '.join(cells)} | {average} |")
+        print(f"| {name} | {len(kept)} | {' | '.join(cells)} | {average} |", flush=True)
 
 
 def mean(values: Iterable[float]) -> float:
@@ -163,12 +164,18 @@ def main() -> None:
     }
     print(f"knockout: {(time.perf_counter() - began) / len(mine):.2f} s a case")
 
+    plans = {name: read_generated(texts["p"]) for name, texts in written.items()}
+
     def generated(rests_on: Any) -> Method:
-        def method(case: Case) -> Iterable[Pointer] | None:
-            plan = read_generated(written[case.case_id]["p"])
-            return None if plan is None else evidence_of(case.note, plan, rests_on)
+        def method(case: Case) -> Iterable[Pointer]:
+            plan = plans[case.case_id]
+            return () if plan is None else evidence_of(case.note, plan, rests_on)
 
         return method
+
+    def right(case: Case, field: str) -> bool:
+        plan = plans[case.case_id]
+        return plan is not None and getattr(plan, field) == getattr(case.plan, field)
 
     methods: dict[str, Method] = {
         "words": generated(RESTS_ON),
@@ -176,7 +183,9 @@ def main() -> None:
         "knockout": lambda case: pointers(case.note, given[case.case_id], share),
     }
     for split in HELD_OUT:
-        table(f"{split}, generated plans", [case for case in mine if case.split is split], truths, methods)
+        chosen = [case for case in mine if case.split is split]
+        table(f"{split}, generated plans", chosen, truths, methods)
+        table(f"{split}, generated plans, fields that are right", chosen, truths, methods, right)
 
 
 if __name__ == "__main__":

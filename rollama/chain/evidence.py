@@ -5,7 +5,7 @@ note (Python code points); a field for which nothing was found has none, which i
 found afterwards for any note and plan: they say what speaks for a field there, not what went on in the model.
 
 Two questions are answered apart. Which facts does a field rest on? The rules that give such plans say so (the bundled
-table, `cohort.reasons`); for a plan that they give to nobody a general list does (`RESTS_ON`). Which sentence states a
+table, `cohort.reasons`); for a value that they give to nobody a general list does (`RESTS_ON`). Which sentence states a
 fact? Words say so (`WORDS`): general oncology and its abbreviations in English, with some German. Asking the models
 instead, by hiding one sentence after the other, found fewer of the right sentences (docs/results/structured_plans.md).
 """
@@ -75,7 +75,7 @@ def evidence_of(note: str, plan: Plan, rests_on: Mapping[str, Collection[str]] |
         rests_on: field -> facts (keys of `WORDS`); default: see the module docstring.
     """
     if rests_on is None:
-        rests_on = usual_reasons(load_rules(), plan) or RESTS_ON
+        rests_on = {**RESTS_ON, **usual_reasons(load_rules(), plan)}
     places = sentences(note)
     said = [{fact for fact, pattern in _PATTERNS.items() if pattern.search(note, *place)} for place in places]
     own, other = ("left", "right") if plan.side is Side.LEFT else ("right", "left")

@@ -53,29 +53,42 @@ def reasons(table: RuleTable, facts: Facts) -> Reasons:
     return _reasons(table, features(facts), stated)
 
 
-def usual_reasons(table: RuleTable, plan: Plan) -> Reasons | None:
-    """What the fields of a plan rest on in at least half of the kinds of patients to whom the table gives it.
+def usual_reasons(table: RuleTable, plan: Plan) -> Reasons:
+    """What the fields of a plan usually rest on: in at least half of the kinds of patients to whom the table gives it.
 
-    None for a plan that the table gives to nobody.
+    A generated plan may be one that nobody gets. So each field asks the plans of the table that have its value and
+    agree with most of the other fields; a field whose value the table gives to nobody is left out.
     """
-    return _usual(table).get(render_plan(plan if plan.side is Side.LEFT else plan.mirrored()))
+    found: Reasons = {"side": frozenset({"side"}), "surgery": frozenset({"surgery"})}
+    if plan.guideline is not None:
+        found["guideline"] = frozenset({"protocol"})
+    known = _kinds(table)
+    for field in DECISIONS:
+        agree = {
+            text: sum(getattr(other, name) == getattr(plan, name) for name in _COMPARED)
+            for text, (other, _) in known.items()
+            if getattr(other, field) == getattr(plan, field)
+        }
+        most = max(agree.values(), default=0)
+        kinds = [kind[field] for text, count in agree.items() if count == most for kind in known[text][1]]
+        if kinds:
+            counts = Counter(chain.from_iterable(kinds))
+            found[field] = frozenset(fact for fact, count in counts.items() if 2 * count >= len(kinds))
+    return found
+
+
+_COMPARED = ("surgery", "guideline", *DECISIONS)
 
 
 @lru_cache(maxsize=4)
-def _usual(table: RuleTable) -> dict[str, Reasons]:
-    counts: dict[str, tuple[list[int], dict[str, Counter[str]]]] = {}
+def _kinds(table: RuleTable) -> dict[str, tuple[Plan, list[Reasons]]]:
+    """Every plan of the table for the left side, and the reasons of each kind of patient who gets it."""
+    found: dict[str, tuple[Plan, list[Reasons]]] = {}
     for known in everybody():
-        total, fields = counts.setdefault(render_plan(table.plan_of(known, Side.LEFT)), ([], {}))
-        total.append(1)
-        for field, found in _reasons(table, known, _STATED.__getitem__).items():
-            fields.setdefault(field, Counter()).update(found)
-    return {
-        text: {
-            field: frozenset(fact for fact, n in facts.items() if 2 * n >= len(total))
-            for field, facts in fields.items()
-        }
-        for text, (total, fields) in counts.items()
-    }
+        plan = table.plan_of(known, Side.LEFT)
+        kinds = found.setdefault(render_plan(plan), (plan, []))[1]
+        kinds.append(_reasons(table, known, _STATED.__getitem__))
+    return found
 
 
 def _reasons(table: RuleTable, known: Mapping[str, str], stated: Callable[[str], Iterable[str]]) -> Reasons:

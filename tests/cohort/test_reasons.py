@@ -11,7 +11,7 @@ from rollama.cohort.reasons import reasons, usual_reasons
 from rollama.cohort.rules import DECISIONS, RuleTable, load_rules
 from rollama.cohort.shifts import CENTRES
 from rollama.core.seeding import numpy_generator
-from rollama.data.plan import Guideline, Plan, Surgery
+from rollama.data.plan import Guideline, Surgery
 
 CHANGES: dict[str, list[dict[str, object]]] = {
     "nodes": [{"nodes_positive": n} for n in (0, 1, 5)],
@@ -72,13 +72,19 @@ def test_what_a_plan_usually_rests_on(table: RuleTable) -> None:
     for number, field in itertools.product(range(60), DECISIONS):
         facts = drawn(number)
         usual = usual_reasons(table, table.plan_for(facts))
-        assert usual is not None
         true = reasons(table, facts)[field]
         shared, mine = shared + len(usual[field] & true), mine + len(true)
     assert shared / mine > 0.9
 
 
-def test_a_plan_that_nobody_gets_has_no_usual_reasons(table: RuleTable) -> None:
-    plan = table.plan_for(drawn(1))
-    assert usual_reasons(table, plan.mirrored()) == usual_reasons(table, plan)
-    assert usual_reasons(table, Plan.model_validate({**plan.model_dump(), "guideline": None})) is None
+def test_a_plan_that_nobody_gets_asks_the_nearest_ones(table: RuleTable) -> None:
+    plan = next(plan for plan in map(table.plan_for, map(drawn, range(60))) if plan.boost and plan.levels)
+    usual = usual_reasons(table, plan)
+    assert set(usual) == {"side", "surgery", "guideline", *DECISIONS}
+    assert usual_reasons(table, plan.mirrored()) == usual
+    other = usual_reasons(table, plan.updated(technique="VMAT" if plan.technique == "3D-CRT" else "3D-CRT"))
+    assert {field: other[field] for field in ("volume", "boost")} == {
+        field: usual[field] for field in ("volume", "boost")
+    }
+    odd = usual_reasons(table, plan.updated(dose={"gy": 12.5, "fractions": 3}, guideline=None))
+    assert set(usual) - set(odd) == {"dose", "guideline"}

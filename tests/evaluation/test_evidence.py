@@ -76,7 +76,6 @@ def test_every_fact_that_a_field_can_rest_on_has_words() -> None:
     plan = case(0).plan
     assert plan is not None
     usual = usual_reasons(load_rules(), plan)
-    assert usual is not None
     for rests_on in (usual, RESTS_ON):
         assert {fact for field, facts in rests_on.items() if field != "side" for fact in facts} <= set(WORDS)
         assert set(FIELDS) - {"side"} <= set(rests_on)
