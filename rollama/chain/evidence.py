@@ -4,16 +4,21 @@ A reader who doubts a plan should not have to search the note. A pointer names a
 note (Python code points); a field for which nothing was found has none, which is worth knowing as well. Pointers are
 found afterwards for any note and plan: they say what speaks for a field there, not what went on in the model.
 
-Words decide here. Each field follows from certain facts (`RESTS_ON`), and a fact is recognised by the words that such
-notes use for it (`WORDS`): general oncology and its abbreviations in English, with some German.
+Two questions are answered apart. Which facts does a field rest on? The rules that give such plans say so (the bundled
+table, `cohort.reasons`); for a value that they give to nobody a general list does (`RESTS_ON`). Which sentence states a
+fact? Words say so (`WORDS`): general oncology and its abbreviations in English, with some German. Asking the models
+instead, by hiding one sentence after the other, found fewer of the right sentences (docs/results/structured_plans.md).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from rollama.chain.sentences import sentences
+from rollama.cohort.reasons import usual_reasons
+from rollama.cohort.rules import load_rules
 from rollama.data.plan import Plan, Side
 
 FIELDS = ("side", "surgery", "volume", "levels", "boost", "dose", "technique", "guideline")
@@ -58,16 +63,19 @@ RESTS_ON = {
     "technique": ("nodes", "axilla", "site"),
     "guideline": ("protocol",),
 }
-"""The facts that a field usually follows from; the side is its own."""
+"""The facts that a field usually follows from, whatever the department; the side has words of its own."""
 
 
-def evidence_of(note: str, plan: Plan) -> tuple[Pointer, ...]:
+def evidence_of(note: str, plan: Plan, rests_on: Mapping[str, Collection[str]] | None = None) -> tuple[Pointer, ...]:
     """Pointers from a plan's fields to sentences of its note, in the order of `FIELDS` and of the note.
 
     Args:
         note: the clinical note; pointers count in it as it is.
         plan: given or generated.
+        rests_on: field -> facts (keys of `WORDS`); default: see the module docstring.
     """
+    if rests_on is None:
+        rests_on = {**RESTS_ON, **usual_reasons(load_rules(), plan)}
     places = sentences(note)
     said = [{fact for fact, pattern in _PATTERNS.items() if pattern.search(note, *place)} for place in places]
     own, other = ("left", "right") if plan.side is Side.LEFT else ("right", "left")
@@ -76,7 +84,7 @@ def evidence_of(note: str, plan: Plan) -> tuple[Pointer, ...]:
         if field == "guideline" and plan.guideline is None:
             continue
         for place, facts in zip(places, said, strict=True):
-            if (own in facts and other not in facts) if field == "side" else facts.intersection(RESTS_ON[field]):
+            if (own in facts and other not in facts) if field == "side" else facts.intersection(rests_on[field]):
                 found.append(Pointer(field, *place))
     return tuple(found)
 

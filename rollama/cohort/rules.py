@@ -77,7 +77,7 @@ class Rule:
         return f"{self.decides}, row {self.number} ({self.condition})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RuleTable:
     """A checked table. `plans` are all the plans it can give for the left side, as texts."""
 
@@ -88,15 +88,15 @@ class RuleTable:
 
     def plan_for(self, facts: Facts) -> Plan:
         """The plan of a patient."""
-        return _decide(self.rules, features(facts), facts.side, self.source)
+        return self.plan_of(features(facts), facts.side)
 
-    def rows_for(self, facts: Facts) -> dict[str, Rule]:
-        """The row that holds for a patient in each decision."""
-        return _choose(self.rules, features(facts))[0]
+    def plan_of(self, known: Mapping[str, str], side: Side) -> Plan:
+        """The plan of a kind of patient (see `features`)."""
+        return _decide(self.rules, known, side, self.source)
 
-    def state_of(self, facts: Facts) -> dict[str, str]:
-        """What rows may ask of a patient, earlier decisions included."""
-        return _choose(self.rules, features(facts))[1]
+    def rows_for(self, known: Mapping[str, str]) -> tuple[dict[str, Rule], dict[str, str]]:
+        """The row that holds in each decision for a kind of patient, and all that was known in the end."""
+        return _choose(self.rules, known)
 
     def check_plan(self, plan: Plan, name: str = "plan") -> None:
         """Refuse a plan that this table gives to nobody.

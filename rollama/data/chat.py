@@ -56,9 +56,22 @@ class Form:
 
     def prompt(self, task: Task, text: str) -> list[int]:
         """Token ids up to where the answer begins."""
-        body = build_prompt(task, text) if self.template is Template.PLAIN else build_instruction(task, text)
         first = [] if self.opening is None else [self.opening]
-        return first + self.ids(self.before + body + self.after, self.special)
+        return first + self.ids(self._wrapped(task, text), self.special)
+
+    def placed_prompt(self, task: Task, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """As `prompt`, and which characters of `text` each token stands for; (0, 0) where none."""
+        start = self._wrapped(task, _MARK).index(_MARK)
+        ids, places = self.placed(self._wrapped(task, text), self.special)
+        inside = [
+            (max(a - start, 0), min(b - start, len(text))) if a < start + len(text) and b > start else (0, 0)
+            for a, b in places
+        ]
+        return (ids, inside) if self.opening is None else ([self.opening, *ids], [(0, 0), *inside])
+
+    def _wrapped(self, task: Task, text: str) -> str:
+        body = build_prompt(task, text) if self.template is Template.PLAIN else build_instruction(task, text)
+        return self.before + body + self.after
 
     def answer(self, text: str) -> list[int]:
         """Token ids of an answer, the closing token last."""
@@ -70,6 +83,15 @@ class Form:
         if special and ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()
         return ids
+
+    def placed(self, text: str, special: bool) -> tuple[list[int], list[tuple[int, int]]]:
+        """As `ids`, and which characters of the text each token stands for; needs a fast tokenizer."""
+        found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+        ids = [int(token) for token in found["input_ids"]]
+        places = [(int(start), int(end)) for start, end in found["offset_mapping"]]
+        if special and ids and ids[-1] == self.tokenizer.eos_token_id:
+            return ids[:-1], places[:-1]
+        return ids, places
 
 
 def form_of(tokenizer: Any, template: Template) -> Form:

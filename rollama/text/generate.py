@@ -25,6 +25,7 @@ from rollama.data.chat import Form, Template, form_of
 from rollama.language.base import BaseInfo, load_base
 from rollama.text.checkpoint import TextArtefact, check_base, load_text_model
 from rollama.text.grammar import PlanGrammar, Walk, constrain
+from rollama.text.knockout import Span, knockout
 from rollama.text.model import DTYPES, lora_config
 from rollama.training.artefact import artefact_hash
 from rollama.training.worker import inference_device
@@ -259,6 +260,13 @@ class TextModel:
         shared.set_adapter(min(used))  # PEFT keeps the active one
         for name in set(self.names.values()) - used:
             shared.delete_adapter(name)
+
+    def knockout(
+        self, task: Task, text: str, answer: str, parts: Sequence[Span], spans: Sequence[Span]
+    ) -> torch.Tensor:
+        """How much less likely spans of an answer are when parts of the input are hidden; see `knockout`."""
+        with self._lock:
+            return knockout(self._activate(task), self._forms[task], task, text, answer, parts, spans)
 
     def walk(self, task: Task) -> Walk | None:
         """The beginning of an answer that is held to a form; None where a task's answers are free."""

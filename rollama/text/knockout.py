@@ -1,0 +1,78 @@
+"""How much an answer needs each part of its input: the part is hidden, and the same answer is scored again.
+
+Taking a sentence out of a note and reading the rest anew costs a pass over the note for every sentence. Here the note
+is read once; then the answer is read once for each part, with attention to that part's tokens cut. What later tokens
+of the note have already taken over from the part stays, so this says what the answer reads *there*: a lower bound of
+what it owes to it. The cost is one reading of the input, and of the answer (parts + 1) times, in batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from rollama.core.registry import Task
+from rollama.data.chat import Form
+
+Span = tuple[int, int]
+ROWS = 16
+"""Copies of the answer that are read at once."""
+
+
+def knockout(
+    causal: Any, form: Form, task: Task, text: str, answer: str, parts: Sequence[Span], spans: Sequence[Span]
+) -> torch.Tensor:
+    """Fall of the log-probability of spans of an answer when parts of the input are hidden from it.
+
+    Args:
+        causal: a Transformers causal LM in evaluation mode, the task's adapter active.
+        form: how the task's texts are written for it.
+        task: S or P.
+        text: the input, without white space around it.
+        answer: what was (or should be) answered.
+        parts: ranges of `text` (Python code points) to hide, one at a time.
+        spans: ranges of `answer`.
+
+    Returns:
+        (parts, spans) in nats, on the CPU; negative where hiding makes a span more likely.
+    """
+    from transformers import DynamicCache
+
+    prompt, places = form.placed_prompt(task, text)
+    written, answer_places = form.placed(answer, special=False)
+    cache = DynamicCache(config=causal.config)
+    device = causal.device
+    with torch.inference_mode():
+        causal.model(input_ids=torch.tensor([prompt[:-1]], device=device), past_key_values=cache, use_cache=True)
+        targets = torch.tensor(written, device=device)
+        ids = torch.tensor([prompt[-1], *written[:-1]], device=device)
+        position = torch.arange(len(prompt) - 1, len(prompt) - 1 + len(written), device=device)
+        hidden = torch.ones(len(parts) + 1, len(prompt) - 1 + len(written), dtype=torch.long, device=device)
+        for row, part in enumerate(parts, 1):
+            for token in _inside(places[:-1], part):
+                hidden[row, token] = 0
+        scores = []
+        for mask in hidden.split(ROWS):
+            copy = DynamicCache(config=causal.config)
+            for number, layer in enumerate(cache.layers):
+                copy.update(*(x.expand(len(mask), -1, -1, -1) for x in (layer.keys, layer.values)), number)
+            states = causal.model(
+                input_ids=ids.expand(len(mask), -1), attention_mask=mask, position_ids=position.expand(len(mask), -1),
+                past_key_values=copy, use_cache=True,
+            ).last_hidden_state  # fmt: skip
+            scores += [_likely(causal.lm_head(row), targets) for row in states]  # a row at a time: logits are wide
+    tokens = torch.stack(scores).cpu()
+    fall = tokens[:1] - tokens[1:]
+    found = [fall[:, _inside(answer_places, span)].sum(1) for span in spans]
+    return torch.stack(found, dim=1) if found else fall[:, :0]
+
+
+def _likely(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
+
+
+def _inside(places: Sequence[Span], span: Span) -> list[int]:
+    """Tokens that share a character with a range."""
+    return [number for number, (start, end) in enumerate(places) if start < span[1] and end > span[0] and end > start]
