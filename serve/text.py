@@ -258,7 +258,8 @@ class TextDeployment:
         return await batcher.generate(task, text, deadline, model)
 
     async def _load(self, release: Release) -> tuple[Batcher, Any]:
-        from rollama.text.generate import TextModel, read_artefacts
+        from rollama.text.adapters import read_artefacts
+        from rollama.text.generate import TextModel
 
         found = await asyncio.to_thread(release.fetch, tuple(TEXT_FOLDERS.values()))
         folders = {task: found[name] for task, name in TEXT_FOLDERS.items()}

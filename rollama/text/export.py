@@ -18,8 +18,8 @@ from rollama.core.files import new_folder, write_json
 from rollama.data.chat import Template, form_of
 from rollama.data.prompts import build_instruction, build_prompt
 from rollama.language.base import load_base
+from rollama.text.adapters import check_keys, put_adapter
 from rollama.text.checkpoint import adapter_config, check_base, load_text_model
-from rollama.text.generate import check_keys, put_adapter
 
 TOLERANCE = 1e-3
 """Largest difference of a logit between the merged model and base plus adapter, float32."""

@@ -10,7 +10,6 @@ two tokens are equally likely within rounding (in float32 about 1e-6 of a logit)
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,15 @@ from typing import Any
 
 import torch
 
-from rollama.core.config import hash_json
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import Decoding, Task
 from rollama.data.chat import Form, Template, form_of
 from rollama.language.base import BaseInfo, load_base
-from rollama.text.checkpoint import TextArtefact, check_base, load_text_model
+from rollama.text.adapters import adapter_name, check_keys, put_adapter, read_artefacts
+from rollama.text.checkpoint import TextArtefact, check_base
 from rollama.text.grammar import PlanGrammar, Walk, constrain
 from rollama.text.knockout import Span, knockout
-from rollama.text.model import DTYPES, lora_config
-from rollama.training.artefact import artefact_hash
+from rollama.text.model import DTYPES
 from rollama.training.worker import inference_device
 
 Progress = Callable[[int, int], None]
@@ -243,7 +241,7 @@ class TextModel:
             return None
         if not all(artefact.config.lora.enabled for artefact in artefacts.values()):
             return None
-        names = {task: _adapter_name(task, artefact) for task, artefact in artefacts.items()}
+        names = {task: adapter_name(task, artefact) for task, artefact in artefacts.items()}
         for task, artefact in artefacts.items():
             if names[task] not in shared.peft_config:
                 put_adapter(shared, names[task], artefact, more=True)
@@ -279,22 +277,6 @@ class TextModel:
         return stop | set(
             configured if isinstance(configured, list) else [configured] if configured is not None else []
         )
-
-
-def read_artefacts(folders: Mapping[Task, Path]) -> dict[Task, TextArtefact]:
-    """Trained text models, checked.
-
-    Raises:
-        CheckpointError: damaged, or of another task.
-        ConfigError: none is named.
-    """
-    if not folders:
-        raise ConfigError("no text model named; give the folder of S or P")
-    artefacts = {task: load_text_model(folder) for task, folder in folders.items()}
-    for task, artefact in artefacts.items():
-        if artefact.task is not task:
-            raise CheckpointError(f"{artefact.folder}: is a model for task {artefact.task}, needed for task {task}")
-    return artefacts
 
 
 def greedy(
@@ -356,50 +338,7 @@ def greedy(
         done(row, written[row], False)
 
 
-def _adapter_name(task: Task, artefact: TextArtefact) -> str:
-    """The same for the same weights used in the same way; without a dot."""
-    return f"{task}-{hash_json([artefact_hash(artefact.folder), artefact.config.lora.model_dump(mode='json')])[:16]}"
-
-
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ConfigError(f"dtype: found {name!r}; accepted: {', '.join(DTYPES)}")
     return DTYPES[name]
-
-
-def put_adapter(model: Any, name: str, artefact: TextArtefact, more: bool) -> Any:
-    """Put an artefact's adapter on a base (`more`: on a model that has one already) under a name without a dot.
-
-    Raises:
-        CheckpointError: the adapter does not fit the base.
-    """
-    from peft import get_peft_model, set_peft_model_state_dict
-
-    config = lora_config(artefact.config.lora)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # PEFT 0.21 still reads it
-        if more:
-            model.add_adapter(name, config)
-        else:
-            model = get_peft_model(model, config, adapter_name=name)
-        result = set_peft_model_state_dict(model, artefact.tensors, adapter_name=name)
-    if result.unexpected_keys:
-        raise CheckpointError(
-            f"{artefact.folder}: tensors that the base has no place for: {result.unexpected_keys[:3]}"
-        )
-    needed = sum(f".{name}." in key for key, _ in model.named_parameters())
-    if needed != len(artefact.tensors):
-        raise CheckpointError(
-            f"{artefact.folder}: holds {len(artefact.tensors)} adapter tensors, the base needs {needed}"
-        )
-    return model
-
-
-def check_keys(artefact: TextArtefact, result: Any, model: Any) -> None:
-    """Refuse a whole model whose tensors are not those of its base; `result` is of `load_state_dict(strict=False)`."""
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    missing = sorted(set(result.missing_keys) - tied)
-    if missing or result.unexpected_keys:
-        raise CheckpointError(
-            f"{artefact.folder}: does not fit the base: missing {missing[:3]}, not known {result.unexpected_keys[:3]}"
-        )

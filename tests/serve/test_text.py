@@ -14,8 +14,9 @@ import pytest
 
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
+from rollama.text.adapters import read_artefacts
 from rollama.text.continuous import Decoder
-from rollama.text.generate import TextModel, read_artefacts
+from rollama.text.generate import TextModel
 from serve.text import Batcher
 from tests.chain.tiny import make_models
 
