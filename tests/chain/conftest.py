@@ -43,7 +43,7 @@ class SideSegmenter:
     asked: list[str] = field(default_factory=list)
     unusual: float = math.nan
 
-    def outline(self, volume: Ct, plan_text: str, progress: Any = None) -> Outline:
+    def outline(self, volume: Ct, plan_text: str, progress: Any = None, keep_probability: bool = False) -> Outline:
         self.asked.append(plan_text)
         if progress:
             progress(1, 1)

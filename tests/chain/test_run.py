@@ -61,7 +61,7 @@ def test_plan_without_target_gives_an_empty_mask(ct: Volume, segmenter: Any, no_
 
 def test_target_on_the_wrong_side_is_flagged(ct: Volume, segmenter: Any, plan: Plan) -> None:
     class Crossed:
-        def outline(self, volume: Volume, plan_text: str, progress: Any = None) -> Any:
+        def outline(self, volume: Volume, plan_text: str, progress: Any = None, keep_probability: bool = False) -> Any:
             return segmenter.outline(volume, plan_text.replace("left", "right"))
 
     result = Chain(None, Crossed()).run(ct, plan_text=render_plan(plan))
@@ -77,7 +77,7 @@ def test_an_unusual_ct_is_flagged(ct: Volume, segmenter: Any, plan: Plan) -> Non
 
 def test_a_generated_text_that_is_refused_leaves_summary_and_plan(ct: Volume, text: Any) -> None:
     class Refusing:
-        def outline(self, volume: Volume, plan_text: str, progress: Any = None) -> Any:
+        def outline(self, volume: Volume, plan_text: str, progress: Any = None, keep_probability: bool = False) -> Any:
             return Outline(np.zeros(volume.shape, np.uint8), refused="the plan names no side")
 
     text.answers[Task.PLAN] = Answer("Irradiate.")

@@ -140,7 +140,7 @@ def test_both_sides_of_a_real_scan_keep_their_side(scan: Path, tmp_path: Path) -
     """A block drawn by patient position comes back on that side, in the CT's own storage order."""
 
     class Block:
-        def outline(self, volume: Any, plan_text: str, progress: Any = None) -> Outline:
+        def outline(self, volume: Any, plan_text: str, progress: Any = None, keep_probability: bool = False) -> Outline:
             grid = to_model_grid(volume, 6.0)
             index = np.indices(grid.shape).reshape(3, -1)
             x = (grid.affine[:3, :3] @ index + grid.affine[:3, 3:])[0].reshape(grid.shape)
