@@ -1,8 +1,8 @@
 // Which sentences of the note support which field of the plan, shown on both sides: a field and its sentences light up
 // together, whether the mouse, a finger or the keyboard is on the one or the other.
 //
-// The endpoint counts Unicode code points of the note as sent, JavaScript counts UTF-16 units; so everything here is
-// counted in code points, and a form sends its line ends as CR LF.
+// The endpoint counts Unicode code points of the note as sent, a line end as one, however a form writes it; JavaScript
+// counts UTF-16 units. So everything here is counted in code points.
 
 export const FIELDS = {
   side: "Side", surgery: "Surgery", volume: "Volume", levels: "Nodes", boost: "Boost", dose: "Prescription",
@@ -10,7 +10,7 @@ export const FIELDS = {
 };
 
 export function asSent(note) {
-  return note.trim().replace(/\r\n|\r|\n/g, "\r\n");
+  return note.trim().replace(/\r\n?/g, "\n");
 }
 
 // The pointers that can be shown: of known fields and within the note.
@@ -30,7 +30,7 @@ export function pieces(note, pointers) {
   const at = [...cuts].sort((a, b) => a - b);
   return at.slice(0, -1).map((start, number) => {
     const covering = pointers.filter((pointer) => pointer.start <= start && at[number + 1] <= pointer.end);
-    const text = points.slice(start, at[number + 1]).join("").replaceAll("\r", "");
+    const text = points.slice(start, at[number + 1]).join("");
     return { text, fields: [...new Set(covering.map(({ field }) => field))] };
   });
 }

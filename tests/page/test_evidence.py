@@ -1,7 +1,7 @@
 """Note and plan beside each other: which sentences support which field, by mouse, by keyboard, and when there are none.
 
 The sentences are put into the endpoint's events on their way to the page, as `findings.evidence` holds them: code
-points of the note as sent.
+points of the note as sent, a line end counted as one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ SENTENCES = ("Links: brusterhaltend operiert.", "<b>Nodes</b> L3 & L4.")
 
 
 def pointers(*found: tuple[str, str]) -> list[dict[str, Any]]:
-    """(field, sentence) as the endpoint says it; a form sends line ends as CR LF."""
-    sent = NOTE.replace("\n", "\r\n")
-    places = [(field, sent.index(text), len(text)) for field, text in found]
+    """(field, sentence) as the endpoint says it."""
+    places = [(field, NOTE.index(text), len(text)) for field, text in found]
     return [{"field": field, "start": start, "end": start + length} for field, start, length in places]
 
 
@@ -77,7 +76,7 @@ def test_fields_and_sentences_light_each_other(watched: Watched, config: ServeCo
     page = watched.page
     say(watched, FOUND)
     ask(watched, config)
-    assert models.asked[0] == NOTE.replace("\n", "\r\n")  # what the offsets count in
+    assert models.asked[0].replace("\r\n", "\n") == NOTE  # what the offsets count in
     view = page.locator("#note-view")
     assert view.inner_text().split() == NOTE.split() and view.locator("b").count() == 0  # text, never HTML
     assert page.locator("mark").all_text_contents() == ["54 J.", *SENTENCES]
@@ -148,7 +147,7 @@ def test_without_sentences(watched: Watched, config: ServeConfig, evidence: list
 
 
 def test_pointers_that_fit_nothing_are_left_out(watched: Watched, config: ServeConfig) -> None:
-    length = len(NOTE.replace("\n", "\r\n"))
+    length = len(NOTE)
     odd = [
         {"field": "mood", "start": 0, "end": 5}, {"field": "side", "start": 5, "end": length + 1},
         {"field": "side", "start": 9, "end": 9}, {"field": "side", "start": -4, "end": 3},

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from playwright.sync_api import Page
 
 from serve.config import ServeConfig
 from tests.page.conftest import Watched, contrast
-from tests.serve.conftest import KEY, Models
+from tests.serve.conftest import KEY, Models, zipped_series
 
 pytestmark = [pytest.mark.page, pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.timeout(180)]
 
@@ -97,6 +98,23 @@ def test_what_goes_wrong_is_said(watched: Watched, config: ServeConfig, models: 
     page.click("#stop")
     watched.until(lambda: "cancelled" in (page.text_content("#message") or ""))
     assert page.is_enabled("#start")
+
+
+def test_a_dicom_series_gives_a_structure_set_to_keep(watched: Watched, config: ServeConfig, tmp_path: Path) -> None:
+    page = watched.page
+    enter(page, config)
+    watched.until(lambda: page.text_content("#key-state") == "accepted")
+    (tmp_path / "series.zip").write_bytes(zipped_series(config, tmp_path / "series", "CANARY"))
+    page.set_input_files("#ct", str(tmp_path / "series.zip"))
+    page.click("#start")
+    watched.until(lambda: page.text_content("#measures"))
+    assert page.is_visible("#overlay")  # the viewer reads no DICOM
+    first = page.locator("#downloads button").first
+    assert first.text_content() == "RTSTRUCT: target.dcm"
+    with page.expect_download() as download:
+        first.click()
+    assert pydicom.dcmread(download.value.path()).Modality == "RTSTRUCT"
+    assert "CANARY" not in page.content() and watched.errors == []
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (820, "light")])
