@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rollama.cluster.rayservice import Autoscaling
+from rollama.cluster.serveconfig import Autoscaling
 from rollama.core.config import StrictModel
 from rollama.core.registry import Decoding
 

@@ -30,7 +30,7 @@ from rollama.cli import (
     preview,
     serve,
     store,
-    submit,
+    submit_job,
     train,
 )
 from rollama.core.errors import ConfigError, RollamaError
@@ -62,6 +62,7 @@ app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
 app.add_typer(audit.app, name="audit")
 app.add_typer(submit.submit, name="submit")
+submit.submit.command("job", epilog=submit.CODES)(submit_job.submit_job)
 app.command("status")(jobs.status)
 app.command("logs")(jobs.logs)
 app.command("cancel")(jobs.cancel)

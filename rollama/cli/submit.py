@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rollama.cluster.config import SiteConfig
     from rollama.cluster.rayjob import Job
     from rollama.cluster.submit import Placed
+    from rollama.evaluation.thresholds import Thresholds
 
 DATASET = typer.Option(None, help="Data set in the store: <uri>@sha256:<hex>. Default: the site's.")
 BUCKET = typer.Option(None, "--workspace", help="s3://bucket/prefix. Default: the site's.")
@@ -66,18 +67,8 @@ def submit_train(
     cancel_on_interrupt: bool = CANCEL,
 ) -> None:
     """Train one model on the cluster. The same command again attaches to the running job or resumes a failed one."""
-    from rollama.cli.train import model_config
-    from rollama.presets import load_preset
-
-    config = model_config(what, load_preset(preset, overrides))
-    scale = config.scale
-    values = {
-        "task": what.value, "run": name or what.value, "preset": preset, "overrides": overrides,
-        "config_digest": config.digest(), "workers": scale.workers, "cpus_per_worker": scale.cpus_per_worker,
-        "gpus_per_worker": scale.gpus_per_worker, "memory_gib_per_worker": scale.memory_gib_per_worker,
-    }  # fmt: skip
-    _Submission(site, namespace, wait, dry_run, plan, retries, patience, keep_stuck, cancel_on_interrupt).run(
-        values, dataset, workspace, timeout
+    Submission(site, namespace, wait, dry_run, plan, retries, patience, keep_stuck, cancel_on_interrupt).run(
+        training(what, preset, overrides, name), dataset, workspace, timeout
     )
 
 
@@ -106,25 +97,46 @@ def submit_evaluate(
     cancel_on_interrupt: bool = CANCEL,
 ) -> None:
     """Evaluate the workspace's models on the cluster; the job's log ends with the report as Markdown."""
-    from rollama.core.config import hash_json
     from rollama.evaluation.thresholds import read_thresholds
 
-    rules = read_thresholds(require).model_dump(mode="json", exclude_none=True) if require else None
-    options = ["--zero-shot", str(zero_shot)]
-    options += ["--limit", str(limit)] if limit else []
-    options += ["--require", json.dumps(rules, separators=(",", ":"))] if rules else []
-    options += ["--gpus", str(gpus)] if gpus else []
-    values = {
-        "task": "evaluate", "run": name, "options": options, "config_digest": hash_json(options), "workers": 1,
-        "gpus_per_worker": gpus,
-    }  # fmt: skip
-    _Submission(site, namespace, wait, dry_run, plan, retries, patience, keep_stuck, cancel_on_interrupt).run(
+    values = evaluation(name, read_thresholds(require) if require else None, limit, zero_shot, gpus)
+    Submission(site, namespace, wait, dry_run, plan, retries, patience, keep_stuck, cancel_on_interrupt).run(
         values, dataset, workspace, timeout
     )
 
 
+def training(what: What, preset: str, overrides: list[str], name: str | None) -> dict[str, Any]:
+    """What a `Job` wants to know of a training, but for where it runs."""
+    from rollama.cli.train import model_config
+    from rollama.presets import load_preset
+
+    config = model_config(what, load_preset(preset, overrides))
+    scale = config.scale
+    return {
+        "task": what.value, "run": name or what.value, "preset": preset, "overrides": overrides,
+        "config_digest": config.digest(), "workers": scale.workers, "cpus_per_worker": scale.cpus_per_worker,
+        "gpus_per_worker": scale.gpus_per_worker, "memory_gib_per_worker": scale.memory_gib_per_worker,
+    }  # fmt: skip
+
+
+def evaluation(name: str, require: Thresholds | None, limit: int | None, zero_shot: int, gpus: int) -> dict[str, Any]:
+    """The same of an evaluation."""
+    from rollama.core.config import hash_json
+
+    options = ["--zero-shot", str(zero_shot)]
+    options += ["--limit", str(limit)] if limit else []
+    if require:
+        rules = require.model_dump(mode="json", exclude_none=True)
+        options += ["--require", json.dumps(rules, separators=(",", ":"))]
+    options += ["--gpus", str(gpus)] if gpus else []
+    return {
+        "task": "evaluate", "run": name, "options": options, "config_digest": hash_json(options), "workers": 1,
+        "gpus_per_worker": gpus,
+    }  # fmt: skip
+
+
 @dataclass(frozen=True)
-class _Submission:
+class Submission:
     """What the submitting verbs have in common: where to, and what to do besides creating the job."""
 
     site: Path | None
@@ -136,6 +148,8 @@ class _Submission:
     patience: float
     keep_stuck: bool
     cancel_on_interrupt: bool
+    reuse: bool = False
+    """Whether an evaluation that succeeded stands for the same one asked for again."""
 
     def run(self, values: dict[str, Any], dataset: str | None, workspace: str | None, timeout: int | None) -> None:
         """Build the job, have everything checked, and create it or attach to it."""
@@ -174,7 +188,10 @@ class _Submission:
 
         def place() -> Placed:
             placed = submission.place(
-                api, build, lambda found: submission.preflight(api, found, chosen), reuse=job.task != "evaluate"
+                api,
+                build,
+                lambda found: submission.preflight(api, found, chosen),
+                reuse=self.reuse or job.task != "evaluate",
             )
             say(f"{placed.name}: {_HOW[str(placed.how)]}")
             return placed

@@ -53,7 +53,7 @@ class Api(Protocol):
     def nodes(self) -> list[dict[str, Any]] | None: ...
     def quotas(self) -> list[dict[str, Any]] | None: ...
     def has_secret(self, name: str) -> bool | None: ...
-    def site_text(self) -> str | None: ...
+    def site_text(self, key: str = CONFIG_KEY) -> str | None: ...
     def reconnect(self) -> None: ...
 
 
@@ -165,12 +165,13 @@ class Cluster:
             return False
         return True
 
-    def site_text(self) -> str | None:
+    def site_text(self, key: str = CONFIG_KEY) -> str | None:
+        """A text of the site's ConfigMap; None where it is not there."""
         try:
             found = self._json("get", "configmaps", self._core.read_namespaced_config_map, CONFIG_MAP, self.namespace)
         except _Missing:
             return None
-        text = (found.get("data") or {}).get(CONFIG_KEY)
+        text = (found.get("data") or {}).get(key)
         return str(text) if text is not None else None
 
     def _jobs(self) -> tuple[str, str, str, str]:

@@ -1,7 +1,6 @@
 """The endpoint as a RayService: `serve.app:build_app` behind KubeRay.
 
-Ray Serve silently ignores unknown keys of its configuration; a `max_ongoing_requests` one level too deep leaves the
-endpoint without a limit and without a word. The models here know every key we use and refuse the others.
+What Ray Serve itself is told, and why unknown keys are refused, is in `serveconfig`.
 """
 
 from __future__ import annotations
@@ -9,66 +8,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rollama.cluster import names, pods, rules
 from rollama.cluster.config import PodSize, SiteConfig
 from rollama.cluster.rayjob import API_VERSION, autoscaling, head
+from rollama.cluster.serveconfig import Deployment, make_serve
 from rollama.core.config import StrictModel
-
-IMPORT_PATH = "serve.app:build_app"
-
-
-class Autoscaling(StrictModel):
-    """Replicas of one deployment; Ray's own default for max_replicas is 1, so it must be said."""
-
-    min_replicas: int = Field(1, ge=0)
-    initial_replicas: int | None = Field(None, ge=0)
-    max_replicas: int = Field(ge=1)
-    target_ongoing_requests: float = Field(2, gt=0)
-    look_back_period_s: float = Field(30, gt=0)
-    upscale_delay_s: float = Field(30, ge=0)
-    downscale_delay_s: float = Field(600, ge=0)
-
-    @model_validator(mode="after")
-    def _steady(self) -> Autoscaling:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError("accepted is min_replicas <= max_replicas")
-        if min(self.upscale_delay_s, self.downscale_delay_s) < self.look_back_period_s:
-            raise ValueError("accepted are delays >= look_back_period_s; shorter ones make the replicas oscillate")
-        return self
-
-
-class ActorOptions(StrictModel):
-    """What a replica reserves."""
-
-    num_cpus: float | None = Field(None, ge=0)
-    num_gpus: float | None = Field(None, ge=0)
-    memory: float | None = Field(None, gt=0)
-
-
-class Deployment(StrictModel):
-    """Overrides of one deployment of our application."""
-
-    name: Literal["pipeline", "text", "segmentation"]
-    num_replicas: int | None = Field(None, ge=1)
-    max_ongoing_requests: int | None = Field(None, ge=1)
-    max_queued_requests: int | None = Field(None, ge=-1)
-    max_replicas_per_node: int | None = Field(None, ge=1, le=100)
-    graceful_shutdown_timeout_s: float | None = Field(None, gt=0)
-    health_check_period_s: float | None = Field(None, gt=0)
-    health_check_timeout_s: float | None = Field(None, gt=0)
-    ray_actor_options: ActorOptions | None = None
-    autoscaling_config: Autoscaling | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Deployment:
-        if self.num_replicas is not None and self.autoscaling_config is not None:
-            raise ValueError("accepted is num_replicas or autoscaling_config")
-        limit, auto = self.max_ongoing_requests, self.autoscaling_config
-        if limit is not None and auto is not None and auto.target_ongoing_requests >= limit:
-            raise ValueError("accepted is target_ongoing_requests < max_ongoing_requests")
-        return self
 
 
 class Claim(StrictModel):
@@ -87,29 +33,11 @@ class ServiceJob(StrictModel):
     api_key_secret: str = Field(description="Secret whose key api_key is the endpoint's bearer key")
     claims: list[Claim] = Field(default_factory=list)
     deployments: list[Deployment] = Field(default_factory=list)
-    request_timeout_s: float = Field(630, gt=0)
     workers: int = Field(1, ge=1)
     cpus_per_worker: int = Field(2, ge=1)
     gpus_per_worker: int = Field(0, ge=0)
     upgrade: Literal["NewCluster", "None"] = Field("None", description="NewCluster needs room for two clusters")
     initializing_timeout_s: int = Field(1800, ge=60)
-
-
-def serve_config(job: ServiceJob) -> dict[str, Any]:
-    """The content of `serveConfigV2`."""
-    application: dict[str, Any] = {
-        "name": "rollama",
-        "route_prefix": "/",
-        "import_path": IMPORT_PATH,
-        "args": job.args,
-    }
-    if job.deployments:
-        application["deployments"] = [item.model_dump(exclude_none=True) for item in job.deployments]
-    return {
-        "proxy_location": "EveryNode",
-        "http_options": {"host": "0.0.0.0", "port": 8000, "request_timeout_s": job.request_timeout_s},
-        "applications": [application],
-    }
 
 
 def build_rayservice(job: ServiceJob, site: SiteConfig, namespace: str) -> dict[str, Any]:
@@ -159,7 +87,7 @@ def build_rayservice(job: ServiceJob, site: SiteConfig, namespace: str) -> dict[
             "annotations": {"ray.io/initializing-timeout": f"{job.initializing_timeout_s}s"},
         },
         "spec": {
-            "serveConfigV2": yaml.safe_dump(serve_config(job), sort_keys=False),
+            "serveConfigV2": yaml.safe_dump(make_serve(job.args, job.deployments).plain(), sort_keys=False),
             "upgradeStrategy": {"type": job.upgrade},
             "rayClusterConfig": cluster,
         },

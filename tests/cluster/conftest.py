@@ -88,7 +88,7 @@ class FakeApi:
     def has_secret(self, name: str) -> bool | None:
         return self.secrets.get(name, True)
 
-    def site_text(self) -> str | None:
+    def site_text(self, key: str = "site.yaml") -> str | None:
         return None
 
     def reconnect(self) -> None:

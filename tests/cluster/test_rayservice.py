@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from rollama.cluster.rayservice import Deployment, ServiceJob, build_rayservice
+from rollama.cluster.rayservice import ServiceJob, build_rayservice
+from rollama.cluster.serveconfig import Deployment
 from rollama.core.config import build
 from rollama.core.errors import ConfigError
 from serve.config import ServeConfig

@@ -1,0 +1,120 @@
+"""Values that must be refused, and the words that say why."""
+
+from __future__ import annotations
+
+from tests.chart.rendering import S3, SERVING
+
+R = f"s3://bucket/store@sha256:{'a' * 64}"
+GPU = ("--set-json=gpuClasses={\"any\":{}}", "--set=serve.gpuClass=any", "--set=serve.textGpus=1")
+RETRAIN = (
+    S3, "--set=retrain.schedule=0 20 * * *", "--set=storage.workspace=s3://bucket/work", f"--set=storage.dataset={R}",
+    "--set=jobs.presets.p.task=p", "--set=jobs.presets.p.preset=tiny", "--set=retrain.jobs={p}",
+    "--set=networkPolicy.apiServer.cidrs={192.0.2.1/32}",
+)  # fmt: skip
+INGRESS = ("--set=ingress.enabled=true", "--set=ingress.host=a.example", "--set=ingress.tls.secretName=tls")
+ROUTE = (
+    "--set=httpRoute.enabled=true", "--set=httpRoute.host=a.example", "--set=httpRoute.gateway.name=g",
+    "--set=httpRoute.gateway.sectionName=https",
+)  # fmt: skip
+GATE = "--set=networkPolicy.endpoint.namespaces={gates}"
+
+BY_SCHEMA: list[tuple[tuple[str, ...], str]] = [
+    (("--set=imag.tag=1",), "'imag'"),
+    (("--set=serve.model.s=x",), "'model'"),
+    (("--set=networkPolicy.enable=false",), "'enable'"),
+    (("--set=image.digest=sha256:12",), "/image/digest"),
+    (("--set=serve.models.s=s3://bucket/store",), "/serve/models/s"),
+    (("--set=serve.settings.text_scalin.max_replicas=2",), "'text_scalin'"),
+    (("--set=serve.settings.text_scaling.max_replica=2",), "'max_replica'"),
+    (("--set=serve.settings.api_key_file=/x",), "'api_key_file'"),
+    (("--set=serve.upgrade=InPlace",), "/serve/upgrade"),
+    (("--set=serve.textGpus=-1",), "/serve/textGpus"),
+    (("--set=jobs.presets.p.tsk=p",), "'tsk'"),
+    (("--set=jobs.presets.p.preset=tiny",), "'task'"),
+    (("--set=networkPolicy.storage.cidrs={10.0.0.1}",), "/networkPolicy/storage/cidrs"),
+    (("--set=mlflow.uri=https://user:pw@mlflow",), "/mlflow/uri"),
+    (("--set=gpuClasses.a.nodeSelectr.b=c",), "'nodeSelectr'"),
+    (("--set=retrain.schedule=nightly",), "/retrain/schedule"),
+    (("--set=storage.env.MY_TOKEN=x",), "MY_TOKEN"),
+]
+BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
+    ((f"--set=serve.models.s={R}",), "serve.models: name all three"),
+    (("--set=jobs.gpuClass=a100",), 'jobs.gpuClass: gpuClasses has no "a100" (it has: none)'),
+    ((*SERVING, S3, "--set=serve.textGpus=1"), "no pod has one; set serve.gpuClass"),
+    ((*SERVING, S3, "--set-json=gpuClasses={\"any\":{}}", "--set=serve.gpuClass=any"), "GPUs that no model uses"),
+    (("--set=jobs.presets.p.task=p", "--set=jobs.presets.p.preset=cluster-7b"), "preset cluster-7b wants GPUs; set"),
+    (
+        ("--set=jobs.presets.p.task=p", "--set=jobs.presets.p.preset=cluster-7b", "--set=jobs.maxGpus=0",
+         "--set-json=gpuClasses={\"any\":{}}", "--set=jobs.gpuClass=any"),
+        "wants GPUs and jobs.maxGpus is 0",
+    ),
+    (("--set=jobs.presets.p.task=p",), "jobs.presets.p: a training needs preset"),
+    (("--set=serve.autoscaling.minWorkers=3",), "minWorkers 3 is over maxWorkers 2"),
+    (("--set=cluster.minWorkers=3",), "cluster: minWorkers 3 is over maxWorkers 2"),
+    (("--set=serve.autoscaling.enabled=true", "--set=serve.workers=1"), "set serve.workers to 0"),
+    (("--set=serve.settings.text_scaling.min_replicas=2",), "text_scaling: min_replicas 2 is over max_replicas 1"),
+    (("--set=serve.settings.segmentation_scaling.upscale_delay_s=5",), "segmentation_scaling: delays below"),
+    (("--set=serve.settings.keep_s=600",), "would be deleted while it runs"),
+    (("--set=serve.store.uri=s3://b/j", "--set=serve.store.size=1Gi", S3), "set one of uri, existingClaim and size"),
+    (("--set=serve.apiKey.enabled=false",), "without the one key the endpoint needs"),
+    (("--set=serve.jwks.existingSecret=x",), "goes with serve.settings.oidc"),
+    (("--set=serve.settings.oidc.issuer=x", "--set=serve.settings.oidc.audience=x"), "name the provider's keys"),
+    (("--set=serve.audit.headsUri=s3://a/b", S3), "headsUri and signingKeySecret belong together"),
+    (("--set=jobs.site.queue=q", "--set=jobs.autoscaling=true"), "Kueue does not admit"),
+    (("--set=priority.create=true", "--set=priority.serving=x"), "create makes both classes"),
+    (("--set=mlflow.uri=http://m", "--set=mlflow.server.enabled=true"), "mlflow: set uri or server.enabled"),
+    ((*INGRESS, *ROUTE, GATE), "set one of them"),
+    (("--set=ingress.enabled=true", "--set=ingress.host=a.example", GATE), "not sent without TLS"),
+    (("--set=ingress.enabled=true", "--set=ingress.tls.secretName=tls", GATE), "not sent without TLS"),
+    (("--set=httpRoute.enabled=true", "--set=httpRoute.host=a.example", GATE), "httpRoute: set host, gateway.name"),
+    (INGRESS, "nobody could reach the endpoint"),
+    (("--set=storage.workspace=s3://bucket/work",), "the object store's place has to be said"),
+    (
+        ("--set=storage.env.AWS_ENDPOINT_URL=https://s3.example",),
+        "the object store's place has to be said",
+    ),
+    (("--set=jobs.autoscaling=true",), "kubectl get endpoints kubernetes"),
+    ((*RETRAIN, "--set=ci.enabled=false"), "retrain.schedule: needs ci.enabled"),
+    ((*RETRAIN, "--set=storage.dataset="), "retrain.schedule: needs ci.enabled"),
+    ((*RETRAIN, "--set=retrain.jobs={q}"), 'jobs.presets has no "q"'),
+]  # fmt: skip
+
+HERE = {"metadata": {"name": "x"}}
+CONNECTED = {"ConfigMap/kube-root-ca.crt": HERE}
+KUBERAY = {"CustomResourceDefinition/rayservices.ray.io": {"metadata": {"name": "rayservices.ray.io"}, "x": "authOptions"}}
+OLD = {"CustomResourceDefinition/rayservices.ray.io": {"metadata": {"name": "rayservices.ray.io"}}}
+
+
+def secret(**data: str) -> dict[str, object]:
+    """A Secret as the API server shows it."""
+    from base64 import b64encode
+
+    return {**HERE, "data": {key.replace("_", "-"): b64encode(text.encode()).decode() for key, text in data.items()}}
+
+
+BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
+    ((*SERVING, S3), CONNECTED, "this cluster has no KubeRay"),
+    ((*SERVING, S3), {**CONNECTED, **OLD}, "cannot require a token"),
+    (
+        ("--set=cluster.enabled=true", "--set=networkPolicy.apiServer.cidrs={192.0.2.1/32}"),
+        CONNECTED,
+        "this cluster has no KubeRay",
+    ),
+    (("--set=token.existingSecret=mine",), CONNECTED, "namespace team has no Secret mine"),
+    (
+        ("--set=token.existingSecret=mine",),
+        {**CONNECTED, "Secret/mine": secret(token="x")},
+        "Secret mine has no key auth_token",
+    ),
+    (("--set=storage.existingSecret=keys",), CONNECTED, "--from-file AWS_ACCESS_KEY_ID=..."),
+    (
+        (*SERVING, S3, "--set=serve.apiKey.existingSecret=key"),
+        {**CONNECTED, **KUBERAY, "Secret/key": secret(api_key="short")},
+        "shorter than 16 characters",
+    ),
+    (
+        (*SERVING, S3, "--set=serve.keys.existingSecret=list"),
+        {**CONNECTED, **KUBERAY, "Secret/list": secret(other="x")},
+        "Secret list has no key keys.yaml",
+    ),
+]  # fmt: skip
