@@ -16,9 +16,7 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import Field
-
-from rollama.core.config import StrictModel
+from rollama.cluster.serveconfig import Models
 from rollama.data.store import resolve
 from serve.telemetry import LOGGER
 
@@ -27,12 +25,8 @@ KEPT = 2
 Model = TypeVar("Model")
 
 
-class Release(StrictModel):
-    """The models that work together: folders, or references into a store (see `rollama push model`)."""
-
-    s: str = Field(min_length=1)
-    p: str = Field(min_length=1)
-    seg: str = Field(min_length=1)
+class Release(Models):
+    """The models that work together."""
 
     @classmethod
     def of_folder(cls, models: Path) -> Release:

@@ -25,6 +25,7 @@ IMPORT_PATH = "serve.app:build_app"
 MARGIN_S = 30
 """Ray's own limit for a request comes so long after the application's, which can say what happened."""
 SCALINGS = ("text", "segmentation")
+DEPLOYMENTS = ("pipeline", *SCALINGS)
 
 
 class Autoscaling(StrictModel):
@@ -57,6 +58,14 @@ class ActorOptions(StrictModel):
     memory: float | None = Field(None, gt=0)
 
 
+class Models(StrictModel):
+    """The models that work together: references into a store (see `rollama push model`), or folders all nodes see."""
+
+    s: str = Field(min_length=1)
+    p: str = Field(min_length=1)
+    seg: str = Field(min_length=1)
+
+
 class Deployment(StrictModel):
     """Overrides of one deployment of our application."""
 
@@ -70,6 +79,7 @@ class Deployment(StrictModel):
     health_check_timeout_s: float | None = Field(None, gt=0)
     ray_actor_options: ActorOptions | None = None
     autoscaling_config: Autoscaling | None = None
+    user_config: Models | None = Field(None, description="the models; another value changes them in place")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -106,6 +116,20 @@ class Application(StrictModel):
             raise ValueError("accepted is each deployment once")
         return value
 
+    @model_validator(mode="after")
+    def _one_release(self) -> Self:
+        named = [item.user_config for item in self.deployments if item.user_config is not None]
+        if named and (len(named) < len(DEPLOYMENTS) or any(item != named[0] for item in named)):
+            raise ValueError(f"accepted is the same user_config for each of {', '.join(DEPLOYMENTS)}")
+        if bool(named) == bool(self.args.get("models")):
+            raise ValueError("accepted is args.models (a folder) or user_config (the models' references), one of them")
+        return self
+
+    @property
+    def models(self) -> Models | None:
+        """What is served by reference; None where a folder is named."""
+        return next((item.user_config for item in self.deployments), None)
+
 
 class ServeFile(StrictModel):
     """The whole of `serveConfigV2`."""
@@ -133,16 +157,26 @@ class ServeFile(StrictModel):
         return found
 
 
-def make_serve(args: dict[str, Any], deployments: list[Deployment] | None = None) -> ServeFile:
+def make_serve(
+    args: dict[str, Any], deployments: list[Deployment] | None = None, models: Models | None = None
+) -> ServeFile:
     """The configuration for these arguments; Ray waits longer than the application does.
+
+    Args:
+        args: of the application.
+        deployments: what to say about some of them.
+        models: what to serve, where `args` names no folder.
 
     Raises:
         ConfigError: by key.
     """
     timeout = float(args.get("deadline_s", 600)) + MARGIN_S
+    said = {item.name: item.model_dump() for item in deployments or ()}
+    if models is not None:
+        said = {name: {"name": name, **said.get(name, {}), "user_config": models.model_dump()} for name in DEPLOYMENTS}
     values = {
         "http_options": {"request_timeout_s": timeout},
-        "applications": [{"args": args, "deployments": [item.model_dump() for item in deployments or ()]}],
+        "applications": [{"args": args, "deployments": list(said.values())}],
     }
     return build(ServeFile, values, "serveConfigV2")
 

@@ -74,7 +74,9 @@ def wrong_flows(objects: Any, pods: list[Pod], name: str) -> list[str]:
     for end in inside:
         if not allowed(policies, end, DNS, 53, "UDP"):
             found.append(f"{end.name} does not reach DNS")
-        found += [f"{end.name} -> dns:{port} UDP passes" for port in (54, 443) if allowed(policies, end, DNS, port, "UDP")]
+        found += [
+            f"{end.name} -> dns:{port} UDP passes" for port in (54, 443) if allowed(policies, end, DNS, port, "UDP")
+        ]
     return found
 
 
@@ -85,7 +87,13 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
     if receiver is DNS:
         return sender.namespace == "team" and port == 53
     if receiver is places.store:
-        return sender.name == "preflight" and port in places.store_ports or kind in RAY and stores and port in places.store_ports
+        return (
+            sender.name == "preflight"
+            and port in places.store_ports
+            or kind in RAY
+            and stores
+            and port in places.store_ports
+        )
     if receiver is places.api:
         return port in (443, 6443) and (kind == "retrain" or role == "head" and _scales(sender.name, pods))
     if ray and kind == to:

@@ -21,8 +21,8 @@ from tests.chart.pods import Pod, pods_of
 Objects = Any
 MAY_CALL = {"retrain": "rollama-ci"}
 """Pods that get an account's token into their containers, and whose."""
-READ_ONLY = {"models", "data", "api-key", "keys", "jwks", "audit", "token", "check", "settings", "script", "account"}
-"""Volumes that nobody but the init container may write to."""
+READ_ONLY = {"data", "api-key", "keys", "jwks", "audit", "token", "check", "settings", "script", "account"}
+"""Volumes that nobody may write to."""
 CI_RULES = [
     {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get", "list", "watch", "delete"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
@@ -102,7 +102,7 @@ def careful(pod: Pod) -> Iterator[str]:
             yield f"{box['name']}: memory is not limited to what is requested"
         mounts = {mount["name"]: mount for mount in box["volumeMounts"]}
         writes = {name for name in READ_ONLY & set(mounts) if not mounts[name].get("readOnly")}
-        if pod.name != "mlflow" and writes - ({"models"} if box["name"] == "models" else set()):
+        if pod.name != "mlflow" and writes:
             yield f"{box['name']} may write to {sorted(writes)}"
         if "account" in mounts and box["name"] != "autoscaler":
             yield f"{box['name']} has the account's token"
@@ -125,7 +125,7 @@ def _ray(objects: Objects) -> Iterator[str]:
             served = parse_serve(item["spec"]["serveConfigV2"], "serveConfigV2")
             args = served.applications[0].args
             config = build(ServeConfig, args, "serveConfigV2")
-            if served.plain() != make_serve(args).plain():
+            if served.plain() != make_serve(args, models=served.applications[0].models).plain():
                 yield "serveConfigV2 is not what the client would make of these arguments"
             if yaml.safe_load(item["spec"]["serveConfigV2"]) != served.plain():
                 yield "serveConfigV2 leaves something to Ray's own defaults"
@@ -179,7 +179,9 @@ def _ways_in(objects: Objects) -> Iterator[str]:
             yield f"Service {item['metadata']['name']} is reachable from outside"
         if item["kind"] == "Ingress":
             hosts = [rule.get("host") for rule in spec["rules"]]
-            covered = [host for tls in spec.get("tls") or () if tls.get("secretName") for host in tls.get("hosts") or ()]
+            covered = [
+                host for tls in spec.get("tls") or () if tls.get("secretName") for host in tls.get("hosts") or ()
+            ]
             if not all(hosts) or not set(hosts) <= set(covered):
                 yield "Ingress without TLS"
             backends = [path["backend"]["service"] for rule in spec["rules"] for path in rule["http"]["paths"]]

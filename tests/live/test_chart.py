@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,7 +52,8 @@ def test_the_endpoint_and_the_site_pass_the_clients_own_rules(site: Kube) -> Non
     rules.check_rayservice(objects["RayService"])
     application = yaml.safe_load(objects["RayService"]["spec"]["serveConfigV2"])["applications"][0]
     served = build(ServeConfig, application["args"], "the chart's arguments")
-    assert (served.text_gpus, served.models, served.store) == (1, Path("/models"), "/store")
+    assert (served.text_gpus, served.models, served.store) == (1, None, "/store")
+    assert [item["user_config"]["seg"] for item in application["deployments"]] == 3 * [REFERENCE]
     place = parse_site(objects["ConfigMap"]["data"]["site.yaml"], "the chart's site")
     assert (place.max_gpus, place.dataset, place.priority_class) == (8, REFERENCE, "training")
 

@@ -11,7 +11,6 @@
 {{- end -}}
 {{- end -}}
 {{- $own := dict
-  "models" "/models"
   "data_folder" "/data"
   "store" ($s.store.uri | default "/store")
   "deadline_s" $s.deadlineSeconds
@@ -48,6 +47,12 @@ applications:
     route_prefix: /
     import_path: serve.app:build_app
     args: {{- include "rollama.serveArgs" . | nindent 6 }}
+    # The models are no argument: with others the same replicas go on, and only what they load changes.
+    deployments:
+      {{- range $name := list "pipeline" "text" "segmentation" }}
+      - name: {{ $name }}
+        user_config: {{- toYaml $.Values.serve.models | nindent 10 }}
+      {{- end }}
 {{- end -}}
 
 {{/* Files that the endpoint reads from Secrets, a line each: name of the volume, Secret. */}}
@@ -96,37 +101,17 @@ priorityClassName: {{ . }}
 # Jobs in work may end: serve.settings.drain_s, and what Ray needs beside it.
 terminationGracePeriodSeconds: {{ add ($s.settings.drain_s | default 60 | int) 30 }}
 securityContext: {{- include "rollama.podSecurity" .root | nindent 2 }}
-initContainers:
-  - name: models
-    image: {{ include "rollama.image" .root }}
-    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-    command: [bash, -ceu]
-    args:
-      - |
-        {{- range $name := list "s" "p" "seg" }}
-        rollama pull "$MODEL_{{ upper $name }}" /models/{{ $name }}
-        {{- end }}
-    env:
-      {{- range $name, $reference := $s.models }}
-      - {name: MODEL_{{ upper $name }}, value: {{ $reference | quote }}}
-      {{- end }}
-      {{- include "rollama.storageEnv" .root | nindent 6 }}
-    {{- include "rollama.storageKeys" .root | nindent 4 }}
-    resources: {requests: {cpu: 100m, memory: 1Gi}, limits: {memory: 1Gi}}
-    securityContext: {{- include "rollama.containerSecurity" .root | nindent 6 }}
-    volumeMounts: [{name: models, mountPath: /models}, {name: tmp, mountPath: /tmp}]
 containers:
   - name: ray
     image: {{ include "rollama.image" .root }}
     imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-    {{- if or $s.store.uri $s.audit.uri $s.audit.headsUri }}
-    env: {{- include "rollama.storageEnv" .root | nindent 6 }}
-    {{- include "rollama.storageKeys" .root | nindent 4 }}
+    {{- with include "rollama.storageEnv" .root | trim }}
+    env: {{- . | nindent 6 }}
     {{- end }}
+    {{- include "rollama.storageKeys" .root | nindent 4 }}
     resources: {{- include "rollama.resources" (dict "root" .root "class" $class "gpus" $s.gpusPerPod "resources" $s.resources) | nindent 6 }}
     securityContext: {{- include "rollama.containerSecurity" .root | nindent 6 }}
     volumeMounts:
-      - {name: models, mountPath: /models, readOnly: true}
       - {name: data, mountPath: /data, readOnly: true}
       - {name: store, mountPath: /store}
       {{- range $name, $secret := include "rollama.serveSecrets" .root | fromYaml }}
@@ -135,7 +120,6 @@ containers:
       - {name: tmp, mountPath: /tmp}
       - {name: shm, mountPath: /dev/shm}
 volumes:
-  - {name: models, emptyDir: {}}
   - name: data
     {{- if $s.data.existingClaim }}
     persistentVolumeClaim: {claimName: {{ $s.data.existingClaim }}}
