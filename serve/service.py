@@ -47,7 +47,7 @@ class Service:
         self.meter = meter or NoMeter()
         self.checking = asyncio.Semaphore(CHECKS)
         self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)
-        work = PipelineWork(backend, store, config.data_folder, self.limits)
+        work = PipelineWork(backend, store, config.data_folder, self.limits, config.plan_decoding)
         self.runner = Runner(
             store, work, lambda error, job: describe(error, job).model_dump(), owner,
             config.max_ongoing_requests, config.max_queued_requests, self.meter,

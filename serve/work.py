@@ -21,7 +21,7 @@ from rollama.chain.outputs import target_cc, write_outputs
 from rollama.chain.run import Answer, ChainResult, Segment, chain_steps, pointers
 from rollama.client.schemas import Findings, Options, Pointer, ServedModels, State
 from rollama.core.errors import DataError, ServeError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from rollama.data.plan import Plan, parse_plan, plan_from_dict, render_plan
 from rollama.data.volumes import Mask, Volume
 from rollama.segmentation.outline import Outline
@@ -77,6 +77,7 @@ class PipelineWork:
     store: JobStore
     data_folder: Path
     limits: Limits
+    plan_decoding: Decoding = Decoding.FREE
 
     async def __call__(self, job: JobRequest, attempt: int, report: Report) -> Status:
         """One attempt from the stored request to stored files.
@@ -118,7 +119,7 @@ class PipelineWork:
         status: Status, report: Report,
     ) -> ChainResult:  # fmt: skip
         options = Options.model_validate(job.options.get("asked", {}))
-        steps = chain_steps(request, volume, models)
+        steps = chain_steps(request, volume, models, self.plan_decoding)
         given = request.text if request.source is PlanSource.SUMMARY else None
         known = Findings(summary=given, plan_source=str(request.source), models=models)
         if request.plan is not None:

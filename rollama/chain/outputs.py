@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from rollama.chain.inputs import LABEL
+from rollama.chain.inputs import LABEL, PlanSource
 from rollama.chain.overlay import write_overlay
 from rollama.chain.run import ChainResult
 from rollama.core.config import hash_json
@@ -114,7 +114,10 @@ def _write_structures(path: Path, result: ChainResult, volume: Volume, series: P
 
 def prediction_manifest(result: ChainResult, volume: Volume, inputs: Mapping[str, str]) -> dict[str, Any]:
     """The record of one prediction (without the list of files). The config is what decides it: models and inputs."""
-    config = {"models": dict(result.models), "inputs": dict(inputs), "plan_source": str(result.source)}
+    config = {
+        "models": dict(result.models), "inputs": dict(inputs), "plan_source": str(result.source),
+        "plan_decoding": None if result.source is PlanSource.GIVEN else str(result.plan_decoding),
+    }  # fmt: skip
     return run_manifest(
         KIND,
         config,

@@ -91,10 +91,11 @@ class ChainResult:
     models: Mapping[str, str] = field(default_factory=dict)
     probability: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
     evidence: tuple[Pointer, ...] = ()
+    plan_decoding: Decoding = Decoding.FREE
 
 
 def chain_steps(
-    request: Request, volume: Volume, models: Mapping[str, str]
+    request: Request, volume: Volume, models: Mapping[str, str], plan_decoding: Decoding = Decoding.FREE
 ) -> Generator[Generate | Segment, Any, ChainResult]:
     """The steps for one patient, in order; returns the result.
 
@@ -102,6 +103,7 @@ def chain_steps(
         request: checked text.
         volume: the CT on its own grid.
         models: artefact hash of each model, for the record.
+        plan_decoding: how P writes, for the record.
 
     Raises:
         DataError: a mask of another shape than the CT's is sent in.
@@ -153,7 +155,7 @@ def chain_steps(
             warnings.append(f"the target lies mostly on the other side than the plan's ({plan.side}); check the input")
     return ChainResult(
         summary, plan_text, plan, request.source, mask, timings, tuple(warnings), unusual, dict(models), probability,
-        evidence,
+        evidence, plan_decoding,
     )  # fmt: skip
 
 
@@ -212,7 +214,8 @@ class Chain:
         self, request: Request, ct: Volume, progress: Progress | None = None, keep_probability: bool = False
     ) -> ChainResult:
         """Run the chain on a request that is already checked; `keep_probability`: see `SegmentationModel.outline`."""
-        steps = chain_steps(request, ct, self.models)
+        decoding = self.text.plan_decoding if self.text is not None else Decoding.FREE
+        steps = chain_steps(request, ct, self.models, decoding)
         answer: Any = None
         while True:
             try:

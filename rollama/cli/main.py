@@ -30,6 +30,7 @@ from rollama.cli import (
     preview,
     serve,
     store,
+    submit,
     submit_job,
     train,
 )

@@ -67,6 +67,7 @@ class TextModel:
         self.batch, self.limits = batch, dict(limits)
         self._forms = {task: self._form(task) for task in self.models}
         self._lock = threading.Lock()  # the active adapter is state of the shared model
+        self.plan_decoding = plan_decoding
         self._grammar: PlanGrammar | None = None
         if plan_decoding is Decoding.CONSTRAINED and Task.PLAN in self.models:
             width = int(self.models[Task.PLAN].config.vocab_size)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
 from rollama.data.plan import Dose, Level, Plan, Side, Surgery, Technique, Volume, render_plan
 from rollama.data.volumes import Volume as Ct
 from rollama.segmentation.outline import Outline
@@ -28,6 +28,7 @@ class ScriptedText:
 
     answers: dict[Task, Answer]
     asked: list[tuple[Task, str]] = field(default_factory=list)
+    plan_decoding: Decoding = Decoding.FREE
 
     def generate(self, task: Task, texts: Sequence[str], progress: Any = None) -> list[Answer]:
         self.asked += [(task, text) for text in texts]

@@ -16,6 +16,7 @@ from rollama.chain.inputs import read_request
 from rollama.chain.outputs import check_out, write_outputs
 from rollama.chain.run import Chain, ChainResult
 from rollama.core.errors import DataError
+from rollama.core.registry import Decoding
 from rollama.data.plan import Plan, render_plan
 from rollama.data.volumes import Volume
 from rollama.dicom.rtstruct import frame_of, read_rtstruct
@@ -139,3 +140,23 @@ def test_interrupted_writing_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         write_outputs(result, ct, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_says_how_the_plan_was_written_and_what_supports_it(
+    tmp_path: Path, ct: Volume, text: Any, segmenter: Any
+) -> None:
+    note = "Left breast cancer. CANARY sleeps well."
+    free = write_outputs(Chain(text, segmenter).run(ct, note=note), ct, tmp_path / "free")
+    assert {"field": "side", "start": 0, "end": 19} in free["evidence"]
+    assert all(set(item) == {"field", "start", "end"} for item in free["evidence"])
+    text.plan_decoding = Decoding.CONSTRAINED
+    held = write_outputs(Chain(text, segmenter).run(ct, note=note), ct, tmp_path / "held")
+    given = write_outputs(Chain(None, segmenter).run(ct, plan_text=held_plan(tmp_path)), ct, tmp_path / "given")
+    ways = [manifest["config"]["plan_decoding"] for manifest in (free, held, given)]
+    assert ways == ["free", "constrained", None]
+    assert len({manifest["config_hash"] for manifest in (free, held, given)}) == 3
+    assert given["evidence"] == []
+
+
+def held_plan(folder: Path) -> str:
+    return (folder / "held" / "plan.txt").read_text()

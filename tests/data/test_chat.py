@@ -62,3 +62,17 @@ def test_a_tokenizer_that_does_not_fit_is_refused() -> None:
     tokenizer.eos_token = None
     with pytest.raises(ConfigError, match="no end-of-text token"):
         form_of(tokenizer, Template.PLAIN)
+
+
+@pytest.mark.parametrize("template", [Template.PLAIN, Template.LLAMA2, Template.CHAT])
+def test_places_of_tokens_lead_back_to_the_text(template: Template) -> None:
+    tokenizer = load_tokenizer("smollm2" if template is Template.CHAT else "tiny")
+    form = form_of(tokenizer, template)
+    ids, places = form.placed_prompt(Task.PLAN, TEXT)
+    assert ids == form.prompt(Task.PLAN, TEXT) and len(places) == len(ids)
+    seen = {number for start, end in places for number in range(start, end)}
+    assert seen == set(range(len(TEXT)))
+    (token,) = [ids[number] for number, place in enumerate(places) if place[0] <= TEXT.index("L") < place[1]]
+    assert "L" in tokenizer.decode([token])
+    written, spots = form.placed("Yes. No.", special=False)
+    assert written == form.ids("Yes. No.", special=False) and spots[-1][1] == 8
