@@ -171,7 +171,7 @@ def make_serve(
         ConfigError: by key.
     """
     timeout = float(args.get("deadline_s", 600)) + MARGIN_S
-    said = {item.name: item.model_dump() for item in deployments or ()}
+    said: dict[str, dict[str, Any]] = {item.name: item.model_dump() for item in deployments or ()}
     if models is not None:
         said = {name: {"name": name, **said.get(name, {}), "user_config": models.model_dump()} for name in DEPLOYMENTS}
     values = {
