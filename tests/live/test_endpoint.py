@@ -21,6 +21,7 @@ from rollama.chain.inputs import make_request, read_input_ct
 from rollama.chain.run import Chain
 from rollama.data.store import Kind, push
 from tests.chain.tiny import make_models
+from tests.load import steady
 from tests.live.conftest import OWN, ROOT, Bucket
 from tests.live.kube import Kube, until
 
@@ -82,15 +83,19 @@ def ct(site: Kube, image: str, claim: str, tmp_path_factory: pytest.TempPathFact
     return path
 
 
+def push_models(folder: Path, bucket: Bucket) -> dict[str, str]:
+    """References of the models of a folder, now in the bucket's store."""
+    return {name: str(push(folder / name, Kind.MODEL, f"{bucket.uri}/store")) for name in ("s", "p", "seg")}
+
+
 @pytest.fixture(scope="module")
 def endpoint(
     site: Kube, bucket: Bucket, outside: None, ct: Path, claim: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Endpoint]:
     """The release upgraded to serve three tiny models, reached through a port-forward."""
     models = make_models(tmp_path_factory.mktemp("models"))
-    references = {name: str(push(models / name, Kind.MODEL, f"{bucket.uri}/store")) for name in ("s", "p", "seg")}
     serve = {
-        "models": references, "data": {"existingClaim": claim}, "textCpus": 0.5, "segmentationCpus": 0.5,
+        "models": push_models(models, bucket), "data": {"existingClaim": claim}, "textCpus": 0.5, "segmentationCpus": 0.5,
         "resources": {"requests": {"cpu": "200m"}},
     }  # fmt: skip
     values = tmp_path_factory.mktemp("values") / "values.yaml"
@@ -137,6 +142,46 @@ def test_the_endpoint_answers_as_predict_does(endpoint: Endpoint) -> None:
         assert (found["summary"], found["plan_text"]) == (expected.summary, expected.plan_text)
         assert found["warnings"] == list(expected.warnings)
         assert "target.nii.gz" in answered.json()["files"]
+
+
+def test_models_change_and_come_back_without_a_failed_request(
+    endpoint: Endpoint, site: Kube, bucket: Bucket, tmp_path: Path
+) -> None:
+    """`helm upgrade` with other models, then `helm rollback`, under a steady load."""
+    made = make_models(tmp_path / "models", first_seed=10)
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({"serve": {"models": push_models(made, bucket)}}))
+    header = {"Authorization": f"Bearer {endpoint.key}"}
+
+    def pods() -> list[tuple[str, int]]:
+        found = site.get("pods", "-l", "app.kubernetes.io/component=endpoint")["items"]
+        return sorted((pod["metadata"]["name"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in found)
+
+    before = pods()
+    with httpx.Client(base_url=endpoint.url, timeout=120, headers=header) as client:
+        until(lambda: client.get("/readyz").status_code == 200, 120, "the endpoint is ready")
+        first = client.get("/v1/models").json()["serving"]
+
+        def served() -> dict[str, str]:
+            return dict(client.get("/v1/models").json()["serving"])
+
+        with steady(lambda note: client.post("/v1/plan", json={"note": note}), [NOTE, f"{NOTE} Age 50."]) as answers:
+            begin = time.monotonic()
+            site.helm("upgrade", "rollama", str(ROOT / "helm/rollama"), "--reuse-values", "-f", str(values))
+            until(lambda: served() != first, 240, "the new models are served")
+            print(f"new models served {time.monotonic() - begin:.0f} s after helm upgrade, {len(answers)} answers")
+            second = served()
+            site.helm("rollback", "rollama")
+            until(lambda: served() == first, 240, "the old models are served again")
+    assert second["s"] != first["s"] and second["seg"] == first["seg"]  # the tiny SEG is made from the same seed
+    assert {answer.status_code for _, answer in answers} == {200}
+    assert {answer.json()["models"]["s"] for _, answer in answers} == {first["s"], second["s"]}
+    assert pods() == before, "a pod was made anew"
+
+
+def test_helm_test_passes(endpoint: Endpoint, site: Kube) -> None:
+    said = site.helm("test", "rollama", "--logs")
+    assert "Succeeded" in said
 
 
 def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube) -> None:

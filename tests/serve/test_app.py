@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from rollama.core.registry import Task
 from rollama.text.generate import TextModel
 from serve.config import ServeConfig
 from tests.chain.tiny import make_models
+from tests.load import steady
 from tests.serve.conftest import KEY, PLAN, make_config
 
 NOTE = "Left breast cancer, pT1 N1, breast-conserving surgery."
@@ -152,23 +152,9 @@ class Changing:
 
         return serve.status().applications["changing"].deployments[name].replica_states.get("RUNNING", 0)
 
-    @contextmanager
-    def load(self, notes: list[str]) -> Iterator[list[tuple[str, httpx.Response]]]:
-        """One client a note who asks for its plan again and again; the answers as they come."""
-        ended, answers = threading.Event(), list[tuple[str, httpx.Response]]()
-
-        def ask(note: str) -> None:
-            while not ended.is_set():
-                answers.append((note, self.client.post("/changing/v1/plan", json={"note": note})))
-
-        with ThreadPoolExecutor(len(notes)) as pool:
-            asking = [pool.submit(ask, note) for note in notes]
-            try:
-                yield answers
-            finally:
-                ended.set()
-        for one in asking:
-            one.result()
+    def load(self, notes: list[str]) -> AbstractContextManager[list[tuple[str, httpx.Response]]]:
+        """Clients who ask for plans of these notes; the answers as they come."""
+        return steady(lambda note: self.client.post("/changing/v1/plan", json={"note": note}), notes)
 
 
 @pytest.fixture(scope="module")
