@@ -56,7 +56,7 @@ test-cluster: setup ## the marked tests on a real cluster (make cluster-up, or R
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "cluster and not matrix" --durations 0 --timeout 900
 
 test-faults: setup ## every fault on a real cluster, also those that test-cluster leaves out
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_faults.py --durations 0 --timeout 900
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_faults.py tests/live/test_endpoint.py --durations 0 --timeout 900
 
 check: setup ## style, lint, types, import layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -22,11 +22,15 @@ from rollama.chain.run import Chain
 from rollama.data.store import Kind, push
 from tests.chain.tiny import make_models
 from tests.load import steady
-from tests.live.conftest import OWN, ROOT, Bucket
+from tests.live.conftest import KUBERAY, OWN, ROOT, Bucket
 from tests.live.kube import Kube, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 NOTE = "Left breast cancer, pT1 N1, breast-conserving surgery."
+PLAN = (
+    "Side: left. Surgery: breast-conserving. Volumes: whole breast. Nodes: none. Boost: none. "
+    "Prescription: 40.05 Gy in 15 fractions. Technique: VMAT."
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def endpoint(
     """The release upgraded to serve three tiny models, reached through a port-forward."""
     models = make_models(tmp_path_factory.mktemp("models"))
     serve = {
-        "models": push_models(models, bucket), "data": {"existingClaim": claim}, "textCpus": 0.5, "segmentationCpus": 0.5,
+        "models": push_models(models, bucket), "store": {"uri": f"{bucket.uri}/endpoint"}, "data": {"existingClaim": claim}, "textCpus": 0.5, "segmentationCpus": 0.5,
         "resources": {"requests": {"cpu": "200m"}},
     }  # fmt: skip
     values = tmp_path_factory.mktemp("values") / "values.yaml"
@@ -190,3 +194,53 @@ def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube)
     assert boxes
     assert all(box["securityContext"]["readOnlyRootFilesystem"] for box in boxes)
     assert not any(endpoint.key in str(pod) for pod in found)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("lost", "most_s"), [("operator", 0), ("head", 300)])
+def test_what_a_loss_costs(endpoint: Endpoint, site: Kube, admin: Kube, lost: str, most_s: float) -> None:
+    """A pod is killed under load. Without the operator nothing changes; with the head, the whole endpoint starts anew."""
+    address = site.get("service", "rollama-serve-svc")["spec"]["clusterIP"]
+    client = httpx.Client(
+        base_url=f"http://{address}:8000", timeout=30, headers={"Authorization": f"Bearer {endpoint.key}"}
+    )
+
+    def ask(note: str) -> tuple[float, int]:
+        try:
+            status = client.post("/v1/plan", json={"note": note}).status_code
+        except httpx.TransportError:
+            status = 0
+        time.sleep(0.2)
+        return time.monotonic(), status
+
+    until(lambda: client.get("/readyz").status_code == 200, 120, "the endpoint is ready")
+    with steady(ask, [NOTE, f"{NOTE} Age 50."]) as answers:
+        until(lambda: len(answers) > 4, 60, "answers")
+        ask_job = {"plan": PLAN, "ct_path": "ct.nii.gz"}
+        job = client.post("/v1/segment", json=ask_job).json()["job_id"]
+        place, label = (admin.of(KUBERAY), "app.kubernetes.io/name=kuberay-operator") if lost == "operator" else (
+            site, "ray.io/node-type=head,app.kubernetes.io/component=endpoint"
+        )  # fmt: skip
+        killed = time.monotonic()
+        place.run("delete", "pod", "-l", label, "--grace-period=0", "--force", "--wait=false")
+        time.sleep(10)
+        until(lambda: [status for _, (_, status) in answers[-4:]] == [200] * 4, 400, "answers again")
+        found = until(lambda: over(client, job), 300, "the job that was accepted before is over")
+        time.sleep(5)
+    ended = [when for _, (when, status) in answers if status == 200 and when > killed]
+    failed = [status for _, (_, status) in answers if status != 200]
+    outage = max(after - before for before, after in zip([killed, *ended], ended, strict=False))
+    print(
+        f"{lost} lost: longest time without an answer {outage:.0f} s, {len(failed)} of {len(answers)} requests failed"
+    )
+    assert found["state"] == "done", found
+    assert bool(failed) == (lost == "head") and (outage < most_s or not most_s)
+
+
+def over(client: httpx.Client, job: str) -> dict[str, object] | None:
+    """The job when it is over; None while it is not, or nobody answers."""
+    try:
+        body: dict[str, object] = client.get(f"/v1/jobs/{job}").json()
+    except (httpx.TransportError, ValueError):
+        return None
+    return body if body.get("state") in ("done", "failed", "cancelled") else None
