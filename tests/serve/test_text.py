@@ -6,15 +6,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rollama.core.errors import DataError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
+from rollama.data.plan import parse_plan, render_plan
 from rollama.text.continuous import Decoder
 from rollama.text.generate import TextModel
-from serve.text import Batcher
+from serve.text import Batcher, TextDeployment
 from tests.chain.tiny import make_models
 
 TEXTS = ["Left breast.", "A long note about the right breast, pT2 N1. " * 5, "Right.", "None."]
@@ -116,3 +118,16 @@ def test_wholly_trained_models_are_asked_one_after_the_other() -> None:
         model.generate(task, [text])[0] for task, text in ((Task.PLAN, "a"), (Task.SUMMARY, "b"))
     ]
     batcher.close()
+
+
+def test_plans_are_held_to_their_form_where_the_setting_says_so(tmp_path: Path, model: TextModel) -> None:
+    folder = make_models(tmp_path)
+    deployment = TextDeployment(folder, 16_384, Decoding.CONSTRAINED)
+    deployment.batcher.model.limits[Task.PLAN] = 160
+    plan, summary = ask(deployment.batcher, (Task.PLAN, TEXTS[0]), (Task.SUMMARY, TEXTS[0]))
+    assert plan.finished and render_plan(parse_plan(plan.text)) == plan.text
+    assert summary == model.generate(Task.SUMMARY, [TEXTS[0]])[0]
+    deployment.batcher.model.limits[Task.PLAN] = 12
+    (cut,) = ask(deployment.batcher, (Task.PLAN, TEXTS[0]))
+    assert not cut.finished and plan.text.startswith(cut.text)
+    deployment.batcher.close()
