@@ -17,6 +17,7 @@ from ray.serve import Application
 from rollama.chain.run import model_folders
 from rollama.core.config import build
 from rollama.core.errors import ServeError
+from rollama.core.registry import Decoding
 from rollama.core.storage import open_storage
 from serve.audit import open_audit
 from serve.auth import load_callers
@@ -36,13 +37,17 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         args: the configuration, or its plain values as a RayService hands them in.
 
     Raises:
-        ConfigError: a key is unknown or a value not accepted.
+        ConfigError: a key is unknown or a value not accepted; constrained plans without llguidance.
         ServeError: no key, or a folder is missing.
         CheckpointError: a model is missing.
     """
     config = args if isinstance(args, ServeConfig) else build(ServeConfig, args, "serve")
     load_callers(config)
     open_audit(config)
+    if config.plan_decoding is Decoding.CONSTRAINED:
+        from rollama.text.grammar import check_installed
+
+        check_installed()
     release: dict[str, Any] | None = None
     if config.models is not None:
         model_folders(config.models)

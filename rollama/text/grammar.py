@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rollama.core.errors import ConfigError, DataError
+from rollama.core.errors import ConfigError
 from rollama.data.plan import (
     NONE,
     Boost,
@@ -90,6 +90,21 @@ def _any(patterns: Iterable[str]) -> str:
     return f"(?:{'|'.join(patterns)})"
 
 
+def check_installed() -> None:
+    """Refuse early where constrained plans cannot be written.
+
+    Raises:
+        ConfigError: llguidance is not installed.
+    """
+    try:
+        import llguidance  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "plan_decoding: constrained plans need llguidance; install it with \"pip install 'rollama[train]'\", or "
+            "choose 'free'"
+        ) from error
+
+
 class PlanGrammar:
     """The grammar on the tokens of one base. Built once (seconds); `walk` is cheap."""
 
@@ -104,13 +119,10 @@ class PlanGrammar:
         Raises:
             ConfigError: llguidance is not installed, or cannot read the tokenizer.
         """
-        try:
-            from llguidance import LLMatcher
-            from llguidance.hf import from_tokenizer
-        except ImportError as error:
-            raise ConfigError(
-                "constrained plans need llguidance: install it with \"pip install 'rollama[train]'\", or decode freely"
-            ) from error
+        check_installed()
+        from llguidance import LLMatcher
+        from llguidance.hf import from_tokenizer
+
         try:
             tokens = from_tokenizer(tokenizer, n_vocab=width, eos_token=sorted(closing))
         except ValueError as error:
@@ -141,10 +153,10 @@ class Walk:
         """Go on with a token that was allowed and ends nothing.
 
         Raises:
-            DataError: it was not allowed.
+            ArithmeticError: it was not allowed; after `constrain` only where the model's outputs are not numbers.
         """
         if not self._matcher.consume_token(token):
-            raise DataError("a token that the plan's grammar does not allow; its walk is over")
+            raise ArithmeticError("a token that the plan's grammar does not allow: are the model's outputs numbers?")
 
 
 def constrain(logits: torch.Tensor, walks: Sequence[Walk | None]) -> torch.Tensor:

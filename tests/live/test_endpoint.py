@@ -99,7 +99,8 @@ def endpoint(
     """The release upgraded to serve three tiny models, reached through a port-forward."""
     models = make_models(tmp_path_factory.mktemp("models"))
     serve = {
-        "models": push_models(models, bucket), "store": {"uri": f"{bucket.uri}/endpoint"}, "data": {"existingClaim": claim}, "textCpus": 0.5, "segmentationCpus": 0.5,
+        "models": push_models(models, bucket), "store": {"uri": f"{bucket.uri}/endpoint"},
+        "data": {"existingClaim": claim}, "textCpus": 0.5, "segmentationCpus": 0.5,
         "resources": {"requests": {"cpu": "200m"}},
     }  # fmt: skip
     values = tmp_path_factory.mktemp("values") / "values.yaml"
@@ -199,7 +200,7 @@ def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube)
 @pytest.mark.matrix
 @pytest.mark.parametrize(("lost", "most_s"), [("operator", 0), ("head", 300)])
 def test_what_a_loss_costs(endpoint: Endpoint, site: Kube, admin: Kube, lost: str, most_s: float) -> None:
-    """A pod is killed under load. Without the operator nothing changes; with the head, the whole endpoint starts anew."""
+    """A pod is killed under load: without the operator nothing changes, with the head the whole endpoint starts anew."""
     address = site.get("service", "rollama-serve-svc")["spec"]["clusterIP"]
     client = httpx.Client(
         base_url=f"http://{address}:8000", timeout=30, headers={"Authorization": f"Bearer {endpoint.key}"}

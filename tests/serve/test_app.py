@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -85,7 +86,12 @@ def test_refuses_to_build_what_cannot_serve(
         (config.models / name).mkdir(parents=True)
     with pytest.raises(ServeError, match="no such data folder"):
         app.build_app({**values, "data_folder": str(config.data_folder / "absent")})
-    app.build_app(values)
+    app.build_app({**values, "plan_decoding": "constrained"})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "llguidance", None)
+        with pytest.raises(ConfigError, match="need llguidance"):
+            app.build_app({**values, "plan_decoding": "constrained"})
+        app.build_app(values)
     monkeypatch.delenv("ROLLAMA_API_KEY")
     with pytest.raises(ServeError, match="does not start"):
         app.build_app(values)

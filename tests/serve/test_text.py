@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from rollama.core.errors import DataError
-from rollama.core.registry import Task
+from rollama.core.registry import Decoding, Task
+from rollama.data.plan import parse_plan, render_plan
 from rollama.text.adapters import read_artefacts
 from rollama.text.continuous import Decoder
 from rollama.text.generate import TextModel
-from serve.text import Batcher
+from serve.release import Release
+from serve.text import Batcher, TextDeployment
 from tests.chain.tiny import make_models
 
 TEXTS = ["Left breast.", "A long note about the right breast, pT2 N1. " * 5, "Right.", "None."]
@@ -154,3 +156,26 @@ def test_artefacts_of_another_base_are_not_put_on_this_one(
     artefacts = read_artefacts({Task.SUMMARY: made / "s"})
     stranger = replace(artefacts[Task.SUMMARY], base={"name": "other", "weights_hash": "0", "tokenizer_hash": "0"})
     assert asyncio.run(batcher.adopt({Task.SUMMARY: stranger})) is None
+
+
+def test_plans_are_held_to_their_form_where_the_setting_says_so(tmp_path: Path, model: TextModel) -> None:
+    folder = make_models(tmp_path)
+
+    async def run() -> tuple[Any, Any, Any]:
+        deployment = TextDeployment(16_384, Decoding.CONSTRAINED)
+        release = Release.of_folder(folder)
+        await deployment.reconfigure(release.model_dump())
+        ((batcher, held),) = deployment.releases.held.values()
+        held.limits[Task.PLAN] = 160
+        plan, summary = await asyncio.gather(
+            *(deployment.generate(task, TEXTS[0], time.time() + 60, release) for task in (Task.PLAN, Task.SUMMARY))
+        )
+        held.limits[Task.PLAN] = 12
+        cut = await deployment.generate(Task.PLAN, TEXTS[0], time.time() + 60, release)
+        await asyncio.to_thread(batcher.close)
+        return plan, summary, cut
+
+    plan, summary, cut = asyncio.run(run())
+    assert plan.finished and render_plan(parse_plan(plan.text)) == plan.text
+    assert summary == model.generate(Task.SUMMARY, [TEXTS[0]])[0]
+    assert not cut.finished and plan.text.startswith(cut.text)
