@@ -49,8 +49,8 @@ class _Case:
 
 
 CASES = {
-    "left-breast": _Case("hillcrest", Split.TEST, 5, "Left breast and nodes"),
-    "right-chest-wall": _Case("northgate", Split.TEST, 11, "Right chest wall and nodes"),
+    "left-breast": _Case("lakeside", Split.EXTERNAL, 32, "Left breast and nodes"),
+    "right-chest-wall": _Case("hillcrest", Split.TEST, 3, "Right chest wall and nodes"),
     "no-target": _Case("lakeside", Split.EXTERNAL, 8, "No radiotherapy"),
 }
 
