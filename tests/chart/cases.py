@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chart.rendering import S3, SERVING
 
 R = f"s3://bucket/store@sha256:{'a' * 64}"
-GPU = ("--set-json=gpuClasses={\"any\":{}}", "--set=serve.gpuClass=any", "--set=serve.textGpus=1")
+GPU = ('--set-json=gpuClasses={"any":{}}', "--set=serve.gpuClass=any", "--set=serve.textGpus=1")
 RETRAIN = (
     S3, "--set=retrain.schedule=0 20 * * *", "--set=storage.workspace=s3://bucket/work", f"--set=storage.dataset={R}",
     "--set=jobs.presets.p.task=p", "--set=jobs.presets.p.preset=tiny", "--set=retrain.jobs={p}",
@@ -81,7 +81,9 @@ BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
 
 HERE = {"metadata": {"name": "x"}}
 CONNECTED = {"ConfigMap/kube-root-ca.crt": HERE}
-KUBERAY = {"CustomResourceDefinition/rayservices.ray.io": {"metadata": {"name": "rayservices.ray.io"}, "x": "authOptions"}}
+KUBERAY = {
+    "CustomResourceDefinition/rayservices.ray.io": {"metadata": {"name": "rayservices.ray.io"}, "x": "authOptions"}
+}
 OLD = {"CustomResourceDefinition/rayservices.ray.io": {"metadata": {"name": "rayservices.ray.io"}}}
 
 

@@ -38,7 +38,12 @@ def test_by_what_is_in_the_cluster(tmp_path: Path, options: tuple[str, ...], the
 
 
 def test_nothing_is_refused_where_all_is_there(tmp_path: Path) -> None:
-    there = {**CONNECTED, **KUBERAY, "Secret/key": secret(api_key="k" * 32), "Secret/mine": secret(**{"auth_token": "x"})}
+    there = {
+        **CONNECTED,
+        **KUBERAY,
+        "Secret/key": secret(api_key="k" * 32),
+        "Secret/mine": secret(**{"auth_token": "x"}),
+    }
     there["Secret/mine"] = {**there["Secret/mine"], "data": {"auth_token": "eA=="}}
     options = [*SERVING, S3, "--set=serve.apiKey.existingSecret=key", "--set=token.existingSecret=mine"]
     assert "kind: RayService" in text(options, connected_chart(tmp_path, there))

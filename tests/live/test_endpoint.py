@@ -139,6 +139,12 @@ def test_the_endpoint_answers_as_predict_does(endpoint: Endpoint) -> None:
         assert "target.nii.gz" in answered.json()["files"]
 
 
+def test_helm_test_finds_doors_closed_and_keys_working(endpoint: Endpoint, site: Kube) -> None:
+    said = site.helm("test", "rollama", "--logs", timeout=240)
+    assert said.count("ok  ") == 7 and "FAIL" not in said
+    assert endpoint.key not in said
+
+
 def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube) -> None:
     found = site.get("pods", "-l", "ray.io/node-type=head,app.kubernetes.io/name=rollama")["items"]
     boxes = [box for pod in found for box in pod["spec"]["containers"] + pod["spec"].get("initContainers", [])]
