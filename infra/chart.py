@@ -1,7 +1,8 @@
 """Keeps the chart's derived files current: `python -m infra.chart` writes them, a test compares them.
 
 `values.schema.json` takes the keys of a site, of job presets and of the endpoint's settings from the models that read
-them, so helm refuses a misspelt one already. `README.md` is the table of all values, from the comments of `values.yaml`.
+them, so helm refuses a misspelt one already. `README.md` is the table of all
+values, from the comments of `values.yaml`.
 """
 
 from __future__ import annotations

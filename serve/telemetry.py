@@ -8,12 +8,15 @@ port of every node, under `ray_rollama_...`.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 LOGGER = "rollama.serve"
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
 """Upper ends of the histograms' buckets."""
+AGAIN_S = 5.0
 
 
 class Meter(Protocol):
@@ -54,9 +57,12 @@ LEVELS = {
 
 
 class RayMeter:
-    """The numbers as Ray metrics. Only inside a Serve replica."""
+    """The numbers as Ray metrics. Only inside a Serve replica.
 
-    def __init__(self) -> None:
+    Ray forgets a level that is not set again within some 20 seconds, so a thread says all of them anew.
+    """
+
+    def __init__(self, again_s: float = AGAIN_S) -> None:
         from ray.serve import metrics
 
         self.counters: dict[str, Any] = {
@@ -67,6 +73,8 @@ class RayMeter:
             for name, (text, tags) in TIMERS.items()
         }
         self.levels: dict[str, Any] = {name: metrics.Gauge(name, description=text) for name, text in LEVELS.items()}
+        self.last = dict.fromkeys(LEVELS, 0.0)
+        threading.Thread(target=self._repeat, args=(again_s,), name="meter", daemon=True).start()
 
     def count(self, name: str, tags: Mapping[str, str]) -> None:
         self.counters[name].inc(1, tags=dict(tags))
@@ -75,7 +83,14 @@ class RayMeter:
         self.timers[name].observe(seconds, tags=dict(tags))
 
     def level(self, name: str, value: float) -> None:
+        self.last[name] = value
         self.levels[name].set(value)
+
+    def _repeat(self, again_s: float) -> None:
+        while True:
+            for name, value in self.last.items():
+                self.levels[name].set(value)
+            time.sleep(again_s)
 
 
 def log_as_json() -> None:

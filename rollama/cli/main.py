@@ -34,6 +34,7 @@ from rollama.cli import (
     submit_job,
     train,
 )
+from rollama.cli.follow import CODES
 from rollama.core.errors import ConfigError, RollamaError
 
 app = typer.Typer(
@@ -63,7 +64,7 @@ app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
 app.add_typer(audit.app, name="audit")
 app.add_typer(submit.submit, name="submit")
-submit.submit.command("job", epilog=submit.CODES)(submit_job.submit_job)
+submit.submit.command("job", epilog=CODES)(submit_job.submit_job)
 app.command("status")(jobs.status)
 app.command("logs")(jobs.logs)
 app.command("cancel")(jobs.cancel)

@@ -143,7 +143,7 @@ class ServeFile(StrictModel):
         deadline = self.applications[0].args.get("deadline_s", 600)
         if self.http_options.request_timeout_s <= deadline:
             raise ValueError(
-                f"http_options.request_timeout_s is {self.http_options.request_timeout_s:g}, args.deadline_s {deadline}: "
+                f"request_timeout_s is {self.http_options.request_timeout_s:g} and deadline_s {deadline}: "
                 "Ray would cut a request off before the application answers; accepted is request_timeout_s > deadline_s"
             )
         return self

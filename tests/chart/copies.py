@@ -43,7 +43,7 @@ SECURITY = re.compile(
     r"automountServiceAccountToken|enableServiceLinks|allowPrivilegeEscalation|readOnlyRootFilesystem|runAsNonRoot"
     r"|runAsUser|runAsGroup|fsGroup|capabilities|seccompProfile|securityContext|containerSecurity|podSecurity"
     r"|authOptions|readOnly: true|defaultMode|policyTypes|podSelector|namespaceSelector|ipBlock|protocol:|- \{port:"
-    r"|- from:|- to:|ports: \{\{|rollama\.(pods|peers|ports|policy|dnsRule|storageRule|checks|checkCluster|checkSecrets)"
+    r"|- from:|- to:|ports: \{\{|rollama\.(pods|peers|ports|policy|dnsRule|storageRule|check\w+)"
     r"|matchLabels|matchExpressions|app.kubernetes.io/component|ray.io/node-type|resourceNames|resource-policy"
     r"|sectionName|secretName|tls:|hosts|concurrencyPolicy|activeDeadline|preemptionPolicy|value: 100000|minAvailable"
     r"|limits: \{|allowed-hosts|TELEMETRY|helm.sh/hook:|hook-output|backoffLimit: 0|priorityClassName"

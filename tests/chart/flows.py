@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.chart.network import End, allowed
+from tests.chart.network import End, Network
 from tests.chart.pods import Pod
 
-PORTS = (53, 443, 3128, 5000, 6379, 6443, 7070, 8000, 8080, 8265, 9000, 10001, 41234)
+PORTS = (53, 443, 3128, 5000, 6443, 8000, 8080, 8265, 9000, 41234)
 RAY = ("endpoint", "jobs", "cluster")
 DNS = End("dns", "kube-system", {"k8s-app": "kube-dns"})
 OPERATOR = End("operator", "kuberay", {"app.kubernetes.io/component": "kuberay-operator"})
@@ -20,7 +20,6 @@ STRANGERS = (
 )
 CLIENT = End("client", "team", {"rollama.io/client": "true"})
 PROMETHEUS = End("prometheus", "monitoring", {"app": "prometheus"})
-Flow = tuple[str, str, int]
 
 
 class Places:
@@ -56,7 +55,7 @@ PLACES = {
 
 def wrong_flows(objects: Any, pods: list[Pod], name: str) -> list[str]:
     """Flows that pass and should not, or do not and should."""
-    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    network = Network(item for item in objects if item["kind"] == "NetworkPolicy")
     places = PLACES[name]
     inside = [End(pod.name, "team", pod.labels) for pod in pods]
     outside = [DNS, OPERATOR, CLIENT, PROMETHEUS, places.store, *STRANGERS, *places.gates]
@@ -69,14 +68,22 @@ def wrong_flows(objects: Any, pods: list[Pod], name: str) -> list[str]:
                 continue
             for port in PORTS:
                 meant = _meant(sender, receiver, port, places, pods, stores)
-                if allowed(policies, sender, receiver, port) != meant:
+                if network.allows(sender, receiver, port) != meant:
                     found.append(f"{sender.name} -> {receiver.name}:{port} should {'pass' if meant else 'not pass'}")
-    for end in inside:
-        if not allowed(policies, end, DNS, 53, "UDP"):
-            found.append(f"{end.name} does not reach DNS")
-        found += [
-            f"{end.name} -> dns:{port} UDP passes" for port in (54, 443) if allowed(policies, end, DNS, port, "UDP")
+    if "preflight" in (pod.name for pod in pods):
+        (policy,) = [
+            item
+            for item in objects
+            if item["metadata"]["name"] == "rollama-preflight" and item["kind"] == "NetworkPolicy"
         ]
+        (end,) = [item for item in inside if item.name == "preflight"]
+        alone = Network([policy])  # before the first installation there are no others
+        if not alone.allows(end, DNS, 53, "UDP") or not alone.allows(end, places.store, places.store_ports[0]):
+            found.append("the preflight reaches neither DNS nor the store")
+    for end in inside:
+        if not network.allows(end, DNS, 53, "UDP"):
+            found.append(f"{end.name} does not reach DNS")
+        found += [f"{end.name} -> dns:{port} UDP passes" for port in (54, 443) if network.allows(end, DNS, port, "UDP")]
     return found
 
 
@@ -87,19 +94,15 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
     if receiver is DNS:
         return sender.namespace == "team" and port == 53
     if receiver is places.store:
-        return (
-            sender.name == "preflight"
-            and port in places.store_ports
-            or kind in RAY
-            and stores
-            and port in places.store_ports
+        return (sender.name == "preflight" and port in places.store_ports) or (
+            kind in RAY and stores and port in places.store_ports
         )
     if receiver is places.api:
-        return port in (443, 6443) and (kind == "retrain" or role == "head" and _scales(sender.name, pods))
+        return port in (443, 6443) and (kind == "retrain" or (role == "head" and _scales(sender.name, pods)))
     if ray and kind == to:
         return True
     if sender is OPERATOR:
-        return ray and (port == 8265 or port == 8000 and to == "endpoint")
+        return ray and (port == 8265 or (port == 8000 and to == "endpoint"))
     if sender is PROMETHEUS:
         return ray and port == 8080
     if to == "endpoint" and (sender is CLIENT or sender in places.gates):

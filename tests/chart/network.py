@@ -41,24 +41,39 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return True
 
 
-def allowed(policies: Iterable[Policy], sender: End, receiver: End, port: int, protocol: str = "TCP") -> bool:
-    """Whether the flow passes. Policies without a namespace are of the namespace `team`."""
-    given = list(policies)
-    return _direction(given, "Egress", sender, receiver, port, protocol) and _direction(
-        given, "Ingress", receiver, sender, port, protocol
-    )
+class Network:
+    """The policies of a cluster. One without a namespace is of the namespace `team`."""
 
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self.policies = list(policies)
+        self._rules: dict[tuple[str, str], list[tuple[Any, Any, str]] | None] = {}
 
-def _direction(policies: list[Policy], way: str, pod: End, other: End, port: int, protocol: str) -> bool:
-    if pod.ip:
-        return True
-    mine = [item for item in policies if _is_about(item, way, pod)]
-    key, side = ("egress", "to") if way == "Egress" else ("ingress", "from")
-    return not mine or any(
-        _ports(rule.get("ports"), port, protocol) and _peers(rule.get(side), other, _namespace(policy))
-        for policy in mine
-        for rule in policy["spec"].get(key) or ()
-    )
+    def allows(self, sender: End, receiver: End, port: int, protocol: str = "TCP") -> bool:
+        """Whether the flow passes. Ends of one name are taken for the same."""
+        return self._direction("egress", sender, receiver, port, protocol) and self._direction(
+            "ingress", receiver, sender, port, protocol
+        )
+
+    def _direction(self, way: str, pod: End, other: End, port: int, protocol: str) -> bool:
+        if pod.ip:
+            return True
+        rules = self._of(way, pod)
+        return rules is None or any(
+            _ports(ports, port, protocol) and _peers(peers, other, namespace) for peers, ports, namespace in rules
+        )
+
+    def _of(self, way: str, pod: End) -> list[tuple[Any, Any, str]] | None:
+        """(peers, ports, namespace) of every rule for the pod; None where no policy is about it."""
+        if (way, pod.name) not in self._rules:
+            mine = [item for item in self.policies if _is_about(item, way.capitalize(), pod)]
+            side = "to" if way == "egress" else "from"
+            found = [
+                (rule.get(side), rule.get("ports"), _namespace(item))
+                for item in mine
+                for rule in item["spec"].get(way) or ()
+            ]
+            self._rules[way, pod.name] = found if mine else None
+        return self._rules[way, pod.name]
 
 
 def _namespace(policy: Policy) -> str:

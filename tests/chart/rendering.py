@@ -76,7 +76,7 @@ def objects(values: Values, chart: Path = CHART) -> list[dict[str, Any]]:
         Refused: helm does not render it, or not as YAML.
     """
     try:
-        found = list(yaml.load_all(text(values.arguments(chart), chart), LOADER))  # noqa: S506
+        found = list(yaml.load_all(text(values.arguments(chart), chart), LOADER))
     except yaml.YAMLError as error:
         raise Refused(str(error)) from error
     return [item for item in found if item]

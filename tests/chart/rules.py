@@ -84,13 +84,14 @@ def careful(pod: Pod) -> Iterator[str]:
         yield "addresses of all Services among its variables"
     head = any(box["name"] == "autoscaler" for box in pod.boxes)
     of_job = pod.name.startswith("jobs/")  # built by rollama.cluster, whose tests say more
-    token = pod.name in MAY_CALL or of_job and head
+    token = pod.name in MAY_CALL or (of_job and head)
     if pod.spec.get("automountServiceAccountToken") is not token:
         yield f"automountServiceAccountToken is not {token}"
     if pod.name in MAY_CALL and pod.spec.get("serviceAccountName") != MAY_CALL[pod.name]:
         yield "not the account that it may have"
-    if pod.name in ("endpoint/head", "endpoint/worker") and not head and "serviceAccountName" not in pod.spec:
-        yield "the namespace's default account"
+    own = {"endpoint": "rollama-serve", "cluster": "rollama-job"}.get(pod.name.split("/")[0])
+    if own and not head and pod.spec.get("serviceAccountName") != own:  # the autoscaler's KubeRay makes itself
+        yield "another account than its own"
     for box in pod.boxes:
         context = box["securityContext"]
         if context.get("readOnlyRootFilesystem") is not True:
@@ -111,6 +112,12 @@ def careful(pod: Pod) -> Iterator[str]:
         for variable in box.get("env", []):
             if re.search(r"SECRET|PASSWORD|TOKEN$|ACCESS_KEY|API_KEY", variable["name"]) and "value" in variable:
                 yield f"{variable['name']} in the open"
+    mounted = {mount["name"] for box in pod.boxes for mount in box["volumeMounts"]}
+    if mounted != {volume["name"] for volume in pod.spec["volumes"]}:
+        yield f"volumes and mounts differ: {sorted(mounted)}"
+    ray = {mount["name"] for box in pod.boxes if box["name"] == "ray" for mount in box["volumeMounts"]}
+    if pod.name.startswith("endpoint/") and ray != mounted - {"account"}:
+        yield f"Ray lacks volumes: {sorted(mounted - ray)}"
     for volume in pod.spec.get("volumes", []):
         if "secret" in volume and pod.name.startswith("endpoint") and volume["secret"].get("defaultMode") != 0o440:
             yield f"Secret {volume['name']} is readable for everybody in the container"
@@ -138,6 +145,9 @@ def _ray(objects: Objects) -> Iterator[str]:
             cluster_rules.check_cluster("spec", item["spec"])
         if item["kind"] in ("RayService", "RayCluster"):
             cluster = item["spec"].get("rayClusterConfig", item["spec"])
+            of = "endpoint" if item["kind"] == "RayService" else "cluster"
+            if item["metadata"]["labels"].get("app.kubernetes.io/component") != of:
+                yield f"{item['kind']} is not labelled as {of}"
             if cluster["authOptions"]["secretName"] not in ("rollama-ray-token", "ray-token"):
                 yield f"{item['kind']}: another token"
 
@@ -169,6 +179,9 @@ def _network(objects: Objects, pods: list[Pod], name: str) -> Iterator[str]:
             for rule in spec.get(way) or ():
                 if not rule.get(side):
                     yield f"NetworkPolicy {key}: an opening to everybody"
+                own = rule.get(side) == [{"podSelector": spec["podSelector"]}]  # Ray talks to itself on any port
+                if not rule.get("ports") and not own and "namespaceSelector" not in str(rule):
+                    yield f"NetworkPolicy {key}: an opening on every port"
     yield from wrong_flows(objects, pods, name)
 
 
@@ -193,7 +206,15 @@ def _ways_in(objects: Objects) -> Iterator[str]:
             backends = [ref for rule in spec["rules"] for ref in rule["backendRefs"]]
             if backends != [{"name": "rollama-serve-svc", "port": 8000}]:
                 yield f"HTTPRoute to {backends}"
+        if item["kind"] == "PodMonitor":
+            chosen = {"matchLabels": {"app.kubernetes.io/name": "rollama"},
+                      "matchExpressions": [{"key": "ray.io/node-type", "operator": "Exists"}]}  # fmt: skip
+            told = ["app.kubernetes.io/component", "ray.io/node-type", "ray.io/cluster"]
+            if spec.get("selector") != chosen or spec.get("podTargetLabels") != told:
+                yield "PodMonitor looks at other pods, or does not say at which"
         if item["kind"] == "Deployment":
+            if spec["selector"]["matchLabels"].items() - spec["template"]["metadata"]["labels"].items():
+                yield "Deployment does not find its pods"
             words = " ".join(item["spec"]["template"]["spec"]["containers"][0]["args"])
             if "--allowed-hosts=rollama-mlflow:5000" not in words:
                 yield "MLflow answers to any host name"
@@ -235,7 +256,8 @@ def _work(objects: Objects) -> Iterator[str]:
     classes = {item["metadata"]["name"]: item for item in objects if item["kind"] == "PriorityClass"}
     if classes:
         serving, training = classes["team-rollama-serving"], classes["team-rollama-training"]
-        if serving["value"] <= training["value"] or training.get("preemptionPolicy") != "Never":
+        ways = serving.get("preemptionPolicy"), training.get("preemptionPolicy")
+        if serving["value"] <= training["value"] or ways != ("PreemptLowerPriority", "Never"):
             yield "training may push the endpoint out"
         for pod in pods_of(objects):
             wanted = {"endpoint": "team-rollama-serving", "jobs": "team-rollama-training",
@@ -253,8 +275,10 @@ def _work(objects: Objects) -> Iterator[str]:
                 yield "the preflight does not come first, or has no end"
             if notes.get("helm.sh/hook-output-log-policy") != "hook-failed" or item["spec"].get("backoffLimit") != 0:
                 yield "the preflight does not say at once what is wrong"
-        if item["kind"] == "Pod" and notes.get("helm.sh/hook") != "test":
-            yield "a pod that is always there"
+        hook = {"rollama-preflight": "pre-install,pre-upgrade", "rollama-test": "test"}.get(item["metadata"]["name"])
+        other = item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "rollama-test"  # stays with the release
+        if hook and not other and notes.get("helm.sh/hook") != hook:
+            yield f"{item['kind']} {item['metadata']['name']} is no hook"
 
 
 def _site(objects: Objects, pods: list[Pod]) -> Iterator[str]:

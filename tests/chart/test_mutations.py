@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.chart.cases import BY_CLUSTER, BY_TEMPLATE
-from tests.chart.copies import LOOK, FAKE, Line, security_lines, without  # noqa: I001
+from tests.chart.copies import FAKE, LOOK, Line, security_lines, without
 from tests.chart.rendering import SETS, Refused, objects, text
 from tests.chart.rules import problems
 

@@ -27,6 +27,7 @@ class FakeCluster:
     jobs: ClassVar[dict] = {}
     status: ClassVar[dict] = {}
     site: ClassVar[str | None] = SITE
+    presets: ClassVar[str | None] = None
     calls: ClassVar[list] = []
 
     def __init__(self, namespace=None):
@@ -74,8 +75,8 @@ class FakeCluster:
     def has_secret(self, name):
         return None
 
-    def site_text(self):
-        return self.site
+    def site_text(self, key="site.yaml"):
+        return self.site if key == "site.yaml" else self.presets
 
     def reconnect(self):
         pass
@@ -87,7 +88,7 @@ def cluster(monkeypatch, tmp_path):
     for name in ("ROLLAMA_SITE", "AWS_ACCESS_KEY_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(client, "Cluster", FakeCluster)
-    for name, value in (("jobs", {}), ("calls", []), ("site", SITE), ("status", {})):
+    for name, value in (("jobs", {}), ("calls", []), ("site", SITE), ("status", {}), ("presets", None)):
         monkeypatch.setattr(FakeCluster, name, value)
     return FakeCluster
 
@@ -108,7 +109,8 @@ def state(deployed, ray, **more):
 
 
 @pytest.mark.parametrize(
-    "verb", [("submit", "train"), ("submit", "evaluate"), ("status",), ("logs",), ("cancel",), ("list",)]
+    "verb",
+    [("submit", "train"), ("submit", "evaluate"), ("submit", "job"), ("status",), ("logs",), ("cancel",), ("list",)],
 )
 def test_every_verb_explains_itself(capsys, verb):
     code, out, _ = run(capsys, *verb, "--help")
@@ -128,6 +130,45 @@ def test_the_site_may_name_the_data_set(capsys, cluster):
     cluster.site = SITE + f"\ndataset: {DATASET}\n"
     code, out, _ = run(capsys, "submit", "train", "p", "--preset", "tiny", "--plan")
     assert code == 0 and f"--dataset {DATASET}" in out.replace("\n", " ")
+
+
+PRESETS = """
+nightly: {task: p, preset: tiny, set: [p.steps=1], name: nightly-p}
+proof: {task: evaluate, gpus: 1, thresholds: [{task: seg, metric: dice, at_least: 0.8}]}
+"""
+
+
+def test_a_job_is_submitted_by_its_name_as_if_it_had_been_typed(capsys, cluster):
+    cluster.presets = PRESETS
+    code, _, err = run(capsys, "submit", "job", "nightly", "--dataset", DATASET)
+    assert code == 0 and "created" in err
+    typed = ("--set", "p.steps=1", "--name", "nightly-p")
+    code, _, err = submit(capsys, *typed)
+    assert code == 0 and "is running already" in err and len(cluster.jobs) == 1
+
+
+def test_an_evaluation_by_name_is_repeated_unless_told_otherwise(capsys, cluster):
+    cluster.presets = PRESETS
+    words = ("submit", "job", "proof", "--dataset", DATASET)
+    assert run(capsys, *words)[0] == 0
+    (job,) = cluster.jobs.values()
+    command = shlex.split(job["metadata"]["annotations"]["rollama.io/command"])
+    assert parse_thresholds(command[command.index("--require") + 1]).rules[0].at_least == 0.8
+    assert command[command.index("--gpus") + 1] == "1"
+    cluster.status = state("Complete", "SUCCEEDED")
+    code, _, err = run(capsys, *words, "--reuse")
+    assert code == 0 and "has succeeded already" in err and len(cluster.jobs) == 1
+    assert run(capsys, *words)[0] == 0 and len(cluster.jobs) == 2
+
+
+def test_a_name_that_is_not_there(capsys, cluster, write):
+    code, _, err = run(capsys, "submit", "job", "nightly", "--dataset", DATASET)
+    assert code == 2 and "jobs.presets" in err
+    file = str(write("presets.yaml", PRESETS))
+    code, _, err = run(capsys, "submit", "job", "nigthly", "--presets", file, "--dataset", DATASET)
+    assert code == 2 and "did you mean 'nightly'" in err
+    code, _, err = run(capsys, "submit", "job", "x", "--presets", "/nowhere.yaml")
+    assert code == 2 and "/nowhere.yaml" in err
 
 
 def test_an_evaluation_carries_its_required_values(capsys, cluster, write):

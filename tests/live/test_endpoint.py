@@ -21,9 +21,9 @@ from rollama.chain.inputs import make_request, read_input_ct
 from rollama.chain.run import Chain
 from rollama.data.store import Kind, push
 from tests.chain.tiny import make_models
-from tests.load import steady
 from tests.live.conftest import KUBERAY, OWN, ROOT, Bucket
 from tests.live.kube import Kube, until
+from tests.load import steady
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 NOTE = "Left breast cancer, pT1 N1, breast-conserving surgery."
@@ -184,9 +184,10 @@ def test_models_change_and_come_back_without_a_failed_request(
     assert pods() == before, "a pod was made anew"
 
 
-def test_helm_test_passes(endpoint: Endpoint, site: Kube) -> None:
-    said = site.helm("test", "rollama", "--logs")
-    assert "Succeeded" in said
+def test_helm_test_finds_doors_closed_and_keys_working(endpoint: Endpoint, site: Kube) -> None:
+    said = site.helm("test", "rollama", "--logs", timeout=240)
+    assert said.count("ok  ") == 7 and "FAIL" not in said
+    assert endpoint.key not in said
 
 
 def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.telemetry import COUNTERS, LEVELS, LOGGER, TIMERS, log_as_json
+from serve.telemetry import COUNTERS, LEVELS, LOGGER, TIMERS, RayMeter, log_as_json
 from tests.serve.conftest import Recorder
 
 WAIT = {"Prefer": "wait=30"}
@@ -56,3 +57,27 @@ def test_logs_are_json_lines(client: TestClient, capsys: pytest.CaptureFixture[s
     assert told["level"] == "INFO" and told["time"] and told["seconds"] >= 0
     assert [line for line in lines if line["message"] == "job" and line["job"] == answer.json()["job_id"]]
     assert "CANARY" not in json.dumps(lines)
+
+
+def test_levels_are_said_again_as_ray_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = pytest.importorskip("ray.serve.metrics")
+    said: list[tuple[str, float]] = []
+
+    class Gauge:
+        """A fake of Ray's gauge that keeps what it is told."""
+
+        def __init__(self, name: str, description: str) -> None:
+            self.name = name
+
+        def set(self, value: float) -> None:
+            said.append((self.name, value))
+
+    monkeypatch.setattr(metrics, "Gauge", Gauge)
+    meter = RayMeter(again_s=0.01)
+    meter.level("rollama_jobs_waiting", 3)
+    said.clear()
+    deadline = time.monotonic() + 10
+    while said.count(("rollama_jobs_waiting", 3)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert said.count(("rollama_jobs_waiting", 3)) >= 3
+    assert {name for name, _ in said} == set(LEVELS)

@@ -1,4 +1,4 @@
-"""Ask the endpoint and Ray's dashboard without a key, with a wrong one and with its own; exit 1 where an answer is wrong.
+"""Ask the endpoint and the dashboard without a key, with a wrong one and with their own; exit 1 for a wrong answer.
 
 Usage: check_endpoint.py http://SERVE:8000 http://HEAD:8265 [folder of Secrets]. Needs Python alone.
 """

@@ -8,6 +8,6 @@ workspace=${WORKSPACE%/}/retrain-${digest:0:12}
 again=(--reuse)
 for job in "$@"; do
   echo "retrain: $job in $workspace"
-  rollama submit job "$job" --dataset "$DATASET" --workspace "$workspace" --wait --retries 2 "${again[@]}" 2>&1 | tee /tmp/said
-  grep -q "has succeeded already" /tmp/said || again=()
+  rollama submit job "$job" --dataset "$DATASET" --workspace "$workspace" --wait --retries 2 "${again[@]}" 2>&1 | tee "${TMPDIR:-/tmp}/said"
+  grep -q "has succeeded already" "${TMPDIR:-/tmp}/said" || again=()
 done
