@@ -201,7 +201,7 @@ def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube)
 @pytest.mark.matrix
 @pytest.mark.parametrize(("lost", "most_s"), [("operator", 0), ("head", 300)])
 def test_what_a_loss_costs(endpoint: Endpoint, site: Kube, admin: Kube, lost: str, most_s: float) -> None:
-    """A pod is killed under load: without the operator nothing changes, with the head the whole endpoint starts anew."""
+    """A pod goes under load: without the operator nothing changes, with the head the whole endpoint starts again."""
     address = site.get("service", "rollama-serve-svc")["spec"]["clusterIP"]
     client = httpx.Client(
         base_url=f"http://{address}:8000", timeout=30, headers={"Authorization": f"Bearer {endpoint.key}"}
