@@ -65,7 +65,7 @@ def test_the_endpoint_is_where_its_class_says() -> None:
     found = {pod.name: pod for pod in pods_of(rendered(BY_NAME["gpu-cluster"]))}
     worker, head = found["endpoint/worker"], found["endpoint/head"]
     assert worker.spec["nodeSelector"] == {"gpu": "a100-80"} and "nodeSelector" not in head.spec
-    assert worker.boxes[1]["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "1"}
+    assert worker.boxes[0]["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "1"}
     assert "nvidia.com/gpu" not in head.boxes[1]["resources"]["limits"]
     (small,) = [pod for pod in pods_of(rendered(BY_NAME["gpu-small"])) if pod.name == "endpoint/head"]
     assert small.spec["runtimeClassName"] == "nvidia" and small.boxes[1]["resources"]["limits"]["nvidia.com/gpu"] == "1"
