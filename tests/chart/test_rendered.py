@@ -66,9 +66,9 @@ def test_the_endpoint_is_where_its_class_says() -> None:
     worker, head = found["endpoint/worker"], found["endpoint/head"]
     assert worker.spec["nodeSelector"] == {"gpu": "a100-80"} and "nodeSelector" not in head.spec
     assert worker.boxes[0]["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "1"}
-    assert "nvidia.com/gpu" not in head.boxes[1]["resources"]["limits"]
+    assert "nvidia.com/gpu" not in head.boxes[0]["resources"]["limits"]
     (small,) = [pod for pod in pods_of(rendered(BY_NAME["gpu-small"])) if pod.name == "endpoint/head"]
-    assert small.spec["runtimeClassName"] == "nvidia" and small.boxes[1]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert small.spec["runtimeClassName"] == "nvidia" and small.boxes[0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     training = [pod for pod in pods_of(rendered(BY_NAME["gpu-small"])) if pod.name == "jobs/worker"]
     assert training[0].spec["tolerations"][0]["key"] == "nvidia.com/gpu"
 
