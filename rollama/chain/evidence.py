@@ -35,7 +35,7 @@ class Pointer:
 
 
 WORDS = {
-    "left": r"\b(?:left|lt|lft|links|linke[rnms]?|sinist\w+)\b",
+    "left": r"\b(?:left(?!\s+(?:the|our|us|hospital|home)\b)|lt|lft|links|linke[rnms]?|sinist\w+)\b",
     "right": r"\b(?:right|rt|rechts|rechte[rnms]?|dext\w+)\b",
     "surgery": r"mastectom|ablatio|lumpectom|tumou?rectom|quadrantectom|segmental resect|segmentectom"
     r"|wide (?:local )?excis|breast.conserv|\bBCS\b|\bBCT\b|conserving|conserved|\bBET\b|brusterhalt|\bMRM\b",

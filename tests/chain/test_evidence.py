@@ -36,6 +36,7 @@ def test_fields_point_to_whole_sentences(plan: Plan) -> None:
 
 def test_a_field_without_support_has_no_pointer(plan: Plan) -> None:
     assert evidence_of("She feels well.", plan) == ()
+    assert evidence_of("She left the ward without pain.", plan) == ()  # no side
 
 
 def test_places_count_in_the_note_as_given(ct: Volume, text: Any, segmenter: Any) -> None:
