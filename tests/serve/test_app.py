@@ -123,7 +123,7 @@ class Changing:
         key = root / "key"
         key.write_text(KEY)
         self.args = tiny.updated(
-            models=None, store=str(root / "store"), api_key_file=key, text_cpus=0.1, segmentation_cpus=0.1,
+            models=None, store=str(root / "store"), api_key_file=key, text_cpus=0, segmentation_cpus=0,
             text_scaling={"min_replicas": 1, "max_replicas": 2},
             segmentation_scaling={"min_replicas": 0, "max_replicas": 1},
         ).model_dump(mode="json", exclude_none=True)  # fmt: skip
