@@ -69,7 +69,7 @@ def test_the_api_server_takes_the_clients_rayservice(site: Kube) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_pod_security_takes_every_pod(site: Kube, name: str) -> None:
-    """The namespace demands `restricted`; pods that belong to something else are admitted without a look, so as pods."""
+    """The namespace demands `restricted`. Templates are admitted without a look at them, so each as a pod."""
     pods = []
     for pod in pods_of(rendered(site, *SETS[name])):
         # Admission also wants these to exist, which is not what is asked here.
