@@ -276,6 +276,11 @@ def _work(objects: Objects) -> Iterator[str]:
                 yield "the preflight does not say at once what is wrong"
         hook = {"rollama-preflight": "pre-install,pre-upgrade", "rollama-test": "test"}.get(item["metadata"]["name"])
         other = item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "rollama-test"  # stays with the release
+        told = notes.get("helm.sh/hook-output-log-policy")
+        if item["kind"] == "Pod" and (
+            told != "hook-succeeded,hook-failed" or "hook-succeeded" not in notes["helm.sh/hook-delete-policy"]
+        ):
+            yield "helm test does not say what it found"
         if hook and not other and notes.get("helm.sh/hook") != hook:
             yield f"{item['kind']} {item['metadata']['name']} is no hook"
 
