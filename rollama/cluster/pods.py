@@ -33,6 +33,19 @@ POD_SECURITY: dict[str, Any] = {
 }
 TMP = {"name": "tmp", "mountPath": "/tmp"}
 SHM = {"name": "shm", "mountPath": "/dev/shm"}
+ACCOUNT = {"name": "account", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True}
+ACCOUNT_VOLUME: dict[str, Any] = {
+    "name": "account",
+    "projected": {
+        "defaultMode": 0o440,
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+        ],
+    },
+}
+"""What Kubernetes would mount into every container of a pod: only the autoscaler, which mounts `ACCOUNT`, gets it."""
 
 
 def environment(values: dict[str, str]) -> list[dict[str, Any]]:
@@ -99,19 +112,20 @@ def template(
         box: the container.
         site: where the pod goes.
         labels: labels of the pod.
-        token: whether the service account's token is mounted (only the head under autoscaling needs it).
+        token: whether there is a volume with the service account's token (the autoscaler, beside the head, mounts it).
         account: service account instead of the site's.
         restart: restart policy, where it must be said.
     """
     memory = quantity.parse(box["resources"]["limits"]["memory"], "memory")
     spec: dict[str, Any] = {
-        "automountServiceAccountToken": token,
+        "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
         "containers": [box],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": quantity.gib(memory)}},
+            *([ACCOUNT_VOLUME] if token else []),
         ],
     }
     optional: dict[str, Any] = {

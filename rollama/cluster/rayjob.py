@@ -159,7 +159,7 @@ def _cluster(job: Job, site: SiteConfig, labels: dict[str, str]) -> dict[str, An
 
 
 def head(site: SiteConfig, labels: dict[str, str]) -> dict[str, Any]:
-    """The head's template: driver, control store and dashboard; under autoscaling it may talk to the API server."""
+    """The head's template: driver, control store, dashboard; under autoscaling its side-car calls the API server."""
     env = with_hub(pods.environment({"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_S)}), site)
     box = pods.with_storage(pods.container("ray-head", site, pods.resources(site.head, site), env), site)
     box["ports"] = [{"name": name, "containerPort": port} for name, port in PORTS.items()]
@@ -184,7 +184,7 @@ def autoscaling(site: SiteConfig) -> dict[str, Any]:
             "resources": pods.resources(site.autoscaler, site),
             "securityContext": pods.SECURITY,
             "env": pods.environment({}),
-            "volumeMounts": [pods.TMP],
+            "volumeMounts": [pods.TMP, pods.ACCOUNT],
         },
     }
 

@@ -75,8 +75,17 @@ def objects(values: Values, chart: Path = CHART) -> list[dict[str, Any]]:
     Raises:
         Refused: helm does not render it, or not as YAML.
     """
+    return parsed(text(values.arguments(chart), chart))
+
+
+def parsed(shown: str) -> list[dict[str, Any]]:
+    """The objects of what helm printed.
+
+    Raises:
+        Refused: it is no YAML.
+    """
     try:
-        found = list(yaml.load_all(text(values.arguments(chart), chart), LOADER))
+        found = list(yaml.load_all(shown, LOADER))
     except yaml.YAMLError as error:
         raise Refused(str(error)) from error
     return [item for item in found if item]

@@ -83,8 +83,7 @@ def careful(pod: Pod) -> Iterator[str]:
     if pod.spec.get("enableServiceLinks") is not False:
         yield "addresses of all Services among its variables"
     head = any(box["name"] == "autoscaler" for box in pod.boxes)
-    of_job = pod.name.startswith("jobs/")  # built by rollama.cluster, whose tests say more
-    token = pod.name in MAY_CALL or (of_job and head)
+    token = pod.name in MAY_CALL
     if pod.spec.get("automountServiceAccountToken") is not token:
         yield f"automountServiceAccountToken is not {token}"
     if pod.name in MAY_CALL and pod.spec.get("serviceAccountName") != MAY_CALL[pod.name]:
@@ -107,7 +106,7 @@ def careful(pod: Pod) -> Iterator[str]:
             yield f"{box['name']} may write to {sorted(writes)}"
         if "account" in mounts and box["name"] != "autoscaler":
             yield f"{box['name']} has the account's token"
-        if box["name"] == "autoscaler" and not of_job and "account" not in mounts:
+        if box["name"] == "autoscaler" and "account" not in mounts:
             yield "the autoscaler has no account"
         for variable in box.get("env", []):
             if re.search(r"SECRET|PASSWORD|TOKEN$|ACCESS_KEY|API_KEY", variable["name"]) and "value" in variable:
@@ -277,6 +276,11 @@ def _work(objects: Objects) -> Iterator[str]:
                 yield "the preflight does not say at once what is wrong"
         hook = {"rollama-preflight": "pre-install,pre-upgrade", "rollama-test": "test"}.get(item["metadata"]["name"])
         other = item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "rollama-test"  # stays with the release
+        told = notes.get("helm.sh/hook-output-log-policy")
+        if item["kind"] == "Pod" and (
+            told != "hook-succeeded,hook-failed" or "hook-succeeded" not in notes["helm.sh/hook-delete-policy"]
+        ):
+            yield "helm test does not say what it found"
         if hook and not other and notes.get("helm.sh/hook") != hook:
             yield f"{item['kind']} {item['metadata']['name']} is no hook"
 

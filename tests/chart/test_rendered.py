@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from infra.chart import CHART
+from rollama.cli.submit import training
+from rollama.cli.train import What
 from rollama.cluster.config import parse_site
 from rollama.cluster.presets import parse_presets
+from rollama.cluster.rayjob import Job, build_rayjob
 from rollama.cluster.serveconfig import parse_serve
 from rollama.core.config import build
 from serve.config import ServeConfig
 from serve.preflight import check
 from tests.chart.pods import pods_of
-from tests.chart.rendering import APIS, S3, SERVING, SETS, Values, helm, objects, of, rendered
+from tests.chart.rendering import APIS, CI, S3, SERVING, SETS, Values, helm, objects, of, rendered
 from tests.chart.rules import problems
 from tests.chart.strict import unknown
 
@@ -110,6 +113,17 @@ def test_job_presets_are_what_submit_reads() -> None:
     presets = parse_presets(data["presets.yaml"], "")
     assert presets["p"].set == ["text.scale.workers=1"] and presets["proof"].thresholds[0]["at_least"] == 0.85
     assert parse_site(data["site.yaml"], "").priority_class == "team-rollama-training"
+
+
+@pytest.mark.parametrize("values", CI, ids=lambda item: item.name)
+def test_every_job_preset_of_the_sets_can_be_submitted(values: Values) -> None:
+    data = of(rendered(values), "ConfigMap", "rollama-site")["data"]
+    site = parse_site(data["site.yaml"], "")
+    for name, preset in parse_presets(data["presets.yaml"], "").items():
+        if preset.task != "evaluate":
+            asked = training(What(preset.task), preset.preset, preset.set, preset.name)
+            places = {"dataset": f"s3://b/store@sha256:{'a' * 64}", "workspace": "s3://bucket/work"}
+            build_rayjob(build(Job, {**asked, **places}, name), site, "team")
 
 
 def test_jobs_are_told_where_mlflow_is() -> None:

@@ -49,9 +49,11 @@ def test_every_pod_has_its_volumes_and_no_token_but_the_scaling_head(body):
     scaled = "autoscalerOptions" in body["spec"]["rayClusterSpec"]
     for template in templates(body):
         spec, role = template["spec"], template["metadata"]["labels"][names.LABEL_ROLE]
-        volumes = {item["name"]: item["emptyDir"] for item in spec["volumes"]}
+        volumes = {item["name"]: item["emptyDir"] for item in spec["volumes"] if item["name"] != "account"}
         assert volumes["tmp"] == {} and volumes["shm"]["medium"] == "Memory"
-        assert spec["automountServiceAccountToken"] is (scaled and role == "head")
+        assert spec["automountServiceAccountToken"] is False
+        assert any(volume["name"] == "account" for volume in spec["volumes"]) is (scaled and role == "head")
+        assert not any(mount["name"] == "account" for box in spec["containers"] for mount in box["volumeMounts"])
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         assert not any("hostPath" in volume for volume in spec["volumes"])
@@ -123,6 +125,7 @@ def test_autoscaling_starts_from_zero_with_version_two(job, site):
     scaled = build_rayjob(job, site.updated(autoscaling=True), "team")["spec"]["rayClusterSpec"]
     assert fixed["workerGroupSpecs"][0]["minReplicas"] == 2 and "enableInTreeAutoscaling" not in fixed
     assert scaled["workerGroupSpecs"][0]["minReplicas"] == scaled["workerGroupSpecs"][0]["replicas"] == 0
+    assert "account" in [mount["name"] for mount in scaled["autoscalerOptions"]["volumeMounts"]]
     assert scaled["enableInTreeAutoscaling"] is True and scaled["autoscalerOptions"]["version"] == "v2"
     assert scaled["headGroupSpec"]["template"]["spec"]["restartPolicy"] == "Never"
     assert "serviceAccountName" not in scaled["headGroupSpec"]["template"]["spec"]

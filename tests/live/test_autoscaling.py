@@ -26,7 +26,11 @@ def test_workers_come_from_zero_and_go_again(ci: Kube, site: Kube, dataset: str,
         return sum("deletionTimestamp" not in pod["metadata"] for pod in found)
 
     head = site.get("pods", "-l", f"ray.io/cluster={cluster},ray.io/node-type=head")["items"]
-    assert [box["name"] for box in head[0]["spec"]["containers"]] == ["ray-head", "autoscaler"]
+    boxes = head[0]["spec"]["containers"]
+    assert [box["name"] for box in boxes] == ["ray-head", "autoscaler"]
+    # Only the autoscaler can act in the namespace, not what a training runs.
+    mounts = [[mount["mountPath"] for mount in box["volumeMounts"]] for box in boxes]
+    assert ["/var/run/secrets/kubernetes.io/serviceaccount" in paths for paths in mounts] == [False, True]
     until(lambda: workers() == 0, 120, "the workers are gone")
     # They went one by one, not with their cluster.
     assert site.get("raycluster", cluster)["spec"]["workerGroupSpecs"][0]["replicas"] == 0
