@@ -9,7 +9,8 @@ not kept:
 * no job is lost: each accepted one ends as it may; nothing stays open in the store; none changes or vanishes later
 * memory is flat: a line through the size (PSS) of all processes, after warm-up and the last kill, rises by less than
   RISE_MIB and RISE_MIB_A_MINUTE for each minute of it; likewise the number of open files
-* no text of a note stands in any log, the audit trail is whole, the server is ready again after each kill
+* no text of a note stands in any log, no temporary folder of a killed process stays, the audit trail is whole, the
+  server is ready again after each kill
 
 Writes `soak.json` and `soak.md`. Nothing of it is a measurement of speed.
 """
@@ -38,6 +39,7 @@ from benchmarks.serve_processes import KEY, SAMPLE_S, START_S, Served, end, free
 from benchmarks.soak_clients import MARK, PATIENCE_S, Books, Client
 from rollama.core.files import write_json, write_text
 from rollama.core.storage import open_storage
+from serve.scratch import YOUNG_S
 
 KILLS = ("ingress", "text", "segmentation", "server")
 FIRST_KILL, LAST_KILL = 0.2, 0.4
@@ -163,12 +165,12 @@ class Soak:
         """Kill something and wait until the server is ready again."""
         window = [time.monotonic(), float("inf")]
         self.books.kills.append(window)
-        left = 0
+        left: list[str] = []
         if kind == "server":
             tree = self.server.tree()
             self.server.process.kill()
             _, alive = psutil.wait_procs(tree, timeout=DIE_S)
-            left = len(alive)  # processes that outlive the one that was killed
+            left = sorted(map(role_of, alive))  # processes that outlive the one that was killed
             end(alive)
             self.keep_logs()
             self.server.kill()
@@ -206,6 +208,8 @@ class Soak:
         while (still := storage.names("open")) and time.monotonic() < until:
             time.sleep(1)  # jobs of clients that went away before they knew an id
         changed = self.changed()
+        time.sleep(LEASE_S + YOUNG_S)  # by then servers have looked for what killed ones left
+        left = len(list((self.folder / "tmp").glob("rollama-*")))
         lost = [f"{job.kind}: no end" for job in self.books.jobs.values() if not job.ended]
         stored = {name.split("/")[1] for name in storage.names("jobs")}
         expiring = {name.partition("-")[2] for name in storage.names("expires")}
@@ -227,6 +231,7 @@ class Soak:
             "whatever is stored expires": (stored <= expiring, f"{len(stored - expiring)} would stay for ever"),
             "memory flat": (rise <= allowed, f"{rise:+.1f} MiB in {minutes:.1f} min, allowed {allowed:.1f}"),
             "open files flat": (files <= RISE_FILES, f"{files:+.0f}, allowed {RISE_FILES}"),
+            "no temporary folder left": (not left, f"{left} left"),
             "no text in logs": (not self.leaks, f"found in {sorted(set(self.leaks)) or 'none'}"),
             "audit trail whole": (bool(chains) and not bad, f"{len(chains)} chains, {len(bad)} broken"),
             "ready again after kills": (ready and len(self.found) == len(self.kills), json.dumps(self.found)),
@@ -244,7 +249,6 @@ class Soak:
             "promises": {name: {"kept": bool(kept), "found": said} for name, (kept, said) in promises.items()},
             "calls": calls, "jobs": dict(sorted(ends.items())), "stored_jobs": len(stored), "roles_mib": roles,
             "unexplained": self.books.unexplained[:50], "client_failures": failures, "lost": [*lost, *changed, *bad],
-            "temporary_left": len(list((self.folder / "tmp").glob("rollama-*"))),
         }  # fmt: skip
 
     def changed(self) -> list[str]:
@@ -271,7 +275,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [f"| {name} | {count} |" for name, count in report["jobs"].items()]
     lines += ["", "| process | MiB after warm-up | at the end |", "|---|---|---|"]
     lines += [f"| {role} | {first} | {last} |" for role, (first, last) in report["roles_mib"].items()]
-    lines += ["", f"Temporary folders left behind by killed processes: {report['temporary_left']}"]
+    lines.append("")
     lines += [f"* {text}" for text in (*report["unexplained"], *report["client_failures"], *report["lost"])]
     return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
@@ -18,6 +19,7 @@ from typing import Any
 
 from rollama.client.schemas import State
 from serve.jobs import JobRequest, JobStore, Status
+from serve.scratch import sweep_scratch
 from serve.telemetry import LOGGER, Meter, NoMeter
 
 logger = logging.getLogger(LOGGER)
@@ -93,7 +95,9 @@ class Runner:
     def _next(self) -> None:
         while self.waiting and len(self.running) < self.slots and not self._stopping:
             job_id, _ = self.waiting.popitem(last=False)
-            task = asyncio.create_task(self._run(job_id))
+            # In a context of its own: in that of the request that came just now, Ray takes the job's calls for the
+            # request's, and cancels them when its client goes away.
+            task = asyncio.create_task(self._run(job_id), context=contextvars.Context())
             self.running[job_id] = task
             task.add_done_callback(partial(self._ended, job_id))
         self.meter.level("rollama_jobs_running", len(self.running))
@@ -184,6 +188,7 @@ class Runner:
             await asyncio.sleep(self.store.lease_s)
             try:
                 await asyncio.to_thread(self.store.sweep)
+                await asyncio.to_thread(sweep_scratch)
                 for job_id in await asyncio.to_thread(self.store.waiting):
                     if self.room > 0 and job_id not in self.running and job_id not in self.waiting:
                         await self._adopt(job_id)

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import re
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status, new_id
 from serve.problems import NoSuchJobError, describe
 from serve.runner import FullError, Runner
+from serve.scratch import scratch
 from serve.telemetry import Meter, NoMeter
 from serve.uploads import Limits, read_checked, store_ct
 from serve.work import Backend, PipelineWork, to_the_end
@@ -109,10 +109,10 @@ class Service:
             raise FullError
         now, job_id = self.store.clock(), new_id()
         expires = now + self.config.keep_s
-        with tempfile.TemporaryDirectory(prefix="rollama-", ignore_cleanup_errors=True) as name:
+        with scratch() as folder:
             async with self.checking:  # a CT at a time is unpacked and read; many would fill the memory
                 if parts:
-                    blob, digest = await to_the_end(receive, parts, Path(name), self.limits)
+                    blob, digest = await to_the_end(receive, parts, folder, self.limits)
                 else:
                     await to_the_end(self._check_reference, ct_path)
                     blob, digest = None, ct_path

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status
 from serve.problems import BusyError
 from serve.runner import Report
+from serve.scratch import scratch
 from serve.uploads import Limits, read_checked, store_ct
 
 Result = TypeVar("Result")
@@ -91,8 +91,7 @@ class PipelineWork:
         request = to_request(job.source, job.text)
         status = Status(State.RUNNING, attempt)
         report(status)
-        with tempfile.TemporaryDirectory(prefix="rollama-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with scratch() as folder:
             path, digest = await to_the_end(self._ct, job, folder)
             volume = await to_the_end(read_checked, path, self.limits)
             inputs = {"ct": digest}

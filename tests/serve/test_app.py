@@ -232,6 +232,17 @@ class TestServed:
         assert self.over(client, job)["state"] == "done"
         assert client.get("/readyz").status_code == 200
 
+    def test_a_client_that_leaves_does_not_disturb_its_job(self, tiny: ServeConfig, client: httpx.Client) -> None:
+        body = {"plan": PLAN, "ct_path": "large.nii.gz"}
+        keys = [{"Idempotency-Key": f"left {number}"} for number in range(3)]
+        for key in keys:
+            with pytest.raises(httpx.ReadTimeout):
+                client.post("/v1/segment", json=body, headers={**key, **WAIT}, timeout=1.5)
+        for key in keys:
+            job = client.post("/v1/segment", json=body, headers=key).json()["job_id"]
+            found = self.over(client, job)
+            assert (found["state"], found["attempt"]) == ("done", 1), found
+
     def test_a_cancelled_job_frees_the_model(self, tiny: ServeConfig, client: httpx.Client) -> None:
         job = client.post("/v1/segment", json={"plan": PLAN, "ct_path": "large.nii.gz"}).json()["job_id"]
         self.until_running(client, job)
