@@ -16,7 +16,7 @@ from tests.chart.pods import pods_of
 from tests.live.conftest import ROOT, Bucket
 from tests.live.kube import Kube
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 CHART = str(ROOT / "helm/rollama")
 REFERENCE = f"s3://bucket/store@sha256:{'a' * 64}"
 PLACE = "--set=networkPolicy.storage.cidrs={192.0.2.0/24}"
