@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from rollama.cluster.serveconfig import Models
+from rollama.core.config import build
 from rollama.data.store import resolve
 from serve.telemetry import LOGGER
 
@@ -107,6 +108,47 @@ class Releases(Generic[Model]):
             return model
         finally:
             self._loading.pop(key, None)
+
+
+class ModelServer(Generic[Model]):
+    """What the deployments that hold models share. Serve calls `reconfigure` before it sends requests."""
+
+    releases: Releases[Model]
+
+    async def reconfigure(self, release: Mapping[str, str]) -> None:
+        """Serve's `user_config`: the newest release.
+
+        Raises:
+            RollamaError: it is the first one, and an artefact is missing, damaged or does not fit its base or the
+                settings.
+        """
+        await self.releases.renew(build(Release, release, "models"))
+
+    async def ready(self, release: Release | None = None) -> bool:
+        """Answers once models are loaded: some, or those of a release.
+
+        Raises:
+            RollamaError: the release cannot be loaded.
+        """
+        if release is not None:
+            await self.releases.get(release)
+        return True
+
+    def check_health(self) -> None:
+        """Called by Serve: a replica without models, or whose thread has ended, is replaced.
+
+        Raises:
+            RuntimeError: it is one.
+        """
+        held = self.releases.held.values()
+        if not held:
+            raise RuntimeError("no models were named: give them as the deployment's user_config")
+        if not all(self._alive(model) for model in held):
+            raise RuntimeError("a model's thread has ended")
+
+    def _alive(self, model: Model) -> bool:
+        """Whether a held model still answers."""
+        raise NotImplementedError
 
 
 def _say(task: asyncio.Task[Model]) -> None:

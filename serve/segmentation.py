@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from rollama.chain.run import SEGMENTATION_FOLDER
-from rollama.core.config import build
 from rollama.data.volumes import Volume
 from rollama.segmentation.outline import Outline
-from serve.release import Release, Releases
+from serve.release import ModelServer, Release, Releases
 
 
 class GivenUpError(Exception):
@@ -76,7 +75,7 @@ class Loaded:
             self.pool.close()
 
 
-class SegmentationDeployment:
+class SegmentationDeployment(ModelServer[Loaded]):
     """Holds `SegmentationModel`s. CT and mask go through Ray's object store, not through HTTP."""
 
     def __init__(self, most_voxels: int, batch_voxels: int) -> None:
@@ -87,37 +86,11 @@ class SegmentationDeployment:
             batch_voxels: of the windows of several patients in one pass of the network; 0: each patient's alone.
         """
         self.batch_voxels = batch_voxels
-        self.releases: Releases[Loaded] = Releases((SEGMENTATION_FOLDER,), self._load, self._drop)
+        self.releases = Releases((SEGMENTATION_FOLDER,), self._load, self._drop)
         self.room = Room(most_voxels)
 
-    async def reconfigure(self, release: Mapping[str, str]) -> None:
-        """Serve's `user_config`: the newest release.
-
-        Raises:
-            CheckpointError: it is the first one, and the artefact is missing, damaged or does not fit its base.
-        """
-        await self.releases.renew(build(Release, release, "models"))
-
-    async def ready(self, release: Release | None = None) -> bool:
-        """Answers once the model is loaded: one, or that of a release.
-
-        Raises:
-            RollamaError: the release cannot be loaded.
-        """
-        if release is not None:
-            await self.releases.get(release)
-        return True
-
-    def check_health(self) -> None:
-        """Called by Serve: a replica without a model, or whose thread has ended, is replaced.
-
-        Raises:
-            RuntimeError: it is one.
-        """
-        if not self.releases.held:
-            raise RuntimeError("no models were named: give them as the deployment's user_config")
-        if not all(loaded.pool.thread.is_alive() for loaded in self.releases.held.values()):
-            raise RuntimeError("the network's thread has ended")
+    def _alive(self, model: Loaded) -> bool:
+        return model.pool.thread.is_alive()
 
     async def _load(self, release: Release) -> Loaded:
         from rollama.segmentation.predict import SegmentationModel

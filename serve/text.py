@@ -18,10 +18,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rollama.chain.run import TEXT_FOLDERS, Answer
-from rollama.core.config import build
 from rollama.core.errors import ConfigError
 from rollama.core.registry import Decoding, Task
-from serve.release import Release, Releases
+from serve.release import ModelServer, Release, Releases
 from serve.telemetry import LOGGER
 
 logger = logging.getLogger(LOGGER)
@@ -213,44 +212,16 @@ class Batcher:
             item.tell(generation)
 
 
-class TextDeployment:
+class TextDeployment(ModelServer[tuple[Batcher, Any]]):
     """Answers S and P of the releases that it holds. Readiness is answered meanwhile."""
 
     def __init__(self, most_tokens: int, plan_decoding: Decoding = Decoding.FREE) -> None:
         """Take the settings; models come with `reconfigure`, which Serve calls before it sends requests."""
         self.most_tokens, self.plan_decoding = most_tokens, plan_decoding
-        self.releases: Releases[tuple[Batcher, Any]] = Releases(tuple(TEXT_FOLDERS.values()), self._load, self._drop)
+        self.releases = Releases(tuple(TEXT_FOLDERS.values()), self._load, self._drop)
 
-    async def reconfigure(self, release: Mapping[str, str]) -> None:
-        """Serve's `user_config`: the newest release.
-
-        Raises:
-            CheckpointError: it is the first one, and an artefact is missing, damaged or does not fit its base.
-            ConfigError: constrained plans without llguidance.
-        """
-        await self.releases.renew(build(Release, release, "models"))
-
-    async def ready(self, release: Release | None = None) -> bool:
-        """Answers once the models are loaded: some, or those of a release.
-
-        Raises:
-            RollamaError: the release cannot be loaded.
-        """
-        if release is not None:
-            await self.releases.get(release)
-        return True
-
-    def check_health(self) -> None:
-        """Called by Serve: a replica without models, or whose thread has ended, is replaced.
-
-        Raises:
-            RuntimeError: it is one.
-        """
-        held = self.releases.held.values()
-        if not held:
-            raise RuntimeError("no models were named: give them as the deployment's user_config")
-        if not all(batcher.thread.is_alive() for batcher, _ in held):
-            raise RuntimeError("the text model's thread has ended")
+    def _alive(self, model: tuple[Batcher, Any]) -> bool:
+        return model[0].thread.is_alive()
 
     async def generate(self, task: Task, text: str, deadline: float, release: Release) -> Answer:
         """Greedy answer of one adapter of a release to one text; see `Batcher.generate`."""

@@ -10,11 +10,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from rollama.cluster import quantity
-from rollama.core.config import StrictModel, build, read_yaml
+from rollama.core.config import StrictModel, build, parse_yaml, read_yaml
 from rollama.core.errors import ConfigError
 
 CONFIG_MAP, CONFIG_KEY, SITE_VARIABLE = "rollama-site", "site.yaml", "ROLLAMA_SITE"
@@ -161,10 +160,4 @@ def parse_site(text: str, source: str) -> SiteConfig:
     Raises:
         ConfigError: not a YAML mapping, or a key is unknown or not accepted.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: expected keys and values, found {type(values).__name__}")
-    return build(SiteConfig, values, source)
+    return build(SiteConfig, parse_yaml(text, source), source)

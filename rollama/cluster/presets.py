@@ -9,10 +9,9 @@ from __future__ import annotations
 import difflib
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
-from rollama.core.config import StrictModel, build
+from rollama.core.config import StrictModel, build, parse_yaml
 from rollama.core.errors import ConfigError
 
 PRESETS_KEY = "presets.yaml"
@@ -52,11 +51,8 @@ def parse_presets(text: str, source: str) -> dict[str, JobPreset]:
     Raises:
         ConfigError: not a YAML mapping, or a key is unknown or not accepted.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML") from error
-    return build(_Presets, {"presets": values or {}}, source).presets
+    values = parse_yaml(text, source) if text.strip() else {}
+    return build(_Presets, {"presets": values}, source).presets
 
 
 def choose(presets: dict[str, JobPreset], name: str, source: str) -> JobPreset:

@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
-from rollama.core.config import StrictModel, build
+from rollama.core.config import StrictModel, build, parse_yaml
 from rollama.core.errors import ConfigError
 
 IMPORT_PATH = "serve.app:build_app"
@@ -187,13 +186,7 @@ def parse_serve(text: str, source: str) -> ServeFile:
     Raises:
         ConfigError: not a YAML mapping, or a key is unknown or not accepted.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: expected keys and values, found {type(values).__name__}")
-    return build(ServeFile, values, source)
+    return build(ServeFile, parse_yaml(text, source), source)
 
 
 @dataclass(frozen=True)

@@ -57,17 +57,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, not UTF-8, not YAML or not a mapping.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it ({error.strerror}); give a readable YAML file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Read one YAML mapping from a text; `source` names it in messages.
+
+    Raises:
+        ConfigError: not YAML or not a mapping.
+    """
+    try:
+        value = yaml.safe_load(text)
     except _NOT_YAML as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(f"{path}: not valid YAML{line}") from error
+        raise ConfigError(f"{source}: not valid YAML{line}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(value).__name__}")
+        raise ConfigError(f"{source}: expected keys and values, found {type(value).__name__}")
     return value
 
 
