@@ -1,9 +1,23 @@
 import pytest
 
-from rollama.cluster.serveconfig import Deployment, Room, check_room, make_serve, parse_serve
+from rollama.cluster.serveconfig import DEPLOYMENTS, Deployment, Models, Room, check_room, make_serve, parse_serve
 from rollama.core.errors import ConfigError
 
 ARGS = {"models": "/models", "deadline_s": 600}
+
+
+MODELS = "{s: a, p: b, seg: c}"
+BOTH = "[" + ", ".join(f"{{name: {name}, user_config: {MODELS}}}" for name in DEPLOYMENTS) + "]"
+
+
+def test_models_by_reference_are_said_to_each_deployment():
+    models = Models(s="a", p="b", seg="c")
+    made = make_serve({"deadline_s": 600}, [Deployment(name="text", max_ongoing_requests=4)], models)
+    (application,) = made.plain()["applications"]
+    assert [item["name"] for item in application["deployments"]] == list(DEPLOYMENTS)
+    assert all(item["user_config"] == {"s": "a", "p": "b", "seg": "c"} for item in application["deployments"])
+    assert application["deployments"][1]["max_ongoing_requests"] == 4
+    assert made.applications[0].models == models
 
 
 def test_made_and_read_again_are_equal_and_nothing_is_left_open():
@@ -22,12 +36,17 @@ def test_made_and_read_again_are_equal_and_nothing_is_left_open():
         ("applications: [{args: {}, max_ongoing_requests: 4}]", "unknown key 'applications.0.max_ongoing_requests'"),
         ("applications: []", "applications"),
         ("applications: [{args: {}, import_path: other:app}]", "import_path"),
-        ("applications: [{args: {deadline_s: 900}}]", "accepted is request_timeout_s > deadline_s"),
+        ("applications: [{args: {models: /models, deadline_s: 900}}]", "accepted is request_timeout_s > deadline_s"),
         ("applications: [{args: {}, deployments: [{name: text}, {name: text}]}]", "each deployment once"),
         ("applications: [{args: {}, deployments: [{name: text, max_queued_requests: -1}]}]", "max_queued_requests"),
         ("applications: [{args: {}, deployments: [{name: text, autoscaling_config: {max_replicas: 2, "
          "initial_replicas: 3}}]}]", "initial_replicas <= max_replicas"),
         ("http_options: {host: 127.0.0.1}\napplications: [{args: {}}]", "host"),
+        ("applications: [{args: {}}]", "accepted is args.models"),
+        (f"applications: [{{args: {{}}, deployments: [{{name: text, user_config: {MODELS}}}]}}]",
+         "same user_config for each of pipeline, text, segmentation"),
+        (f"applications: [{{args: {{models: /m}}, deployments: {BOTH}}}]", "one of them"),
+        ("applications: [{args: {}, deployments: [{name: text, user_config: {s: a, p: b}}]}]", "seg"),
         ("- a", "expected keys and values"),
         ("{", "not valid YAML"),
     ],
