@@ -38,7 +38,7 @@ class PipelineDeployment:
         """Take the handles of the deployments.
 
         Raises:
-            ServeError: there is no key, or the data folder is missing.
+            ServeError: there is no key, the data folder is missing, or the store cannot carry jobs.
         """
         self.text = text
         self.segmentation = segmentation
@@ -46,6 +46,7 @@ class PipelineDeployment:
         log_as_json()
         self.check = load_callers(config)
         store = JobStore(open_storage(config.store), config.lease_s)
+        store.probe()  # here, because what a constructor raises becomes the deployment's message
         self.current = Current(self._warm, self._tell)
         backend = Backend(self._generate, self._segment, self._ready, self._pinned, self.current.describe)
         self.service = Service(config, backend, store, new_id(), open_audit(config), RayMeter())

@@ -74,9 +74,9 @@ def _install_kuberay() -> None:
 
 
 def _install_s3() -> None:
-    data = STATE / "s3"
-    data.mkdir(exist_ok=True)
-    os.chown(data, 1000, 1000)
+    for folder in (STATE / "s3", STATE / "s3" / "objects", STATE / "s3" / "meta"):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, 1000, 1000)
     text = (MANIFESTS / "s3.yaml").read_text().replace("@STATE@", str(STATE))
     _apply_text(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {S3_NAMESPACE}}}\n")
     try:
