@@ -56,13 +56,15 @@ def build_rayservice(job: ServiceJob, site: SiteConfig, namespace: str) -> dict[
         "app.kubernetes.io/managed-by": "rollama",
         names.LABEL_JOB: job.name,
     }
+    # Without a name: KubeRay gives one to the pods, and its Service of the head finds them by that alone.
+    unnamed = {key: value for key, value in labels.items() if key != "app.kubernetes.io/name"}
     floor = 0 if site.autoscaling else job.workers
     cluster: dict[str, Any] = {
         "rayVersion": site.ray_version,
         "authOptions": {"mode": "token", "secretName": site.token_secret},
         "headGroupSpec": {
             "rayStartParams": {"num-cpus": "0"},
-            "template": _serving(head(site, labels), job),
+            "template": _serving(head(site, unnamed), job),
         },
         "workerGroupSpecs": [
             {
@@ -71,7 +73,7 @@ def build_rayservice(job: ServiceJob, site: SiteConfig, namespace: str) -> dict[
                 "minReplicas": floor,
                 "maxReplicas": job.workers,
                 "rayStartParams": {"num-cpus": str(job.cpus_per_worker)},
-                "template": _serving(_worker(job, site, labels), job),
+                "template": _serving(_worker(job, site, unnamed), job),
             }
         ],
     }

@@ -127,6 +127,10 @@ def careful(pod: Pod) -> Iterator[str]:
 def _ray(objects: Objects) -> Iterator[str]:
     for item in objects:
         if item["kind"] == "RayService":
+            groups = item["spec"]["rayClusterConfig"]
+            for group in (groups["headGroupSpec"], *groups.get("workerGroupSpecs", [])):
+                if "app.kubernetes.io/name" in group["template"]["metadata"]["labels"]:
+                    yield "pods with a name of ours: KubeRay's Service of the head does not find them"
             cluster_rules.check_rayservice(item)
             served = parse_serve(item["spec"]["serveConfigV2"], "serveConfigV2")
             args = served.applications[0].args
@@ -206,8 +210,7 @@ def _ways_in(objects: Objects) -> Iterator[str]:
             if backends != [{"name": "rollama-serve-svc", "port": 8000}]:
                 yield f"HTTPRoute to {backends}"
         if item["kind"] == "PodMonitor":
-            chosen = {"matchLabels": {"app.kubernetes.io/name": "rollama"},
-                      "matchExpressions": [{"key": "ray.io/node-type", "operator": "Exists"}]}  # fmt: skip
+            chosen = {"matchExpressions": [{"key": "ray.io/node-type", "operator": "Exists"}]}
             told = ["app.kubernetes.io/component", "ray.io/node-type", "ray.io/cluster"]
             if spec.get("selector") != chosen or spec.get("podTargetLabels") != told:
                 yield "PodMonitor looks at other pods, or does not say at which"
@@ -236,7 +239,7 @@ def _kept(objects: Objects) -> Iterator[str]:
     serves = any(item["kind"] == "RayService" for item in objects)
     budgets = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "PodDisruptionBudget"}
     if serves:
-        chosen = {"app.kubernetes.io/name": "rollama", "app.kubernetes.io/instance": "rollama",
+        chosen = {"app.kubernetes.io/part-of": "rollama", "app.kubernetes.io/instance": "rollama",
                   "app.kubernetes.io/component": "endpoint"}  # fmt: skip
         head = {"minAvailable": 1, "selector": {"matchLabels": {**chosen, "ray.io/node-type": "head"}}}
         if budgets.get("rollama-head") != head:

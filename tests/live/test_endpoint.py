@@ -191,7 +191,7 @@ def test_helm_test_finds_doors_closed_and_keys_working(endpoint: Endpoint, site:
 
 
 def test_the_pods_of_the_endpoint_are_restricted(endpoint: Endpoint, site: Kube) -> None:
-    found = site.get("pods", "-l", "ray.io/node-type=head,app.kubernetes.io/name=rollama")["items"]
+    found = site.get("pods", "-l", "ray.io/node-type=head,app.kubernetes.io/component=endpoint")["items"]
     boxes = [box for pod in found for box in pod["spec"]["containers"] + pod["spec"].get("initContainers", [])]
     assert boxes
     assert all(box["securityContext"]["readOnlyRootFilesystem"] for box in boxes)

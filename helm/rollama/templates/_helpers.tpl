@@ -4,7 +4,7 @@
 
 {{/* What a release's pods of one kind have in common. Call with (dict "root" . "component" NAME). */}}
 {{- define "rollama.selector" -}}
-app.kubernetes.io/name: rollama
+app.kubernetes.io/part-of: rollama
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
