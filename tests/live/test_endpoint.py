@@ -218,20 +218,21 @@ def test_what_a_loss_costs(endpoint: Endpoint, site: Kube, admin: Kube, lost: st
         time.sleep(0.2)
         return time.monotonic(), status
 
-    until(lambda: status_of("GET", "/readyz") == 200, 120, "the endpoint is ready")
-    with steady(ask, [NOTE, f"{NOTE} Age 50."]) as answers:
-        until(lambda: len(answers) > 4, 60, "answers")
-        ask_job = {"plan": PLAN, "ct_path": "ct.nii.gz"}
-        job = client.post("/v1/segment", json=ask_job).json()["job_id"]
-        place, label = (admin.of(KUBERAY), "app.kubernetes.io/name=kuberay-operator") if lost == "operator" else (
-            site, "ray.io/node-type=head,app.kubernetes.io/component=endpoint"
-        )  # fmt: skip
-        killed = time.monotonic()
-        place.run("delete", "pod", "-l", label, "--grace-period=0", "--force", "--wait=false")
-        time.sleep(10)
-        until(lambda: [status for _, (_, status) in answers[-4:]] == [200] * 4, 400, "answers again")
-        found = until(lambda: over(client, job), 300, "the job that was accepted before is over")
-        time.sleep(5)
+    with client:
+        until(lambda: status_of("GET", "/readyz") == 200, 120, "the endpoint is ready")
+        with steady(ask, [NOTE, f"{NOTE} Age 50."]) as answers:
+            until(lambda: len(answers) > 4, 60, "answers")
+            ask_job = {"plan": PLAN, "ct_path": "ct.nii.gz"}
+            job = client.post("/v1/segment", json=ask_job).json()["job_id"]
+            place, label = (admin.of(KUBERAY), "app.kubernetes.io/name=kuberay-operator") if lost == "operator" else (
+                site, "ray.io/node-type=head,app.kubernetes.io/component=endpoint"
+            )  # fmt: skip
+            killed = time.monotonic()
+            place.run("delete", "pod", "-l", label, "--grace-period=0", "--force", "--wait=false")
+            time.sleep(10)
+            until(lambda: [status for _, (_, status) in answers[-4:]] == [200] * 4, 400, "answers again")
+            found = until(lambda: over(client, job), 300, "the job that was accepted before is over")
+            time.sleep(5)
     ended = [when for _, (when, status) in answers if status == 200 and when > killed]
     failed = [status for _, (_, status) in answers if status != 200]
     outage = max(after - before for before, after in zip([killed, *ended], ended, strict=False))
