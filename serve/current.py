@@ -50,7 +50,10 @@ class Current:
             return
         if self._change is not None:
             self._change.cancel()
+        refused = bool(self.problem)
         self.wanted, self.problem, self._change = None, "", None
+        if release == self.release and refused:
+            self._tell("served", self.hashes)
         if release != self.release:
             self.wanted = release
             self._change = asyncio.create_task(self._bring_up(release))

@@ -144,6 +144,7 @@ def test_a_release_taken_back_in_time_is_forgotten(ingress: Ingress, tmp_path: P
         await ingress.current.renew(one)
         found = ingress.current.describe()
         assert not found.wanted and not found.problem and ingress.current.release == one
+        assert [outcome for outcome, _ in ingress.told] == ["served", "refused", "served"]
 
     asyncio.run(run())
 
