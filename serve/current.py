@@ -52,11 +52,11 @@ class Current:
             self._change.cancel()
         refused = bool(self.problem)
         self.wanted, self.problem, self._change = None, "", None
-        if release == self.release and refused:
-            self._tell("served", self.hashes)
         if release != self.release:
             self.wanted = release
             self._change = asyncio.create_task(self._bring_up(release))
+        elif refused:
+            self._tell("served", self.hashes)
 
     def describe(self) -> ServedModels:
         """What is served, and what is to be."""

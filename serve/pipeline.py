@@ -46,7 +46,6 @@ class PipelineDeployment:
         log_as_json()
         self.check = load_callers(config)
         store = JobStore(open_storage(config.store), config.lease_s)
-        store.probe()  # here, because what a constructor raises becomes the deployment's message
         self.current = Current(self._warm, self._tell)
         backend = Backend(self._generate, self._segment, self._ready, self._pinned, self.current.describe)
         self.service = Service(config, backend, store, new_id(), open_audit(config), RayMeter())

@@ -43,6 +43,12 @@ class Service:
         self, config: ServeConfig, backend: Backend, store: JobStore, owner: str, audit: Audit | None = None,
         meter: Meter | None = None,
     ) -> None:  # fmt: skip
+        """Look at the store: here, because Serve shows what a deployment's constructor raises.
+
+        Raises:
+            ServeError: the store cannot carry jobs.
+        """
+        store.probe()
         self.config, self.backend, self.store, self.audit = config, backend, store, audit
         self.meter = meter or NoMeter()
         self.checking = asyncio.Semaphore(CHECKS)
@@ -54,15 +60,10 @@ class Service:
         )  # fmt: skip
 
     async def start(self) -> None:
-        """Look at the store, and begin to look for lost jobs.
-
-        Raises:
-            ServeError: the store cannot carry jobs.
-        """
+        """Begin to look for lost jobs."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="rollama"))
         self.store.decided = lambda job, status: asyncio.run_coroutine_threadsafe(self._over(job, status), loop)
-        await asyncio.to_thread(self.store.probe)
         self.runner.start()
 
     async def stop(self) -> None:

@@ -62,7 +62,6 @@ class TextModel:
             ConfigError: constrained plans are asked for and llguidance is missing, or cannot read the tokenizer.
         """
         self.names = {task: str(task) for task in models} | dict(names or {})
-        self.plan_decoding = plan_decoding
         self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
         self.batch, self.limits = batch, dict(limits)
         self._forms = {task: self._form(task) for task in self.models}

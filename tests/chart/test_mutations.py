@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -78,14 +79,18 @@ def _still_refused(line: Line, chart: Path) -> str:
     assert start, line
     parts = [part for part in re.split(r"%[a-z]|\\\"", start[1]) if len(part) > 12]
     for options, words in BY_TEMPLATE:
-        if any(words in part or part in words or _shares(part, words) for part in parts):
-            try:
-                text(list(options), chart)
-            except Refused as error:
-                if words in str(error):
-                    continue
+        asked = any(words in part or part in words or _shares(part, words) for part in parts)
+        if asked and not _refused(options, words, chart):
             return f"not refused: {options}"
     return _check_is_gone(line, chart)
+
+
+def _refused(options: Iterable[str], words: str, chart: Path) -> bool:
+    try:
+        text(list(options), chart)
+    except Refused as error:
+        return words in str(error)
+    return False
 
 
 def _shares(part: str, words: str) -> bool:
@@ -100,10 +105,6 @@ def _check_is_gone(line: Line, chart: Path) -> str:
     helpers.write_text(LOOK.sub(lambda found: found[1] + FAKE + found[2], helpers.read_text()))
     for options, there, words in BY_CLUSTER:
         (chart / "there.json").write_text(json.dumps(there))
-        try:
-            text(list(options), chart)
-        except Refused as error:
-            if words in str(error):
-                continue
-        return f"not refused: {options}"
+        if not _refused(options, words, chart):
+            return f"not refused: {options}"
     return ""
