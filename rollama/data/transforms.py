@@ -99,13 +99,17 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sample: image float32 and target uint8 of the patch's shape, origin (3,) in mm, the plan that goes with it."""
+    """A sample: image float32 and target uint8 of the patch's shape, origin (3,) in mm, the plan that goes with it.
+
+    `contested` uint8: where the target of another plan of this CT differs, if one was drawn (`RandEditPlan`).
+    """
 
     image: npt.NDArray[np.float32]
     target: npt.NDArray[np.uint8]
     origin: npt.NDArray[np.float64]
     plan: Plan | None
     organs: npt.NDArray[np.uint8] | None = None
+    contested: npt.NDArray[np.uint8] | None = None
 
 
 def scale_hu(array: npt.NDArray[np.float32], hu_range: tuple[float, float]) -> npt.NDArray[np.float32]:
@@ -264,7 +268,10 @@ class RandDropLevels(RandomizableTransform, MapTransform):
 
 
 class RandEditPlan(RandomizableTransform, MapTransform):
-    """Another plan and the target that belongs to it, where all parts of a case are known (`data.regions`)."""
+    """Another plan and the target that belongs to it, where all parts of a case are known (`data.regions`).
+
+    `contested` is where the two targets differ: there, and only there, the plan decides.
+    """
 
     def __init__(self, settings: VolumeSettings) -> None:
         RandomizableTransform.__init__(self, settings.plan_edits)
@@ -276,13 +283,16 @@ class RandEditPlan(RandomizableTransform, MapTransform):
         draws = self.R.uniform(size=DRAWS)
         result, plan = dict(data), data["plan"]
         known = [guideline for guideline in Guideline if guideline in data]
-        if not self._do_transform or plan is None or not plan.has_target:
+        if not known or plan is None or not plan.has_target:
             return result
         edited = another_plan(plan, known, draws.tolist())
         regions = data.get(edited.guideline or Guideline.ESTRO)
-        if edited != plan and regions is not None:
-            result["target"] = target_in(regions, edited).astype(data["target"].dtype)
-            result["plan"] = edited
+        if edited == plan or regions is None:
+            return result
+        other = target_in(regions, edited).astype(data["target"].dtype)
+        result["contested"] = (other != data["target"]).astype(np.uint8)
+        if self._do_transform:
+            result["target"], result["plan"] = other, edited
         return result
 
 
@@ -342,9 +352,9 @@ def draw(pipeline: Compose, prepared: Prepared, plan: Plan | None, key: Sequence
             },
         }
     )
-    organs = np.asarray(data["organs"])[0] if "organs" in data else None
+    organs, contested = (np.asarray(data[key])[0] if key in data else None for key in ("organs", "contested"))
     image = np.asarray(data["image"], dtype=np.float32)[0]
-    return Sample(image, np.asarray(data["target"])[0], data["origin"], data["plan"], organs)
+    return Sample(image, np.asarray(data["target"])[0], data["origin"], data["plan"], organs, contested)
 
 
 def centred(prepared: Prepared, settings: VolumeSettings, plan: Plan | None) -> Sample:

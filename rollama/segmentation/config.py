@@ -137,6 +137,9 @@ class SegConfig(StrictModel):
     plan_edits: float = Field(
         0.0, ge=0, le=1, description="chance to train on another plan and its target, where all parts are contoured"
     )
+    edit_weight: float = Field(
+        0.0, ge=0, description="weight of the loss where another plan of the same CT has another target (plan_edits)"
+    )
     scale_factor: float = Field(0.1, ge=0, lt=1)
     scale_probability: float = Field(0.3, ge=0, le=1)
     shift_offset: float = Field(0.05, ge=0, lt=1, description="in units of the scaled intensity, 1 = the HU range")
@@ -197,6 +200,8 @@ class SegConfig(StrictModel):
                 raise ValueError(
                     f"channels must be multiples of 2 * alignment_heads = {2 * self.alignment_heads}, found {value}"
                 )
+        if self.edit_weight and not self.plan_edits:
+            raise ValueError("edit_weight needs plan_edits: without other plans there is nothing to compare")
         if any(size % self.stride for size in self.patch):
             raise ValueError(
                 f"patch must be a multiple of the total stride {self.stride} along each axis, found {self.patch}"

@@ -26,6 +26,18 @@ class CaseLoss:
         return torch.stack([self.criterion(row, wanted) for row, wanted in rows])
 
 
+def contested_loss(logits: torch.Tensor, target: torch.Tensor, contested: torch.Tensor, smooth: float) -> torch.Tensor:
+    """Cross-entropy of each case where only the plan decides, (B,); 0 where no voxel is contested.
+
+    A nodal level is a hundredth of the target: in the loss of the whole mask obeying the plan there hardly counts.
+    All of (B,1,x,y,z); `smooth` voxels are added to the number of contested ones, so that three of them do not count
+    as much as three thousand.
+    """
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+    where = contested.float()
+    return (each * where).flatten(1).sum(1) / (where.flatten(1).sum(1) + smooth)
+
+
 def text_consistency(noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """R of each case, (B,): 1 - cosine of the `<SEG>` embeddings (B,P,C), averaged over the prompts.
 

@@ -19,7 +19,14 @@ import torch
 
 from rollama.core.registry import SegMethod
 from rollama.segmentation.config import SegConfig, SegConsistency
-from rollama.segmentation.loss import CaseLoss, feature_consistency, hard_dice, mask_consistency, text_consistency
+from rollama.segmentation.loss import (
+    CaseLoss,
+    contested_loss,
+    feature_consistency,
+    hard_dice,
+    mask_consistency,
+    text_consistency,
+)
 from rollama.segmentation.model import SegBatch, SegOutput
 
 Shares = tuple[torch.Tensor, Mapping[str, torch.Tensor]]
@@ -42,6 +49,12 @@ class VisionMethod:
             output: SegOutput = module(batch, clean=self.needs_clean(batch))
         mask = (self.case_loss(output.logits, batch.target) * batch.weight).sum()
         metrics = {"dice_ce": mask.detach(), "dice": (hard_dice(output.logits, batch.target) * batch.weight).sum()}
+        if self.config.edit_weight:  # also where nothing is contested: every rank logs the same metrics
+            where = torch.zeros_like(batch.target) if batch.contested is None else batch.contested
+            obeyed = contested_loss(output.logits, batch.target, where, self.config.dice_smooth)
+            obeyed = (obeyed * batch.weight).sum()
+            metrics["contested"] = obeyed.detach()
+            mask = mask + self.config.edit_weight * obeyed
         extra, more = self.text_terms(module, output, batch)
         loss = mask if extra is None else mask + extra
         return loss, {**metrics, **more}

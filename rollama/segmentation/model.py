@@ -37,6 +37,7 @@ class SegBatch:
         target: (B,1,x,y,z) float32, 0 or 1.
         origin: (B,3) mm, centre of voxel (0,0,0) relative to the patient's centre.
         plan: tokenised plans, or None for the vision-only network.
+        contested: (B,1,x,y,z) where another plan of the same CT has another target, or None where none was drawn.
         weight: (B,) share of each case in the global mean; 0 for cases that only pad a rank's share.
         learn_prompts: whether this step's gradients reach the prompts.
         probe: whether to log the norm of R's gradient this time (it costs one more pass back through the encoder).
@@ -53,6 +54,7 @@ class SegBatch:
     probe: bool = False
     last: bool = True
     case_ids: tuple[str, ...] = ()
+    contested: torch.Tensor | None = None
 
 
 class Segmented(NamedTuple):

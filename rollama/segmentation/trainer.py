@@ -114,16 +114,20 @@ class TrainingData:
 
 
 def stack(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
-    """Image (with organs where the samples have them), target and origin of a micro-batch."""
+    """Image (with organs where the samples have them), target, origin and what is contested of a micro-batch."""
     images = [
         sample.image[None] if sample.organs is None else np.stack([sample.image, sample.organs.astype(np.float32)])
         for sample in samples
     ]
-    return {
+    found = {
         "image": torch.from_numpy(np.stack(images)).to(device),
         "target": torch.stack([torch.from_numpy(sample.target)[None] for sample in samples]).float().to(device),
         "origin": torch.stack([torch.from_numpy(sample.origin) for sample in samples]).float().to(device),
     }
+    if any(sample.contested is not None for sample in samples):
+        contested = [np.zeros_like(x.target) if x.contested is None else x.contested for x in samples]
+        found["contested"] = torch.from_numpy(np.stack(contested))[:, None].to(device)
+    return found
 
 
 def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Worker) -> None:

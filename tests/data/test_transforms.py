@@ -179,8 +179,10 @@ def test_another_plan_comes_with_its_own_target() -> None:
         sample = draw(training_pipeline(config), prepared, plan, (0, epoch, "a"))
         assert sample.plan is not None and sample.plan.guideline is not None
         if sample.plan == plan:
-            assert np.array_equal(sample.target, prepared.target)
+            assert np.array_equal(sample.target, prepared.target) and sample.contested is None
             continue
+        assert sample.contested is not None
+        assert np.array_equal(sample.contested > 0, sample.target != prepared.target)
         assert np.array_equal(sample.target > 0, target_in(prepared.regions[sample.plan.guideline], sample.plan))
         seen.add((sample.plan.volume, sample.plan.guideline))
     assert len(seen) == 4
@@ -188,6 +190,21 @@ def test_another_plan_comes_with_its_own_target() -> None:
     one, other = (draw(p, prepared, plan, (0, 3, "a")) for p in (training_pipeline(config), flipped))
     assert one.plan is not None and other.plan == one.plan.mirrored()
     assert np.array_equal(other.target[::-1], one.target)
+
+
+def test_what_another_plan_would_change_is_known_where_it_is_not_shown() -> None:
+    prepared = make_prepared()
+    everything = np.full(prepared.target.shape, 255, np.uint8)
+    prepared = replace(prepared, regions={Guideline.ESTRO: everything})
+    plan = PLAN.model_copy(update={"guideline": Guideline.ESTRO})
+    rare, often = (SegConfig(**{**STILL, "flip_probability": 0, "plan_edits": share}) for share in (1e-9, 1.0))
+    shown = draw(training_pipeline(rare), prepared, plan, (0, 0, "a"))
+    other = draw(training_pipeline(often), prepared, plan, (0, 0, "a"))
+    assert shown.plan == plan and other.plan != plan
+    assert np.array_equal(shown.target, prepared.target)
+    assert shown.contested is not None and other.contested is not None
+    assert np.array_equal(shown.contested, other.contested)
+    assert np.array_equal(shown.contested, other.target != prepared.target)
 
 
 def test_plans_without_known_parts_stay_as_they_are() -> None:

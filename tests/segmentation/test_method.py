@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from rollama.core.errors import ConfigError
 from rollama.core.registry import SegMethod
 from rollama.segmentation.checkpoint import build_network
 from rollama.segmentation.config import SegConfig
-from rollama.segmentation.loss import CaseLoss, hard_dice, mask_consistency, text_consistency
+from rollama.segmentation.loss import CaseLoss, contested_loss, hard_dice, mask_consistency, text_consistency
 from rollama.segmentation.method import METHODS, build_method
 from tests.segmentation.test_model import make_batch
 
@@ -105,3 +108,28 @@ def test_empty_target_pulls_towards_empty() -> None:
     CaseLoss(10.0)(logits, torch.zeros(1, 1, 4, 4, 4)).sum().backward()
     assert (logits.grad > 0).all()
     assert float(hard_dice(-torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2))) == 1.0
+
+
+def test_the_loss_of_what_the_plan_decides_sees_nothing_else() -> None:
+    logits, target, contested = torch.zeros(2, 1, 4, 4, 4), torch.zeros(2, 1, 4, 4, 4), torch.zeros(2, 1, 4, 4, 4)
+    contested[0, 0, 0] = 1  # 16 voxels
+    logits[:, :, 1:] = 50.0  # wrong, where nobody asks
+    value = contested_loss(logits, target, contested, smooth=16.0)
+    torch.testing.assert_close(value, torch.tensor([0.5 * math.log(2), 0.0]))
+    logits[0, 0, 0], target[0, 0, 0] = 9.0, 1.0
+    assert contested_loss(logits, target, contested, smooth=16.0)[0] < 1e-3
+
+
+def test_edit_weight_adds_to_the_loss_and_is_logged_by_every_rank(config: SegConfig) -> None:
+    config = config.updated(method=SegMethod.PLAIN, plan_edits=0.5, edit_weight=2.0)
+    network, _ = build_network(config, torch.device("cpu"))
+    batch = make_batch(network)
+    batch.plan.noise = None
+    _, nothing = build_method(config).forward(network, batch)
+    assert nothing["contested"] == 0
+    batch.contested = torch.ones_like(batch.target)
+    loss, metrics = build_method(config).forward(network, batch)
+    assert metrics["contested"] > 0
+    torch.testing.assert_close(loss.detach(), metrics["dice_ce"] + 2.0 * metrics["contested"])
+    with pytest.raises(ConfigError, match="needs plan_edits"):
+        config.updated(plan_edits=0.0)
