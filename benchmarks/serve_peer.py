@@ -31,9 +31,12 @@ from rollama.data.body import find_body
 from rollama.data.resampling import to_model_grid
 from rollama.data.transforms import cut, place, scale_hu
 from rollama.data.volumes import Mask, Volume, read_ct, write_mask
+from rollama.language.base import load_base
 from rollama.segmentation.predict import AIR_HU, SegmentationModel, _touches
 from rollama.segmentation.region import body_region, plan_region
+from rollama.text.adapters import check_keys, put_adapter
 from rollama.text.generate import TextModel
+from rollama.text.model import DTYPES
 
 OVERLAP = 0.5
 Array = npt.NDArray[np.float32]
@@ -44,10 +47,15 @@ class PlainText:
 
     def __init__(self, folder: Path, task: Task, dtype: str) -> None:
         self.task, self.ours = task, TextModel.load({task: folder}, dtype)
-        model = self.ours.models[task]
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        self.model = self.ours.models[task] = model.eval()
+        del self.ours.models[task]  # only prompts and limits are ours
+        artefact = self.ours.artefacts[task]
+        lm, _, _ = load_base(artefact.config.base, DTYPES[dtype])
+        if artefact.config.lora.enabled:
+            self.model = put_adapter(lm, artefact).merge_and_unload()
+        else:
+            check_keys(artefact, lm.load_state_dict(artefact.tensors, strict=False), lm)
+            self.model = lm
+        self.ours.models[task] = self.model  # knows the length of the context and the tokens that end an answer
         self.limit, self.stop = self.ours.limits[task], sorted(self.ours.stop_tokens(task))
 
     def generate(self, text: str, **more: Any) -> str:

@@ -87,11 +87,15 @@ def decode_table(alone: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         "weights MiB | cache MiB |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, key in (("this endpoint's decoder", "ours"), ("transformers.generate, merged", "peer")):
-        turns = alone[key]
+    sides = {
+        "this endpoint's decoder, without guesses": alone["ours"],
+        "this endpoint's decoder": [{**turn, **turn["guessed"], "share": None} for turn in alone["ours"]],
+        "transformers.generate, merged": alone["peer"],
+    }
+    for name, turns in sides.items():
 
         def of(what: str, digits: int = 2, scale: float = 1.0, turns: Any = turns) -> str:
-            return spread([turn[what] / scale for turn in turns], digits)
+            return "" if turns[0][what] is None else spread([turn[what] / scale for turn in turns], digits)
 
         lines.append(
             f"| {name} | {of('tokens_s', 1)} | {of('gb_s')} | {of('read', 1)}, {of('copy', 1)} | {of('share')} | "

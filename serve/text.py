@@ -173,7 +173,7 @@ class Batcher:
             else:
                 try:
                     cost = self.decoder.cost(item.task, item.text, item.model)
-                    if self.running and (len(self.running) + 1) * max(cost, self.decoder.width) > self.most_tokens:
+                    if self.running and self.decoder.size(cost) > self.most_tokens:
                         return
                     self.decoder.add(id(item), item.task, item.text, item.model)
                     self.running[id(item)] = item

@@ -31,32 +31,28 @@ def read_artefacts(folders: Mapping[Task, Path]) -> dict[Task, TextArtefact]:
     return artefacts
 
 
-def put_adapter(model: Any, name: str, artefact: TextArtefact, more: bool) -> Any:
-    """Put an artefact's adapter on a base (`more`: on a model that has one already) under a name without a dot.
+def put_adapter(base: Any, artefact: TextArtefact) -> Any:
+    """PEFT's model of a Transformers base with an artefact's adapter, to be merged or compared with.
 
     Raises:
         CheckpointError: the adapter does not fit the base.
     """
     from peft import get_peft_model, set_peft_model_state_dict
 
-    config = lora_config(artefact.config.lora)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # PEFT 0.21 still reads it
-        if more:
-            model.add_adapter(name, config)
-        else:
-            model = get_peft_model(model, config, adapter_name=name)
-        result = set_peft_model_state_dict(model, artefact.tensors, adapter_name=name)
+        model = get_peft_model(base, lora_config(artefact.config.lora))
+        result = set_peft_model_state_dict(model, artefact.tensors)
     if result.unexpected_keys:
         raise CheckpointError(
             f"{artefact.folder}: tensors that the base has no place for: {result.unexpected_keys[:3]}"
         )
-    needed = sum(f".{name}." in key for key, _ in model.named_parameters())
+    needed = sum(".default." in key for key, _ in model.named_parameters())
     if needed != len(artefact.tensors):
         raise CheckpointError(
             f"{artefact.folder}: holds {len(artefact.tensors)} adapter tensors, the base needs {needed}"
         )
-    return model
+    return model.eval()
 
 
 def check_keys(artefact: TextArtefact, result: Any, model: Any) -> None:

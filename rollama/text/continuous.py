@@ -1,63 +1,103 @@
 """Many texts of both tasks in one decoding batch, each joining when it comes and leaving when it has ended.
 
 An endpoint is asked for summaries and plans at any moment. One after the other, everybody waits for everybody; in
-fixed batches, a request waits for the longest answer of the batch before it. Here every step decodes one token of
-every row; new prompts are read beside the running rows and join them, whatever their task: PEFT applies each row's own
-adapter. Rows do not look at each other, so an answer does not depend on its neighbours (see `generate`).
+fixed batches, a request waits for the longest answer of the batch before it. Here every step reads the weights once
+for all rows, whatever their task; new prompts are read when they come and join them. A step writes one token of each
+row, or several where the row's next tokens could be guessed (`phrases`) and the model agrees.
+
+Rows do not look at each other and are not padded, so an answer depends on its neighbours and on the guesses only
+through the order of floating-point sums (see `generate`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rollama.core.registry import Task
-from rollama.text.generate import Generation, TextModel
 from rollama.text.grammar import Walk, constrain
+from rollama.text.lean import Lean
+from rollama.text.phrases import Phrases
+
+if TYPE_CHECKING:
+    from rollama.text.generate import TextModel
+
+TOKENS_A_STEP = {"cpu": 32}
+"""Written and guessed tokens of all rows, by kind of device: so many cost little more than one."""
+OTHER_DEVICES = 256
+MOST_GUESSED = 8
+"""Tokens of one row in one step."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An answer; `finished` is False when it was cut at the token limit."""
+
+    text: str
+    finished: bool
 
 
 @dataclass(eq=False)
 class _Row:
     key: Hashable
-    adapter: str
-    prompt: list[int]
+    adapter: str | None
+    prompt: list[int] = field(repr=False)
     limit: int
     stop: set[int]
+    phrases: Phrases = field(repr=False)
+    decode: Callable[[list[int]], str]
     walk: Walk | None = None
-    written: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list, repr=False)
+
+    @property
+    def size(self) -> int:
+        return len(self.prompt) + self.limit
+
+    @property
+    def last(self) -> int:
+        return self.written[-1] if self.written else self.prompt[-1]
+
+    def take(self, token: int) -> bool | None:
+        """Write a token; True when the answer has ended with it, False when it was cut, None when it goes on."""
+        if token in self.stop:
+            self.phrases.learn([*self.written, token])
+            return True
+        self.written.append(token)
+        if self.walk is not None:
+            self.walk.step(token)
+        if len(self.written) < self.limit:
+            return None
+        self.phrases.learn(self.written)
+        return False
 
 
 class Decoder:
     """The running batch. Not thread-safe: one thread adds, removes and steps."""
 
-    def __init__(self, model: TextModel) -> None:
-        """Decode with a model whose adapters share one base.
+    def __init__(self, model: TextModel, lean: Lean | None = None) -> None:
+        """Decode with models whose adapters lie on one base.
+
+        Args:
+            model: whose prompts, limits and adapters are used where nothing else is said.
+            lean: the base; default: the one that all tasks of `model` share.
 
         Raises:
             ConfigError: the tasks' models are wholly trained ones; they cannot share a batch.
         """
         self.model = model
-        self.shared = model.shared_base()
-        self.device = self.shared.device
+        self.lean = lean or model.shared_base()
+        self.most = TOKENS_A_STEP.get(self.lean.device.type, OTHER_DEVICES)
         self.waiting: list[_Row] = []
         self.rows: list[_Row] = []
-        self._cache: Any = None
-        self._mask = torch.zeros(0, 0, dtype=torch.long, device=self.device)
-        self._ids = torch.zeros(0, dtype=torch.long, device=self.device)
-        self._position = torch.zeros(0, dtype=torch.long, device=self.device)
+        self.slots = self.lean.slots()
 
-    @property
-    def width(self) -> int:
-        """Width of the batch, those included who join at the next step; every row is padded to it."""
-        return max(max((len(row.prompt) for row in self.waiting), default=0), self._mask.shape[1])
-
-    @property
-    def tokens(self) -> int:
-        """Size of the batch: rows times width, what memory and time follow."""
-        return (len(self.rows) + len(self.waiting)) * self.width
+    def size(self, more: int = 0) -> int:
+        """Rows times the longest that a row may become, which memory follows; with a further text of so many tokens."""
+        sizes = [row.size for row in (*self.rows, *self.waiting)] + [more] * bool(more)
+        return len(sizes) * max(sizes, default=0)
 
     def cost(self, task: Task, text: str, model: TextModel | None = None) -> int:
         """Tokens that a text would need in all, its answer included; `model`: see `add`.
@@ -82,118 +122,64 @@ class Decoder:
             DataError: the text is empty or longer than the context.
         """
         model = model or self.model
-        prompt, stop, walk = model.prompt(task, text), model.stop_tokens(task), model.walk(task)
-        self.waiting.append(_Row(key, model.names[task], prompt, model.limits[task], stop, walk))
+        self.join(key, task, model.prompt(task, text), model, model.limits[task])
+
+    def join(self, key: Hashable, task: Task, prompt: list[int], model: TextModel, limit: int) -> None:
+        """Let a prompt join at the next step."""
+        row = _Row(
+            key, model.names[task], prompt, limit, model.stop_tokens(task), model.phrases[task], model.decode,
+            model.walk(task),
+        )  # fmt: skip
+        self.waiting.append(row)
 
     def remove(self, key: Hashable) -> None:
         """Forget a text, wherever it is."""
         self.waiting = [row for row in self.waiting if row.key != key]
-        self._keep([place for place, row in enumerate(self.rows) if row.key != key])
-
-    def step(self) -> dict[Hashable, Generation]:
-        """One token for every row; the answers that ended with it."""
         with torch.inference_mode():
-            if self.waiting:
-                self._join()
-            if not self.rows:
-                return {}
-            logits = self._run(self._ids[:, None], self._position[:, None], self._mask, self._cache, self.rows)
-            return self._take(logits)
+            self._keep([place for place, row in enumerate(self.rows) if row.key != key])
 
-    def _join(self) -> None:
-        """Read the waiting prompts and put them beside the running rows; their first token comes with the next step."""
-        from transformers import DynamicCache
+    def step(self) -> dict[Any, Generation]:
+        """At least one token for every row; the answers that ended with it."""
+        with torch.inference_mode():
+            while self.waiting:
+                self._read(self.waiting[0])
+                self.rows.append(self.waiting.pop(0))
+            return self._write() if self.rows else {}
 
-        new, self.waiting = self.waiting, []
-        # The last token of a prompt is read by the common step, so that the prompts' pass needs no logits.
-        heads = [row.prompt[:-1] for row in new]  # never empty: the form itself has words
-        width = max(map(len, heads))
-        ids = torch.zeros(len(new), width, dtype=torch.long, device=self.device)
-        mask = torch.zeros_like(ids)
-        for place, head in enumerate(heads):
-            ids[place, width - len(head) :] = torch.tensor(head, device=self.device)
-            mask[place, width - len(head) :] = 1
-        cache = DynamicCache(config=self.shared.config)
-        self._run(ids, (mask.cumsum(1) - 1).clamp(min=0), mask, cache, new)
-        one = mask.new_ones(len(new), 1)
-        mask = torch.cat([mask, one], dim=1)
-        last = torch.tensor([row.prompt[-1] for row in new], device=self.device)
-        if not self.rows:
-            self._cache, self._mask, self._ids, self._position = cache, mask, last, mask.sum(1) - 1
-        else:
-            _beside(self._cache, cache)
-            self._mask = torch.cat(_widened(self._mask, mask))
-            self._ids = torch.cat([self._ids, last])
-            self._position = torch.cat([self._position, mask.sum(1) - 1])
-        self.rows += new
+    def _read(self, row: _Row) -> None:
+        """Read a prompt but its last token, which the common step reads. Alone: a prompt keeps a processor busy."""
+        place = self.slots.add()
+        if row.prompt[:-1]:
+            self.lean.states([row.prompt[:-1]], self.slots, [row.adapter], first=place)
 
-    def _run(
-        self, ids: torch.Tensor, position: torch.Tensor, mask: torch.Tensor, cache: Any, rows: list[_Row]
-    ) -> torch.Tensor:
-        """Logits (rows, vocabulary) of the last place."""
-        adapters = {row.adapter for row in rows}
-        options: dict[str, Any] = {}
-        if len(adapters) > 1:
-            options["adapter_names"] = [row.adapter for row in rows]
-        else:
-            self.shared.set_adapter(adapters.pop())
-        logits: torch.Tensor = self.shared(
-            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True,
-            logits_to_keep=1, **options,
-        ).logits[:, -1]  # fmt: skip
-        return logits
-
-    def _take(self, logits: torch.Tensor) -> dict[Hashable, Generation]:
-        ended: dict[Hashable, Generation] = {}
-        following = constrain(logits, [row.walk for row in self.rows]).argmax(-1)
+    def _write(self) -> dict[Any, Generation]:
+        room = min(MOST_GUESSED, self.most // len(self.rows) - 1)
+        guesses = [row.phrases.guess(row.written, min(room, row.limit - len(row.written) - 1)) for row in self.rows]
+        starts = list(self.slots.lengths)
+        tokens = [[row.last, *guessed] for row, guessed in zip(self.rows, guesses, strict=True)]
+        states = self.lean.states(tokens, self.slots, [row.adapter for row in self.rows])
+        logits = self.lean.logits(states)
+        likely, first = logits.argmax(-1).tolist(), 0
+        ended: dict[Any, Generation] = {}
         keep = []
-        for place, (row, token) in enumerate(zip(self.rows, following.tolist(), strict=True)):
-            if token not in row.stop:
-                row.written.append(token)
+        for place, (row, guessed) in enumerate(zip(self.rows, guesses, strict=True)):
+            for turn, guess in enumerate([*guessed, None]):
+                token = likely[first + turn]
                 if row.walk is not None:
-                    row.walk.step(token)
-            if token in row.stop or len(row.written) >= row.limit:
-                text = self.model.tokenizer.decode(row.written, skip_special_tokens=True).strip()
-                ended[row.key] = Generation(text, token in row.stop)
-            else:
+                    token = int(constrain(logits[first + turn, None], [row.walk]).argmax())
+                self.slots.lengths[place] = starts[place] + turn + 1  # what was guessed beyond is taken back
+                end = row.take(token)
+                if end is not None or token != guess:
+                    break
+            first += len(guessed) + 1
+            if end is None:
                 keep.append(place)
-        self._ids, self._position = following, self._position + 1
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
+            else:
+                ended[row.key] = Generation(row.decode(row.written), end)
         self._keep(keep)
         return ended
 
     def _keep(self, places: list[int]) -> None:
-        if len(places) == len(self.rows):
-            return
-        self.rows = [self.rows[place] for place in places]
-        index = torch.tensor(places, dtype=torch.long, device=self.device)
-        self._ids, self._position, self._mask = self._ids[index], self._position[index], self._mask[index]
-        if not places:
-            self._cache = None
-            self._mask = self._mask[:, :0]
-            return
-        self._cache.batch_select_indices(index)
-        # Columns that are padding for every row left over cost time in every further step.
-        empty = int((self._mask.sum(0) == 0).int().cumprod(0).sum())
-        if empty:
-            self._mask = self._mask[:, empty:]
-            for layer in self._cache.layers:
-                layer.keys, layer.values = layer.keys[:, :, empty:], layer.values[:, :, empty:]
-
-
-def _widened(one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
-    """Two (rows, width) padded on the left to one width."""
-    width = max(one.shape[1], other.shape[1])
-    return [torch.nn.functional.pad(item, (width - item.shape[1], 0)) for item in (one, other)]
-
-
-def _beside(cache: Any, other: Any) -> None:
-    """Append the rows of a cache to another, padded on the left to one width."""
-    for mine, theirs in zip(cache.layers, other.layers, strict=True):
-        width = max(mine.keys.shape[2], theirs.keys.shape[2])
-        mine.keys = torch.cat([_padded(item.keys, width) for item in (mine, theirs)])
-        mine.values = torch.cat([_padded(item.values, width) for item in (mine, theirs)])
-
-
-def _padded(states: torch.Tensor, width: int) -> torch.Tensor:
-    return torch.nn.functional.pad(states, (0, 0, width - states.shape[2], 0))
+        if len(places) < len(self.rows):
+            self.rows = [self.rows[place] for place in places]
+            self.slots.keep(places)

@@ -47,7 +47,7 @@ def export_merged(folder: Path, out: Path, base: str | None = None, allow_downlo
     form = form_of(tokenizer, artefact.config.template)
     ids = torch.tensor([form.prompt(artefact.task, "An invented text.")])
     if artefact.config.lora.enabled:
-        model = put_adapter(lm, str(artefact.task), artefact, more=False)
+        model = put_adapter(lm, artefact)
         wanted = _logits(model, ids)
         merged = model.merge_and_unload()
     else:

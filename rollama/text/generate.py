@@ -1,17 +1,15 @@
 """Greedy generation with S and P on one base.
 
-The base is the large part, so it is loaded once and carries one named adapter per task. Texts are sorted by length,
-padded on the left in batches, and rows that have finished are taken out of the batch, so that one long answer does not
-make the others wait. Decoding is greedy: the same text gives the same answer. The rows of a batch do not look at each
-other; padding changes the order of floating-point sums only, so answers do not depend on a text's neighbours unless
-two tokens are equally likely within rounding (in float32 about 1e-6 of a logit).
+The base is the large part, so it is loaded once (`lean`) and carries one named adapter per task. Decoding is greedy:
+the same text gives the same answer. Texts are decoded some at a time (`continuous`); the rows of a batch do not look at
+each other, and how many tokens a pass reads changes the order of floating-point sums only, so answers do not depend on
+a text's neighbours unless two tokens are equally likely within rounding (in float32 about 1e-6 of a logit).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +19,18 @@ from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import Decoding, Task
 from rollama.data.chat import Form, Template, form_of
 from rollama.language.base import BaseInfo, load_base
-from rollama.text.adapters import adapter_name, check_keys, put_adapter, read_artefacts
+from rollama.text.adapters import adapter_name, check_keys, read_artefacts
 from rollama.text.checkpoint import TextArtefact, check_base
-from rollama.text.grammar import PlanGrammar, Walk, constrain
+from rollama.text.continuous import Decoder, Generation
+from rollama.text.grammar import PlanGrammar, Walk
 from rollama.text.knockout import Span, knockout
+from rollama.text.lean import Lean
 from rollama.text.model import DTYPES
+from rollama.text.phrases import Phrases
 from rollama.training.worker import inference_device
 
 Progress = Callable[[int, int], None]
 """Called with (finished texts, all texts)."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """An answer; `finished` is False when it was cut at the token limit."""
-
-    text: str
-    finished: bool
 
 
 class TextModel:
@@ -45,27 +38,30 @@ class TextModel:
 
     def __init__(
         self,
-        models: Mapping[Task, Any],
+        models: Mapping[Task, Lean],
         tokenizer: Any,
         base: BaseInfo,
         artefacts: Mapping[Task, TextArtefact],
         batch: int,
         limits: Mapping[Task, int],
-        names: Mapping[Task, str] | None = None,
+        names: Mapping[Task, str | None],
         plan_decoding: Decoding = Decoding.FREE,
+        phrases: Mapping[Task, Phrases] | None = None,
     ) -> None:
         """Take models that are loaded (`load`, `zero_shot`), one a task, possibly the same.
 
-        `names`: of each task's adapter, by default the task's.
+        Args:
+            names: of each task's adapter; None: the model as it is.
+            phrases: what other models on this base learned of how answers are worded.
 
         Raises:
             ConfigError: constrained plans are asked for and llguidance is missing, or cannot read the tokenizer.
         """
-        self.names = {task: str(task) for task in models} | dict(names or {})
         self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
-        self.batch, self.limits = batch, dict(limits)
+        self.batch, self.limits, self.names = batch, dict(limits), dict(names)
+        self.phrases = {task: (phrases or {}).get(task) or Phrases() for task in self.models}
         self._forms = {task: self._form(task) for task in self.models}
-        self._lock = threading.Lock()  # the active adapter is state of the shared model
+        self._lock = threading.Lock()  # a model's cache and the phrases are state
         self.plan_decoding = plan_decoding
         self._grammar: PlanGrammar | None = None
         if plan_decoding is Decoding.CONSTRAINED and Task.PLAN in self.models:
@@ -97,31 +93,31 @@ class TextModel:
         """
         artefacts = read_artefacts(folders)
         name = base or next(iter(artefacts.values())).config.base
-        lm, tokenizer, info = load_base(name, _dtype(dtype), allow_download)
-        for artefact in artefacts.values():
-            check_base(artefact, info)
-        models: dict[Task, Any] = {}
-        shared: Any = None
+        device = device or inference_device()
+        adapted = [task for task, artefact in artefacts.items() if artefact.config.lora.enabled]
+        models: dict[Task, Lean] = {}
         for task, artefact in artefacts.items():
-            if artefact.config.lora.enabled:
-                shared = put_adapter(lm if shared is None else shared, str(task), artefact, shared is not None)
+            if task in adapted[1:]:
+                models[task] = models[adapted[0]]
             else:
-                whole, _, _ = load_base(name, _dtype(dtype), allow_download)
-                check_keys(artefact, whole.load_state_dict(artefact.tensors, strict=False), whole)
-                models[task] = whole
-        models |= {task: shared for task, artefact in artefacts.items() if artefact.config.lora.enabled}
-        for model in models.values():
-            model.eval().to(device or inference_device())
-        return cls._of(models, tokenizer, info, artefacts, {}, plan_decoding)
+                lm, tokenizer, info = load_base(name, _dtype(dtype), allow_download)
+                if task not in adapted:
+                    check_keys(artefact, lm.load_state_dict(artefact.tensors, strict=False), lm)
+                models[task] = Lean(lm, device)
+            check_base(artefact, info)
+            if task in adapted:
+                models[task].put(str(task), artefact)
+        names = {task: str(task) if task in adapted else None for task in artefacts}
+        return cls._of(models, tokenizer, info, artefacts, names, plan_decoding)
 
     @classmethod
     def _of(
-        cls, models: Mapping[Task, Any], tokenizer: Any, base: BaseInfo, artefacts: Mapping[Task, TextArtefact],
-        names: Mapping[Task, str], plan_decoding: Decoding,
+        cls, models: Mapping[Task, Lean], tokenizer: Any, base: BaseInfo, artefacts: Mapping[Task, TextArtefact],
+        names: Mapping[Task, str | None], plan_decoding: Decoding, phrases: Mapping[Task, Phrases] | None = None,
     ) -> TextModel:  # fmt: skip
         batch = next(iter(artefacts.values())).config.generate_batch
         limits = {task: artefact.config.max_new_tokens for task, artefact in artefacts.items()}
-        return cls(models, tokenizer, base, artefacts, batch, limits, names, plan_decoding)
+        return cls(models, tokenizer, base, artefacts, batch, limits, names, plan_decoding, phrases)
 
     @classmethod
     def zero_shot(
@@ -136,9 +132,9 @@ class TextModel:
     ) -> TextModel:
         """The untrained base, asked through its chat template."""
         lm, tokenizer, info = load_base(base, _dtype(dtype), allow_download)
-        lm.to(device or inference_device())
-        limits = dict.fromkeys(Task, max_new_tokens)
-        return cls(dict.fromkeys(Task, lm), tokenizer, info, {}, batch, limits, plan_decoding=plan_decoding)
+        lean = Lean(lm, device or inference_device())
+        limits, names = dict.fromkeys(Task, max_new_tokens), dict.fromkeys(Task)
+        return cls(dict.fromkeys(Task, lean), tokenizer, info, {}, batch, limits, names, plan_decoding)
 
     def generate(
         self, task: Task, texts: Sequence[str], progress: Progress | None = None, max_new_tokens: int | None = None
@@ -153,24 +149,22 @@ class TextModel:
             raise ConfigError(f"no model for task {task} is loaded; loaded: {', '.join(self.models) or 'none'}")
         limit = max_new_tokens or self.limits[task]
         prompts = [self.prompt(task, text, f"text {index}", limit) for index, text in enumerate(texts)]
-        order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
-        answers: dict[int, Generation] = {}
-        with self._lock, torch.inference_mode():
-            model = self._activate(task)
-            for first in range(0, len(order), self.batch):
-                chosen = order[first : first + self.batch]
-
-                def done(row: int, ids: list[int], finished: bool, chosen: list[int] = chosen) -> None:
-                    text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-                    answers[chosen[row]] = Generation(text, finished)
+        # The shortest first, which also end first: the buffers grow with the later ones.
+        order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index), reverse=True)
+        answers: dict[Any, Generation] = {}
+        with self._lock:
+            decoder = Decoder(self, self.models[task])
+            while order or decoder.rows:
+                while order and len(decoder.rows) + len(decoder.waiting) < self.batch:
+                    index = order.pop()
+                    decoder.join(index, task, prompts[index], self, limit)
+                for index, answer in decoder.step().items():
+                    answers[index] = answer
                     if progress is not None:
                         progress(len(answers), len(prompts))
-
-                walks = [self.walk(task) for _ in chosen]
-                greedy(model, [prompts[index] for index in chosen], limit, self.stop_tokens(task), done, walks)
         return [answers[index] for index in range(len(prompts))]
 
-    def shared_base(self) -> Any:
+    def shared_base(self) -> Lean:
         """The one model that carries the adapters of all tasks.
 
         Raises:
@@ -178,9 +172,14 @@ class TextModel:
         """
         found = {id(model): model for model in self.models.values()}
         (model, *more) = found.values()
-        if more or not hasattr(model, "get_base_model"):
+        if more:
             raise ConfigError("wholly trained models cannot share a batch; only adapters on one base can")
         return model
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of an answer's tokens."""
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return text.strip()
 
     def prompt(self, task: Task, text: str, name: str = "text", limit: int | None = None) -> list[int]:
         """Token ids of a text in the form that its task was trained on.
@@ -215,13 +214,6 @@ class TextModel:
             return form_of(self.tokenizer, self.artefacts[task].config.template)
         return form_of(self.tokenizer, Template.CHAT if self.tokenizer.chat_template else Template.PLAIN)
 
-    def _activate(self, task: Task) -> Any:
-        model = self.models[task]
-        if not hasattr(model, "get_base_model"):
-            return model  # untrained or wholly trained: no adapter
-        model.set_adapter(self.names[task])
-        return model.get_base_model()
-
     def beside(self, artefacts: Mapping[Task, TextArtefact]) -> TextModel | None:
         """Further models on the same base, so that two releases need one; None when they do not all stand on it.
 
@@ -243,11 +235,10 @@ class TextModel:
             return None
         names = {task: adapter_name(task, artefact) for task, artefact in artefacts.items()}
         for task, artefact in artefacts.items():
-            if names[task] not in shared.peft_config:
-                put_adapter(shared, names[task], artefact, more=True)
-        shared.eval()
+            if names[task] not in shared.adapters:
+                shared.put(names[task], artefact)
         models = dict.fromkeys(artefacts, shared)
-        return TextModel._of(models, self.tokenizer, self.base, artefacts, names, self.plan_decoding)
+        return TextModel._of(models, self.tokenizer, self.base, artefacts, names, self.plan_decoding, self.phrases)
 
     def drop(self, keep: Collection[TextModel]) -> None:
         """Take this model's adapters off the base that it shares with models of `keep`, but for those they use too."""
@@ -255,16 +246,17 @@ class TextModel:
         used = {name for model in keep if shared in model.models.values() for name in model.names.values()}
         if not used:
             return  # nobody else stands on this base: it goes as a whole
-        shared.set_adapter(min(used))  # PEFT keeps the active one
         for name in set(self.names.values()) - used:
-            shared.delete_adapter(name)
+            if name is not None:
+                shared.drop(name)
 
     def knockout(
         self, task: Task, text: str, answer: str, parts: Sequence[Span], spans: Sequence[Span]
     ) -> torch.Tensor:
         """How much less likely spans of an answer are when parts of the input are hidden; see `knockout`."""
         with self._lock:
-            return knockout(self._activate(task), self._forms[task], task, text, answer, parts, spans)
+            lean, adapter = self.models[task], self.names[task]
+            return knockout(lean, adapter, self._forms[task], task, text, answer, parts, spans)
 
     def walk(self, task: Task) -> Walk | None:
         """The beginning of an answer that is held to a form; None where a task's answers are free."""
@@ -277,65 +269,6 @@ class TextModel:
         return stop | set(
             configured if isinstance(configured, list) else [configured] if configured is not None else []
         )
-
-
-def greedy(
-    causal: Any,
-    prompts: Sequence[list[int]],
-    limit: int,
-    stop: set[int],
-    done: Callable[[int, list[int], bool], None],
-    walks: Sequence[Walk | None] | None = None,
-) -> None:
-    """Greedy continuation of prompts of any lengths, together.
-
-    Args:
-        causal: a Transformers causal LM in evaluation mode.
-        prompts: token ids of each row.
-        limit: most new tokens.
-        stop: token ids that end an answer.
-        done: called once a row with (row, new token ids without the stop token, whether it ended by itself).
-        walks: what holds each row to a form, if anything.
-    """
-    from transformers import DynamicCache
-
-    device = causal.device
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.zeros(len(prompts), width, dtype=torch.long, device=device)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
-        mask[row, width - len(prompt) :] = 1
-    position = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=causal.config)
-    rows = list(range(len(prompts)))  # row i of the tensors is this row of the caller
-    walks = walks or [None] * len(prompts)
-    written: list[list[int]] = [[] for _ in prompts]
-    for _ in range(limit):
-        states = causal.model(
-            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]
-        following = constrain(causal.lm_head(states), [walks[row] for row in rows]).argmax(-1)
-        keep = []
-        for place, token in enumerate(following.tolist()):
-            if token in stop:
-                done(rows[place], written[rows[place]], True)
-            else:
-                written[rows[place]].append(token)
-                keep.append(place)
-                if (walk := walks[rows[place]]) is not None:
-                    walk.step(token)
-        if not keep:
-            return
-        ids, position = following.unsqueeze(1), position[:, -1:] + 1
-        if len(keep) < len(rows):
-            index = torch.tensor(keep, device=device)
-            ids, position, mask = ids[index], position[index], mask[index]
-            cache.batch_select_indices(index)
-            rows = [rows[place] for place in keep]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-    for row in rows:
-        done(row, written[row], False)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -9,12 +9,12 @@ what it owes to it. The cost is one reading of the input, and of the answer (par
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from rollama.core.registry import Task
 from rollama.data.chat import Form
+from rollama.text.lean import Lean
 
 Span = tuple[int, int]
 ROWS = 16
@@ -22,12 +22,20 @@ ROWS = 16
 
 
 def knockout(
-    causal: Any, form: Form, task: Task, text: str, answer: str, parts: Sequence[Span], spans: Sequence[Span]
+    lean: Lean,
+    adapter: str | None,
+    form: Form,
+    task: Task,
+    text: str,
+    answer: str,
+    parts: Sequence[Span],
+    spans: Sequence[Span],
 ) -> torch.Tensor:
     """Fall of the log-probability of spans of an answer when parts of the input are hidden from it.
 
     Args:
-        causal: a Transformers causal LM in evaluation mode, the task's adapter active.
+        lean: the model.
+        adapter: name of the task's adapter on it; None: the model as it is.
         form: how the task's texts are written for it.
         task: S or P.
         text: the input, without white space around it.
@@ -38,31 +46,23 @@ def knockout(
     Returns:
         (parts, spans) in nats, on the CPU; negative where hiding makes a span more likely.
     """
-    from transformers import DynamicCache
-
     prompt, places = form.placed_prompt(task, text)
     written, answer_places = form.placed(answer, special=False)
-    cache = DynamicCache(config=causal.config)
-    device = causal.device
     with torch.inference_mode():
-        causal.model(input_ids=torch.tensor([prompt[:-1]], device=device), past_key_values=cache, use_cache=True)
-        targets = torch.tensor(written, device=device)
-        ids = torch.tensor([prompt[-1], *written[:-1]], device=device)
-        position = torch.arange(len(prompt) - 1, len(prompt) - 1 + len(written), device=device)
-        hidden = torch.ones(len(parts) + 1, len(prompt) - 1 + len(written), dtype=torch.long, device=device)
+        slots = lean.slots()
+        slots.add()
+        lean.states([prompt[:-1]], slots, [adapter])
+        targets = torch.tensor(written, device=lean.device)
+        ids = [prompt[-1], *written[:-1]]
+        hidden = torch.zeros(len(parts) + 1, len(prompt) - 1, dtype=torch.bool, device=lean.device)
         for row, part in enumerate(parts, 1):
-            for token in _inside(places[:-1], part):
-                hidden[row, token] = 0
+            hidden[row, _inside(places[:-1], part)] = True
         scores = []
-        for mask in hidden.split(ROWS):
-            copy = DynamicCache(config=causal.config)
-            for number, layer in enumerate(cache.layers):
-                copy.update(*(x.expand(len(mask), -1, -1, -1) for x in (layer.keys, layer.values)), number)
-            states = causal.model(
-                input_ids=ids.expand(len(mask), -1), attention_mask=mask, position_ids=position.expand(len(mask), -1),
-                past_key_values=copy, use_cache=True,
-            ).last_hidden_state  # fmt: skip
-            scores += [_likely(causal.lm_head(row), targets) for row in states]  # a row at a time: logits are wide
+        for some in hidden.split(ROWS):
+            copies = slots.copies(0, len(some))
+            states = lean.states([ids] * len(some), copies, [adapter] * len(some), hidden=some)
+            # A row at a time: logits are wide.
+            scores += [_likely(lean.logits(row), targets) for row in states.unflatten(0, (len(some), -1))]
     tokens = torch.stack(scores).cpu()
     fall = tokens[:1] - tokens[1:]
     found = [fall[:, _inside(answer_places, span)].sum(1) for span in spans]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import Task
 from rollama.language.base import load_base, load_tokenizer
-from rollama.text.generate import Generation, TextModel, greedy
+from rollama.text.continuous import Generation
+from rollama.text.generate import TextModel
 from rollama.text.trainer import train_text
+from tests.chain.tiny import make_models
 from tests.text.conftest import local_worker, record, tiny_config
 
 TEXTS = [record(number)["summary"] + " More." * (number % 3) for number in range(7)]
@@ -22,30 +25,41 @@ def model(trained: Callable[[Task], Path]) -> TextModel:
 
 
 def test_greedy_equals_transformers() -> None:
-    base, tokenizer, _ = load_base("tiny")
-    prompts = [tokenizer(text)["input_ids"] for text in TEXTS]
-    found: dict[int, list[int]] = {}
-    with torch.inference_mode():
-        greedy(base, prompts, 9, {511}, lambda row, ids, ended: found.__setitem__(row, ids))
-        for row, prompt in enumerate(prompts):
+    base, _, _ = load_base("tiny")
+    model = TextModel.zero_shot("tiny", max_new_tokens=9)
+    for text, found in zip(TEXTS, model.generate(Task.SUMMARY, TEXTS), strict=True):
+        prompt, stop = model.prompt(Task.SUMMARY, text), sorted(model.stop_tokens(Task.SUMMARY))
+        with torch.inference_mode():
             output = base.generate(
-                torch.tensor([prompt]), max_new_tokens=9, do_sample=False, eos_token_id=511, pad_token_id=0
+                torch.tensor([prompt]), max_new_tokens=9, do_sample=False, eos_token_id=stop, pad_token_id=0
             )
-            assert found[row] == [token for token in output[0, len(prompt) :].tolist() if token != 511]
+        written = output[0, len(prompt) :].tolist()
+        assert found == Generation(model.decode([token for token in written if token not in stop]), written[-1] in stop)
 
 
-def test_rows_that_finish_leave_and_the_others_go_on() -> None:
-    base, tokenizer, _ = load_base("tiny")
-    prompts = [tokenizer(text)["input_ids"] for text in TEXTS]
-    free: dict[int, list[int]] = {}
-    stopped: dict[int, tuple[list[int], bool]] = {}
-    with torch.inference_mode():
-        greedy(base, prompts, 8, set(), lambda row, ids, ended: free.__setitem__(row, ids))
-        stop = free[0][3]
-        greedy(base, prompts, 8, {stop}, lambda row, ids, ended: stopped.__setitem__(row, (ids, ended)))
-    for row, ids in free.items():
-        ended = stop in ids
-        assert stopped[row] == (ids[: ids.index(stop)] if ended else ids, ended)
+def test_rows_that_finish_leave_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, taken = TextModel.load({Task.SUMMARY: make_models(tmp_path) / "s"}), list[list[int]]()
+
+    def decode(tokens: list[int]) -> str:
+        taken.append(tokens)
+        return str(tokens)
+
+    monkeypatch.setattr(model, "decode", decode)
+    free = model.generate(Task.SUMMARY, TEXTS)
+    assert len({answer.text for answer in free}) > 1
+    stop = taken[0][3]  # of the shortest text
+    monkeypatch.setattr(model, "stop_tokens", lambda task: {stop})
+    model.batch = 3  # the others join as these leave
+    for whole, found in zip(free, model.generate(Task.SUMMARY, TEXTS), strict=True):
+        tokens = json.loads(whole.text)
+        cut = tokens[: tokens.index(stop)] if stop in tokens else tokens
+        assert found == Generation(str(cut), stop in tokens)
+
+
+def test_what_was_answered_before_changes_no_answer(model: TextModel) -> None:
+    first = [model.generate(Task.PLAN, [text])[0] for text in TEXTS]
+    assert model.phrases[Task.PLAN].seen
+    assert [model.generate(Task.PLAN, [text])[0] for text in TEXTS * 2] == first * 2
 
 
 def test_order_and_neighbours_do_not_matter(model: TextModel) -> None:

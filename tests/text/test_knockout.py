@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from rollama.core.registry import Task
+from rollama.language.base import load_base
+from rollama.text.adapters import put_adapter
 from rollama.text.generate import TextModel
 from tests.chain.tiny import make_models
 
@@ -35,7 +37,8 @@ def test_nothing_hidden_changes_nothing_and_something_does(model: TextModel) -> 
 
 def test_it_is_the_answer_read_with_attention_cut(model: TextModel) -> None:
     """The same from one plain pass over prompt and answer, with a mask of its own for every query."""
-    causal, form = model._activate(Task.SUMMARY), model._forms[Task.SUMMARY]
+    form, artefact = model._forms[Task.SUMMARY], model.artefacts[Task.SUMMARY]
+    causal = put_adapter(load_base("tiny")[0], artefact)
     prompt, places = form.placed_prompt(Task.SUMMARY, NOTE)
     assert prompt == form.prompt(Task.SUMMARY, NOTE)
     answer = form.ids(ANSWER, special=False)
