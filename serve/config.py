@@ -68,7 +68,7 @@ class ServeConfig(StrictModel):
     max_http_requests: int = Field(
         default=100, ge=1, description="open requests of one ingress replica; as many may wait"
     )
-    max_ongoing_requests: int = Field(default=4, ge=1, description="jobs in work at once in one ingress replica")
+    max_ongoing_requests: int = Field(default=8, ge=1, description="jobs in work at once in one ingress replica")
     max_queued_requests: int = Field(default=16, ge=0, description="jobs that may wait there; further ones get 503")
     text_scaling: Autoscaling = Autoscaling(max_replicas=1)
     segmentation_scaling: Autoscaling = Autoscaling(max_replicas=1)
