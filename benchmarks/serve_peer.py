@@ -55,7 +55,6 @@ class PlainText:
         else:
             check_keys(artefact, lm.load_state_dict(artefact.tensors, strict=False), lm)
             self.model = lm
-        self.ours.models[task] = self.model  # knows the length of the context and the tokens that end an answer
         self.limit, self.stop = self.ours.limits[task], sorted(self.ours.stop_tokens(task))
 
     def generate(self, text: str, **more: Any) -> str:

@@ -22,6 +22,7 @@ from rollama.core.storage import open_storage
 from serve.audit import open_audit
 from serve.auth import load_callers
 from serve.config import ServeConfig
+from serve.engine import check_engine
 from serve.pipeline import PipelineDeployment
 from serve.release import Release
 from serve.segmentation import SegmentationDeployment
@@ -44,6 +45,7 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
     config = args if isinstance(args, ServeConfig) else build(ServeConfig, args, "serve")
     load_callers(config)
     open_audit(config)
+    check_engine(config.text_engine)
     if config.plan_decoding is Decoding.CONSTRAINED:
         from rollama.text.grammar import check_installed
 
@@ -94,7 +96,7 @@ def build_app(args: ServeConfig | Mapping[str, Any]) -> Application:
         user_config=release,
         max_queued_requests=config.max_http_requests,
     )(serve.ingress()(PipelineDeployment))
-    text_model = text.bind(config.text_batch_tokens, config.plan_decoding)
+    text_model = text.bind(config.text_batch_tokens, config.plan_decoding, config.text_engine)
     return pipeline.bind(
         config, text_model, segmentation.bind(config.segmentation_voxels, config.segmentation_batch_voxels)
     )

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from rollama.cluster.serveconfig import Autoscaling
 from rollama.core.config import StrictModel
-from rollama.core.registry import Decoding
+from rollama.core.registry import Decoding, EngineName
 
 VARIABLE = "ROLLAMA_API_KEY"
 
@@ -75,7 +75,10 @@ class ServeConfig(StrictModel):
     plan_decoding: Decoding = Field(
         default=Decoding.FREE, description="constrained: hold P to the plan's form, so that every plan it ends parses"
     )
-    text_batch_tokens: int = Field(default=16_384, ge=1, description="rows times width of the running text batch")
+    text_engine: EngineName = Field(
+        default=EngineName.BATCH, description="what writes texts; vllm: on a GPU, in an image with vLLM"
+    )
+    text_batch_tokens: int = Field(default=16_384, ge=1, description="rows times the longest that a row may become, in the running text batch")
     segmentation_voxels: int = Field(
         default=200_000_000, ge=1, description="of the CTs in work at once in one replica; a single one always is"
     )

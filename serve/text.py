@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from rollama.chain.run import TEXT_FOLDERS, Answer
 from rollama.core.errors import ConfigError
-from rollama.core.registry import Decoding, Task
+from rollama.core.registry import Decoding, EngineName, Task
+from serve.engine import TextEngine
 from serve.release import ModelServer, Release, Releases
 from serve.telemetry import LOGGER
 
@@ -125,6 +126,11 @@ class Batcher:
         """Take a model's adapters off the base as soon as nobody's text is written with them."""
         await self.between(lambda: self.unwanted.append(model))
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread still runs."""
+        return self.thread.is_alive()
+
     def retire(self) -> None:
         """Let the thread end after what it has been asked."""
         self.asked.put(None)
@@ -212,42 +218,48 @@ class Batcher:
             item.tell(generation)
 
 
-class TextDeployment(ModelServer[tuple[Batcher, Any]]):
+class TextDeployment(ModelServer[tuple[TextEngine, Any]]):
     """Answers S and P of the releases that it holds. Readiness is answered meanwhile."""
 
-    def __init__(self, most_tokens: int, plan_decoding: Decoding = Decoding.FREE) -> None:
+    def __init__(
+        self, most_tokens: int, plan_decoding: Decoding = Decoding.FREE, engine: EngineName = EngineName.BATCH
+    ) -> None:
         """Take the settings; models come with `reconfigure`, which Serve calls before it sends requests."""
-        self.most_tokens, self.plan_decoding = most_tokens, plan_decoding
+        self.most_tokens, self.plan_decoding, self.engine = most_tokens, plan_decoding, engine
         self.releases = Releases(tuple(TEXT_FOLDERS.values()), self._load, self._drop)
 
-    def _alive(self, model: tuple[Batcher, Any]) -> bool:
-        return model[0].thread.is_alive()
+    def _alive(self, model: tuple[TextEngine, Any]) -> bool:
+        return model[0].alive
 
     async def generate(self, task: Task, text: str, deadline: float, release: Release) -> Answer:
-        """Greedy answer of one adapter of a release to one text; see `Batcher.generate`."""
-        batcher, model = await self.releases.get(release)
-        return await batcher.generate(task, text, deadline, model)
+        """Greedy answer of one adapter of a release to one text; see `TextEngine.generate`."""
+        engine, model = await self.releases.get(release)
+        return await engine.generate(task, text, deadline, model)
 
-    async def _load(self, release: Release) -> tuple[Batcher, Any]:
+    async def _load(self, release: Release) -> tuple[TextEngine, Any]:
         from rollama.text.adapters import read_artefacts
         from rollama.text.generate import TextModel
 
         found = await asyncio.to_thread(release.fetch, tuple(TEXT_FOLDERS.values()))
         folders = {task: found[name] for task, name in TEXT_FOLDERS.items()}
         artefacts = await asyncio.to_thread(read_artefacts, folders)
-        for batcher, _ in reversed(self.releases.held.values()):
-            beside = await batcher.adopt(artefacts)
+        for engine, _ in reversed(self.releases.held.values()):
+            beside = await engine.adopt(artefacts)
             if beside is not None:
-                return batcher, beside
+                return engine, beside
+        if self.engine is EngineName.VLLM:
+            from serve.vllm import VllmEngine
+
+            return await VllmEngine.start(artefacts, self.plan_decoding)
         model = await asyncio.to_thread(partial(TextModel.load, folders, plan_decoding=self.plan_decoding))
         return Batcher(model, self.most_tokens), model
 
-    async def _drop(self, gone: tuple[Batcher, Any]) -> None:
-        batcher, model = gone
-        if any(other is batcher for other, _ in self.releases.held.values()):
-            await batcher.forget(model)
+    async def _drop(self, gone: tuple[TextEngine, Any]) -> None:
+        engine, model = gone
+        if any(other is engine for other, _ in self.releases.held.values()):
+            await engine.forget(model)
         else:
-            batcher.retire()
+            engine.retire()
 
 
 def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

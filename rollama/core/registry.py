@@ -15,6 +15,13 @@ class Task(StrEnum):
     PLAN = "p"
 
 
+class EngineName(StrEnum):
+    """What writes texts in the endpoint: the running batch of this package, or vLLM on a GPU, in an image of its own."""
+
+    BATCH = "batch"
+    VLLM = "vllm"
+
+
 class Decoding(StrEnum):
     """How P writes a plan: as it was trained and is evaluated, or held to the form that the strict parser reads."""
 

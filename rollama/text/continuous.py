@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rollama.core.registry import Task
+from rollama.text.forms import Generation
 from rollama.text.grammar import Walk, constrain
 from rollama.text.lean import Lean
 from rollama.text.phrases import Phrases
@@ -30,14 +31,6 @@ TOKENS_A_STEP = {"cpu": 32}
 OTHER_DEVICES = 256
 MOST_GUESSED = 8
 """Tokens of one row in one step."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """An answer; `finished` is False when it was cut at the token limit."""
-
-    text: str
-    finished: bool
 
 
 @dataclass(eq=False)

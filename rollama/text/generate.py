@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from rollama.core.errors import CheckpointError, ConfigError, DataError
+from rollama.core.errors import CheckpointError, ConfigError
 from rollama.core.registry import Decoding, Task
-from rollama.data.chat import Form, Template, form_of
 from rollama.language.base import BaseInfo, load_base
 from rollama.text.adapters import adapter_name, check_keys, read_artefacts
 from rollama.text.checkpoint import TextArtefact, check_base
-from rollama.text.continuous import Decoder, Generation
+from rollama.text.continuous import Decoder
+from rollama.text.forms import Forms, Generation
 from rollama.text.grammar import PlanGrammar, Walk
 from rollama.text.knockout import Span, knockout
 from rollama.text.lean import Lean
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 """Called with (finished texts, all texts)."""
 
 
-class TextModel:
+class TextModel(Forms):
     """S and P (or the untrained base) ready to generate. Safe to use from several threads, one at a time inside."""
 
     def __init__(
@@ -57,10 +57,11 @@ class TextModel:
         Raises:
             ConfigError: constrained plans are asked for and llguidance is missing, or cannot read the tokenizer.
         """
-        self.models, self.tokenizer, self.base, self.artefacts = dict(models), tokenizer, base, dict(artefacts)
-        self.batch, self.limits, self.names = batch, dict(limits), dict(names)
+        lean = next(iter(models.values()))
+        context, ends = int(lean.config.max_position_embeddings), lean.generation_config.eos_token_id
+        super().__init__({task: limits[task] for task in models}, tokenizer, base, artefacts, context, ends)
+        self.models, self.batch, self.names = dict(models), batch, dict(names)
         self.phrases = {task: (phrases or {}).get(task) or Phrases() for task in self.models}
-        self._forms = {task: self._form(task) for task in self.models}
         self._lock = threading.Lock()  # a model's cache and the phrases are state
         self.plan_decoding = plan_decoding
         self._grammar: PlanGrammar | None = None
@@ -145,8 +146,7 @@ class TextModel:
             ConfigError: no model for this task is loaded.
             DataError: a text is empty, or leaves no room for an answer in the context (names its index).
         """
-        if task not in self.models:
-            raise ConfigError(f"no model for task {task} is loaded; loaded: {', '.join(self.models) or 'none'}")
+        self.require(task)
         limit = max_new_tokens or self.limits[task]
         prompts = [self.prompt(task, text, f"text {index}", limit) for index, text in enumerate(texts)]
         # The shortest first, which also end first: the buffers grow with the later ones.
@@ -175,44 +175,6 @@ class TextModel:
         if more:
             raise ConfigError("wholly trained models cannot share a batch; only adapters on one base can")
         return model
-
-    def decode(self, tokens: list[int]) -> str:
-        """The text of an answer's tokens."""
-        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return text.strip()
-
-    def prompt(self, task: Task, text: str, name: str = "text", limit: int | None = None) -> list[int]:
-        """Token ids of a text in the form that its task was trained on.
-
-        Args:
-            task: S or P.
-            text: a note or a summary.
-            name: for messages.
-            limit: most tokens of the answer; default: the task's.
-
-        Raises:
-            ConfigError: no model for this task is loaded.
-            DataError: the text is empty, or leaves no room for an answer in the context.
-        """
-        if task not in self.models:
-            raise ConfigError(f"no model for task {task} is loaded; loaded: {', '.join(self.models) or 'none'}")
-        if not text.strip():
-            raise DataError(f"{name} for task {task} is empty")
-        limit = limit or self.limits[task]
-        ids = self._forms[task].prompt(task, text)
-        context = int(self.models[task].config.max_position_embeddings)
-        if len(ids) + limit > context:
-            raise DataError(
-                f"{name} for task {task} has {len(ids)} tokens; the base's context of {context} tokens leaves "
-                f"room for {max(0, context - limit)} beside an answer of {limit}: shorten it"
-            )
-        return ids
-
-    def _form(self, task: Task) -> Form:
-        """As the task was trained; the untrained base is asked through its chat template, if it has one."""
-        if task in self.artefacts:
-            return form_of(self.tokenizer, self.artefacts[task].config.template)
-        return form_of(self.tokenizer, Template.CHAT if self.tokenizer.chat_template else Template.PLAIN)
 
     def beside(self, artefacts: Mapping[Task, TextArtefact]) -> TextModel | None:
         """Further models on the same base, so that two releases need one; None when they do not all stand on it.
@@ -261,14 +223,6 @@ class TextModel:
     def walk(self, task: Task) -> Walk | None:
         """The beginning of an answer that is held to a form; None where a task's answers are free."""
         return self._grammar.walk() if self._grammar is not None and task is Task.PLAN else None
-
-    def stop_tokens(self, task: Task) -> set[int]:
-        """Token ids that end an answer of a task."""
-        stop = {int(self.tokenizer.eos_token_id), self._forms[task].closing}
-        configured = next(iter(self.models.values())).generation_config.eos_token_id
-        return stop | set(
-            configured if isinstance(configured, list) else [configured] if configured is not None else []
-        )
 
 
 def _dtype(name: str) -> torch.dtype:

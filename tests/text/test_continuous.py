@@ -10,7 +10,8 @@ import pytest
 
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.registry import Task
-from rollama.text.continuous import Decoder, Generation
+from rollama.text.continuous import Decoder
+from rollama.text.forms import Generation
 from rollama.text.generate import TextModel
 from rollama.text.lean import Lean
 from rollama.text.phrases import Phrases

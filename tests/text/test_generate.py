@@ -10,7 +10,7 @@ import torch
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import Task
 from rollama.language.base import load_base, load_tokenizer
-from rollama.text.continuous import Generation
+from rollama.text.forms import Generation
 from rollama.text.generate import TextModel
 from rollama.text.trainer import train_text
 from tests.chain.tiny import make_models
