@@ -206,7 +206,7 @@ class Soak:
 
     def report(self) -> dict[str, Any]:
         """Judge everything, while the server still runs."""
-        from serve.audit import verify
+        from rollama.core.chain import verify
 
         storage = open_storage(str(self.folder / "store"))
         until = time.monotonic() + 120

@@ -78,7 +78,9 @@ class ServeConfig(StrictModel):
     text_engine: EngineName = Field(
         default=EngineName.BATCH, description="what writes texts; vllm: on a GPU, in an image with vLLM"
     )
-    text_batch_tokens: int = Field(default=16_384, ge=1, description="rows times the longest that a row may become, in the running text batch")
+    text_batch_tokens: int = Field(
+        default=16_384, ge=1, description="rows times the longest that a row may become, in the running text batch"
+    )
     segmentation_voxels: int = Field(
         default=200_000_000, ge=1, description="of the CTs in work at once in one replica; a single one always is"
     )

@@ -95,6 +95,7 @@ def evaluate_bucket(
     from ray_jobs.evaluate_remote import evaluate_remote
     from rollama.cli.progress import bar
     from rollama.evaluation.report import headline_markdown
+    from rollama.lineage.record import record_evaluation
 
     with bar("evaluating (%)", 100, console) as update:
 
@@ -102,6 +103,7 @@ def evaluate_bucket(
             update(round(100 * share), note=note)
 
         results = evaluate_remote(workspace, dataset, limit, share_done, zero_shot, gpus)
+    record_evaluation(workspace, results)
     typer.echo(headline_markdown(results))
     return results
 
@@ -123,17 +125,20 @@ def evaluate_models(
     from ray_jobs.evaluate import evaluate as run_evaluation
     from rollama.cli.progress import bar
     from rollama.evaluation.jobs import Part
+    from rollama.lineage.record import record_evaluation
 
     with bar("evaluating (%)", 100, console) as update:
 
         def share_done(share: float, note: str) -> None:
             update(round(100 * share), note=note)
 
-        return run_evaluation(
+        results = run_evaluation(
             workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done,
             only=Part(only) if only else None, gpus=gpus, counterfactual=counterfactual, trust=trust,
             plan_decoding=plan_decoding,
         )  # fmt: skip
+    record_evaluation(workspace, results)
+    return results
 
 
 def print_results(results: dict[str, Any], console: Console) -> None:

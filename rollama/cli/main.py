@@ -25,6 +25,7 @@ from rollama.cli import (
     import_text,
     info,
     jobs,
+    lineage,
     plan,
     predict,
     preview,
@@ -62,6 +63,7 @@ app.command("preview")(preview.preview)
 app.command("serve")(serve.serve)
 app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
+app.add_typer(lineage.app, name="lineage")
 app.add_typer(audit.app, name="audit")
 app.add_typer(submit.submit, name="submit")
 submit.submit.command("job", epilog=CODES)(submit_job.submit_job)

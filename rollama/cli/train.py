@@ -87,6 +87,7 @@ def train_model(
     from rollama.core.registry import Task
     from rollama.core.storage import join
     from rollama.data.store import resolve
+    from rollama.lineage.record import record_training
 
     console = console or Console(stderr=True)
     config = model_config(what, preset)
@@ -95,6 +96,7 @@ def train_model(
     key = run_key(what, preset, folder)
     out = join(workspace, "models", name)
     if done := finished(out, key):
+        record_training(workspace, done, what.value, folder)  # if the command ended before it had been written down
         console.print(f"{out}: already trained with this configuration and data", highlight=False, soft_wrap=True)
         return done
     run = join(workspace, "train", run_name(name, key))
@@ -108,9 +110,9 @@ def train_model(
         else:
             train_text(config, Task(what.value), dataset, run, out, on_step)
     console.print(f"{out}: trained; curve in {join(run, 'metrics.jsonl')}", highlight=False, soft_wrap=True)
-    if isinstance(out, Path):
-        return out
-    if done := finished(out, key):
+    done = out if isinstance(out, Path) else finished(out, key)
+    if done is not None:
+        record_training(workspace, done, what.value, folder)
         return done
     raise ClusterError(f"{out}.json: training ended, but another run has replaced the model; train again")
 

@@ -16,7 +16,7 @@ class Task(StrEnum):
 
 
 class EngineName(StrEnum):
-    """What writes texts in the endpoint: the running batch of this package, or vLLM on a GPU, in an image of its own."""
+    """What writes texts in the endpoint: the running batch of this package, or vLLM (a GPU, an image of its own)."""
 
     BATCH = "batch"
     VLLM = "vllm"

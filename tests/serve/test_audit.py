@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from rollama.cli.main import main
+from rollama.core.chain import load_public_key, load_signing_key, verify
 from rollama.core.config import build
-from rollama.core.errors import ClusterError, ConfigError, DataError, ServeError
+from rollama.core.errors import ClusterError, ConfigError, DataError
 from rollama.core.storage import Storage, open_storage
-from serve.audit import MOST_PENDING, Audit, load_public_key, load_signing_key, verify
+from serve.audit import MOST_PENDING, Audit
 from serve.config import ServeConfig
 from tests.serve.conftest import PLAN, Connect
 
@@ -187,7 +188,7 @@ def test_settings_and_keys_that_do_not_fit(config: ServeConfig, tmp_path: Path, 
     with pytest.raises(ConfigError, match="belong together"):
         build(ServeConfig, {**values, "audit_heads": str(tmp_path)}, "serve")
     for path in (keys[1], tmp_path / "absent"):
-        with pytest.raises(ServeError, match="not a readable private key"):
+        with pytest.raises(ConfigError, match="not a readable private key"):
             load_signing_key(path)
     with pytest.raises(DataError, match="not a readable public key"):
         load_public_key(keys[0])

@@ -1,0 +1,161 @@
+"""`rollama lineage`: which models saw this case, what is this model made of, what made this contour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rollama.lineage.query import Lineage
+
+app = typer.Typer(
+    help="Which models saw this case, what is this model made of, what made this contour.",
+    invoke_without_command=True,
+    subcommand_metavar="[withdraw ...]",
+)
+WORKSPACE = typer.Option("runs/local", "--workspace", help="Folder or s3://bucket/prefix whose lineage/ is asked.")
+
+
+@app.callback()
+def lineage(
+    context: typer.Context,
+    case: str | None = typer.Option(None, "--case", help="Case id: which models saw it?"),
+    model: str | None = typer.Option(
+        None, "--model", help="Folder of a model, or the beginning of its digest: its data, parents, releases."
+    ),
+    contour: Path | None = typer.Option(
+        None, "--contour", help="Folder or target file of a prediction: which models made it, from which inputs?"
+    ),
+    workspace: str = WORKSPACE,
+) -> None:
+    """Ask the events that training, evaluation and release wrote down; without a question, list all models.
+
+    A model saw a case if the case was in the training or validation split of its data, or if a model that it began
+    with saw it.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from rollama.core.errors import ConfigError
+    from rollama.core.storage import locate
+    from rollama.lineage.ledger import open_ledger
+    from rollama.lineage.query import Lineage
+
+    if sum(item is not None for item in (case, model, contour)) > 1:
+        raise ConfigError("ask one thing at a time: --case, --model or --contour")
+    console = Console(soft_wrap=True)
+    known = Lineage(open_ledger(locate(workspace)))
+    if contour is not None:
+        _contour(known, contour, console)
+    elif model is not None:
+        _model(known, _digest(known, model), console)
+    elif case is not None:
+        _case(known, case, console)
+    else:
+        _models(known, known.models(), console, f"{workspace}: no model is recorded")
+
+
+@app.command("withdraw")
+def withdraw(
+    case: str = typer.Argument(..., help="Case id of the subject that must not be used any more."),
+    workspace: str = WORKSPACE,
+) -> None:
+    """Record that a subject was withdrawn; models that saw it are marked from now on.
+
+    Files are not deleted: data sets are yours. The models named need retraining without the case.
+    """
+    from rollama.core.storage import locate
+    from rollama.lineage.events import Withdrawn
+    from rollama.lineage.ledger import open_ledger
+    from rollama.lineage.query import Lineage
+
+    ledger = open_ledger(locate(workspace))
+    ledger.record(Withdrawn(case=case))
+    known, console = Lineage(ledger), Console(soft_wrap=True)
+    console.print(f"{case}: withdrawn", highlight=False)
+    _case(known, case, console)
+
+
+def _case(known: Lineage, case: str, console: Console) -> None:
+    if case in known.withdrawn:
+        console.print(f"{case} was withdrawn", highlight=False)
+    _models(known, known.who_saw(case), console, f"no recorded model saw {case}")
+
+
+def _models(known: Lineage, models: Iterable[str], console: Console, nothing: str) -> None:
+    table = Table("model", "task", "data", "in use", "saw withdrawn subjects", box=None, padding=(0, 2), pad_edge=False)
+    for digest in models:
+        life = known.life(digest)
+        tasks, data = ({getattr(event, name) for event in life.trained} for name in ("task", "data"))
+        table.add_row(
+            digest[:16], ", ".join(sorted(tasks)), ", ".join(sorted(item[:12] for item in data)),
+            "yes" if life.in_use else "", ", ".join(life.withdrawn),
+        )  # fmt: skip
+    console.print(table if table.row_count else nothing, highlight=False)
+
+
+def _model(known: Lineage, digest: str, console: Console) -> None:
+    life = known.life(digest)
+    lines: list[tuple[str, str]] = [("model", digest)]
+    for event in life.trained:
+        cases = known.ledger.cases(event.data)
+        lines += [("task", event.task), ("data", f"{event.data} ({_counted(cases)})"), ("run", event.run)]
+        lines += [("base", event.base)] if event.base else []
+    lines += [("began with", parent) for parent in life.ancestors]
+    lines += [("evaluated on", f"{event.data}, figures {event.result[:16]}") for event in life.evaluated]
+    lines += [
+        ("rolled back to" if event.rolled_back else "released", f"record {event.record[:16]}")
+        for event in life.released
+    ]
+    lines += [("in use", "yes" if life.in_use else "no")]
+    lines += [("SAW A WITHDRAWN SUBJECT", case) for case in life.withdrawn]
+    _facts(lines, console)
+
+
+def _contour(known: Lineage, place: Path, console: Console) -> None:
+    from rollama.core.errors import DataError
+    from rollama.core.files import hash_file, read_json
+
+    folder = place if place.is_dir() else place.parent
+    if not (folder / "manifest.json").is_file():
+        raise DataError(f"{folder}: no manifest.json beside the contour; give what 'rollama predict' or a job wrote")
+    manifest: dict[str, Any] = read_json(folder / "manifest.json")
+    if manifest.get("kind") != "prediction":
+        raise DataError(f"{folder / 'manifest.json'}: kind is {manifest.get('kind')!r}, expected 'prediction'")
+    files = manifest.get("files", {})
+    for name in [place.name] if place.is_file() else sorted(files):
+        if name not in files or not (folder / name).is_file() or hash_file(folder / name) != files[name]:
+            raise DataError(f"{folder / name}: is not the file that this prediction wrote; it was changed or replaced")
+    lines = [("made", str(manifest.get("created"))), ("plan from", str(manifest.get("plan_source")))]
+    lines += [(f"input {name}", value) for name, value in sorted(manifest.get("inputs", {}).items())]
+    recorded = set(known.models())
+    for name, digest in sorted(manifest.get("models", {}).items()):
+        seen = known.forbidden(digest) if digest in recorded else ()
+        remark = "not recorded in this workspace" if digest not in recorded else ""
+        remark = f"saw withdrawn {', '.join(seen)}" if seen else remark
+        lines.append((f"model {name}", f"{digest}  {remark}".rstrip()))
+    _facts(lines, console)
+
+
+def _facts(lines: list[tuple[str, str]], console: Console) -> None:
+    """Names and values in two columns; digests are long, and are not cut."""
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        console.print(f"{name:{width}}  {value}", highlight=False, markup=False)
+
+
+def _digest(known: Lineage, model: str) -> str:
+    from rollama.training.artefact import artefact_hash
+
+    return artefact_hash(Path(model)) if Path(model).is_dir() else known.find(model)
+
+
+def _counted(cases: list[dict[str, str]]) -> str:
+    from collections import Counter
+
+    counts = Counter(case["split"] for case in cases)
+    return ", ".join(f"{count} {split}" for split, count in sorted(counts.items()))

@@ -1,0 +1,121 @@
+"""The events of a workspace: data seen, models trained, evaluated, released; subjects withdrawn.
+
+"Which models saw this patient?" has to be answered years later, when the training folder is gone. So whatever makes
+something writes an event beside the workspace's models, at `<workspace>/lineage`, in a hash chain of its own
+(`core.chain`), and the list of a data set's cases once, by the hash of its content. There is no clinical text: case
+ids, hashes, names of models and figures.
+
+`ROLLAMA_LINEAGE_KEY` (an Ed25519 key file) and `ROLLAMA_LINEAGE_HEADS` (a folder or bucket elsewhere) make every
+writer sign how long its chain was; without them a cut end is not noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from rollama.core.chain import FIRST, event_hash, events, file_name, load_signing_key, sign_head
+from rollama.core.errors import ConfigError, DataError
+from rollama.core.storage import Location, Storage, join, open_storage
+from rollama.data.case import TextCase
+from rollama.data.dataset import DatasetInfo
+from rollama.lineage.events import Event, parse_event
+
+FOLDER = "lineage"
+KEY, HEADS = "ROLLAMA_LINEAGE_KEY", "ROLLAMA_LINEAGE_HEADS"
+
+
+class Ledger:
+    """One writer's chain, and a view of all. For one thread; every process has a writer of its own."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        heads: Storage | None = None,
+        signing_key: Any = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the place; nothing is written before the first event.
+
+        Args:
+            storage: holds `audit/` and `cases/`.
+            heads: where signed heads go.
+            signing_key: an Ed25519 private key for them.
+            clock: seconds since 1970.
+        """
+        self.storage, self.heads, self.signing_key, self.clock = storage, heads, signing_key, clock
+        self.writer = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock()))}-{secrets.token_hex(4)}"
+        self.count, self.last = 0, FIRST
+
+    def record(self, event: Event) -> None:
+        """Write an event, unless some writer has written the same before.
+
+        Raises:
+            ClusterError, DataError: the place cannot be written.
+        """
+        facts = event.model_dump(mode="json")
+        if any(known.model_dump(mode="json") == facts for known in self.events()):
+            return
+        made = {
+            "writer": self.writer, "number": self.count, "time": self.clock(), "before": self.last, "what": event.what,
+            **facts,
+        }  # fmt: skip
+        self.storage.write_bytes(file_name(self.writer, self.count), (json.dumps(made, sort_keys=True) + "\n").encode())
+        self.count, self.last = self.count + 1, event_hash(made)
+        if self.heads is not None:
+            sign_head(self.heads, self.signing_key, self.writer, self.count, self.last, self.clock())
+
+    def keep_cases(self, info: DatasetInfo, cases: Iterable[TextCase]) -> None:
+        """Write down once which cases a data set held, by the hash of its content."""
+        name = f"cases/{info.content_hash}.json"
+        if self.storage.exists(name):
+            return
+        listed = sorted(({"case": case.case_id, "centre": case.centre, "split": str(case.split)} for case in cases),
+                        key=lambda item: item["case"])  # fmt: skip
+        self.storage.write_bytes(name, json.dumps({"name": info.name, "cases": listed}, indent=0).encode())
+
+    def cases(self, content: str) -> list[dict[str, str]]:
+        """Case, centre and split of all that a data set held.
+
+        Raises:
+            DataError: nobody wrote them down, or the file is damaged.
+        """
+        name = f"cases/{content}.json"
+        text = self.storage.read_text(name)
+        if text is None:
+            raise DataError(f"{self.storage.uri}: no list of the cases of the data with content {content[:12]}")
+        try:
+            return [{key: str(item[key]) for key in ("case", "centre", "split")} for item in json.loads(text)["cases"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.storage.uri}/{name}: damaged ({type(error).__name__})") from None
+
+    def events(self) -> list[Event]:
+        """What all writers have written, oldest first.
+
+        Raises:
+            DataError: a chain is not whole.
+        """
+        return [parse_event(event) for event in events(self.storage)]
+
+
+def open_ledger(workspace: Location) -> Ledger:
+    """The ledger of a workspace, signing if the environment says with what.
+
+    Raises:
+        ConfigError: only one of key and place for heads is given, or the key cannot be used.
+    """
+    key, heads = os.environ.get(KEY), os.environ.get(HEADS)
+    if bool(key) != bool(heads):
+        raise ConfigError(f"{KEY} and {HEADS} belong together: set both or none")
+    storage = open_storage(join(workspace, FOLDER))
+    if not key or not heads:
+        return Ledger(storage)
+    place = open_storage(heads)
+    if place.uri == storage.uri:
+        raise ConfigError(f"{HEADS}: signed heads belong elsewhere than the events, found {storage.uri} for both")
+    return Ledger(storage, place, load_signing_key(Path(key)))
