@@ -140,6 +140,9 @@ class SegConfig(StrictModel):
     edit_weight: float = Field(
         0.0, ge=0, description="weight of the loss where another plan of the same CT has another target (plan_edits)"
     )
+    edit_after: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps before edit_weight counts: first where a target is, then which"
+    )
     scale_factor: float = Field(0.1, ge=0, lt=1)
     scale_probability: float = Field(0.3, ge=0, le=1)
     shift_offset: float = Field(0.05, ge=0, lt=1, description="in units of the scaled intensity, 1 = the HU range")

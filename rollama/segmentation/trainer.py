@@ -86,8 +86,11 @@ class TrainingData:
             plan = self.encoder.tokenize(texts, keys if self.noise else None)
             plan.ids = plan.ids.to(device)
         learn = step % self.config.prompt_every == 0
+        maps = stack(samples, device)
+        if step < self.config.edit_after * self.config.steps:
+            maps.pop("contested", None)
         return SegBatch(
-            **stack(samples, device),
+            **maps,
             plan=plan,
             weight=torch.tensor([weight for _, weight in rows], device=device),
             learn_prompts=learn,

@@ -14,6 +14,9 @@ import torch
 from torch import distributed
 from torch import multiprocessing as mp
 
+from rollama.cohort.config import CohortConfig
+from rollama.cohort.make import make_cohort
+from rollama.cohort.regions import write_regions
 from rollama.core.errors import CheckpointError, DataError
 from rollama.core.registry import SegMethod
 from rollama.data.dataset import open_dataset
@@ -80,6 +83,21 @@ def test_two_ranks_give_the_losses_of_one(
     assert losses(two) == pytest.approx(losses(one.metrics_path), abs=1e-5)
     figures = [read_metrics(path)[-1]["validation_dice"] for path in (one.metrics_path, two)]
     assert figures[0] == pytest.approx(figures[1], abs=2e-3)  # each rank measured a part of the cases
+
+
+def test_what_the_plan_decides_counts_from_the_set_step_on(
+    config: SegConfig, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    grid = {"grid": (40, 32, 24), "spacing": (12.5, 12.5, 12.0)}
+    make_cohort(tmp_path / "cohort", CohortConfig(train=2, validation=1, test=0, external=0, **grid))
+    write_regions(tmp_path / "cohort")
+    config = config.updated(
+        spacing=grid["spacing"], positive_crops=1.0, steps=4, plan_edits=1.0, edit_weight=1.0, edit_after=0.5
+    )
+    worker = make_worker("late")
+    train_segmentation(config, tmp_path / "cohort", tmp_path / "m", worker)
+    found = [row["contested"] for row in read_metrics(worker.metrics_path)]
+    assert found[:2] == [0, 0] and max(found[2:]) > 0
 
 
 def test_artefact_names_its_encoder_and_refuses_another(
