@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rollama.cli import release_keys
+from rollama.cli import release_cycle, release_keys
 from rollama.cli.release_keys import CONFIG, KEY
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 for verb in (release_keys.init, release_keys.keygen, release_keys.keys, release_keys.approve):
     app.command(verb.__name__)(verb)
+app.command("cycle", epilog=CODES)(release_cycle.cycle)
 app.command("retire-key")(release_keys.retire_key)
 app.command("sign-protocol")(release_keys.sign_protocol)
 
@@ -66,9 +67,10 @@ def evaluate(
 
     site, _ = read_site(config)
     given = {name: place for name, _, place in (part.partition("=") for part in model)}
-    verdict, place = judge(site, candidate, given, dataset, trained_on, key, out, limit, scores, released_scores, gpus)
-    show(verdict, place)
-    demand(verdict)
+    found, place = judge(site, candidate, given, dataset, trained_on, key, out, limit, scores, released_scores, gpus)
+    assert found is not None, "the released model itself is an error here"
+    show(found, place)
+    demand(found)
 
 
 @app.command("promote", epilog=CODES)
@@ -89,7 +91,7 @@ def promote(
 
     site, folder = read_site(config)
     record = release(desk_of(site, folder), verdict, key, again, despite_clock)
-    _say_released(record)
+    say_released(record)
 
 
 @app.command("rollback", epilog=CODES)
@@ -110,7 +112,7 @@ def rollback(
     console = Console(stderr=True)
     with console.status("rolling back"):
         record = undo(desk_of(site, folder), load_private(key), to, remark)
-    _say_released(record)
+    say_released(record)
 
 
 @app.command("settle", epilog=CODES)
@@ -145,7 +147,8 @@ def history(
     site, folder = read_site(config)
     desk = desk_of(site, folder)
     found = desk.history()
-    console, table = Console(soft_wrap=True), Table("", "record", "time", "what", "release", "verdict", "key", box=None)
+    console = Console(width=None if Console().is_terminal else 120)
+    table = Table("", "record", "time", "what", "release", "verdict", "key", box=None)
     current = found.released()
     for record in found.records:
         entry = record.entry
@@ -181,19 +184,10 @@ def desk_of(site: Site, folder: Path) -> Desk:
 
 
 def show(verdict: Any, place: Path) -> None:
-    """Print a verdict: what stands against it, else that nothing does; always where the page is."""
+    """Print the answer and where its page is; what stands against it is in the error that `demand` raises."""
     against = verdict.failed()
-    console = Console(soft_wrap=True)
-    if against:
-        table = Table("answer", "figure", "group", "n", "figure or difference", "held against", "why", box=None)
-        for item in against:
-            interval = "" if item.low is None else f" [{item.low:.3f}, {item.high:.3f}]"
-            value = "" if item.value is None else f"{item.value:.3f}{interval}"
-            limit = "" if item.limit is None else f"{item.limit:.3f}"
-            table.add_row(item.outcome, item.figure, item.group, str(item.n or ""), value, limit, item.remark)
-        console.print(table, highlight=False)
     kind = "SYNTHETIC data, " if verdict.synthetic else ""
-    console.print(
+    Console(soft_wrap=True).print(
         f"{verdict.outcome}: {len(against)} of {len(verdict.findings)} findings stand against it "
         f"({kind}research use only)",
         highlight=False,
@@ -201,7 +195,8 @@ def show(verdict: Any, place: Path) -> None:
     Console(stderr=True).print(f"verdict: {place / 'verdict.html'}", highlight=False, soft_wrap=True)
 
 
-def _say_released(record: Any) -> None:
+def say_released(record: Any) -> None:
+    """Print the release's digest and its record."""
     entry = record.entry
     typer.echo(entry.candidate.release)
     Console(stderr=True).print(

@@ -32,8 +32,12 @@ def judge(
     scores: Path | None,
     released_scores: Path | None,
     gpus: int,
-) -> tuple[Verdict, Path]:
-    """Score, compare, write the verdict and note it in the history; returns the verdict and its folder."""
+    same_is_fine: bool = False,
+) -> tuple[Verdict | None, Path]:
+    """Score, compare, write the verdict and note it in the history; returns the verdict and its folder.
+
+    With `same_is_fine` the verdict is None when the candidate is the released model; else that is an error.
+    """
     from rollama.cli.progress import bar
     from rollama.cli.store import transfer
     from rollama.core.errors import ConfigError
@@ -59,6 +63,8 @@ def judge(
     with transfer("storing the candidate (MiB)") as progress:
         parts = gather(candidate, given, released, site.store, progress)
     if released is not None and parts.release == released.release:
+        if same_is_fine:
+            return None, site.work
         raise ConfigError(f"the candidate is the released model (release {released.release[:16]}); nothing to compare")
     with transfer("pulling the data set (MiB)") as progress:
         opened = open_dataset(resolve(dataset, progress))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 CONFIG = typer.Option(None, "--config", help="The site's file. Default: variable ROLLAMA_RELEASES, else releases.yaml.")
 KEY = typer.Option(..., "--key", help="Ed25519 private key in PEM; it is read and kept nowhere.")
@@ -69,12 +68,10 @@ def keys(config: Path | None = CONFIG) -> None:
     from rollama.release.site import read_site
 
     trust = Trust.open(read_site(config)[0].keys)
-    table = Table("key", "may sign", "state", box=None, padding=(0, 1), pad_edge=False)
     for name in sorted({key for found in trust.keys.values() for key in found}):
         roles = ", ".join(role for role in Role if name in trust.keys[role])
         last = trust.retired.get(name)
-        table.add_row(name, roles, "in use" if last is None else f"retired; signed up to record {last}")
-    Console(soft_wrap=True).print(table, highlight=False)
+        typer.echo(f"{name}  {roles}; {'in use' if last is None else f'retired, signed up to record {last}'}")
 
 
 def retire_key(

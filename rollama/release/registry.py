@@ -7,6 +7,7 @@ also remembers how long the history was, so a history whose end was cut off is n
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, Protocol
 
@@ -133,4 +134,5 @@ class MlflowRegistry:
             from mlflow import MlflowClient
         except ImportError as error:
             raise ConfigError("the package mlflow is missing; install rollama with its extra 'track'") from error
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)

@@ -171,7 +171,7 @@ def test_the_refusal_says_rule_centre_and_figure():
     findings, outcome = gate(draw(0.05, west=-0.05))
     digest = "@sha256:" + 64 * "0"
     verdict = Verdict(
-        synthetic=True, created="2026-01-01T00:00:00+00:00", candidate={name: "x" + digest for name in ("s", "p", "seg")},
+        synthetic=True, created="2026-01-01T00:00:00+00:00", candidate=dict.fromkeys(("s", "p", "seg"), "x" + digest),
         hashes={}, protocol={}, dataset={}, trained_on={}, tables={}, findings=findings, outcome=outcome,
     )  # fmt: skip
     with pytest.raises(

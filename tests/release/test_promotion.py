@@ -155,7 +155,7 @@ def test_a_registry_that_is_down_promotes_nothing_and_does_not_hold_up_a_roll_ba
     promote(place.desk(), case, place.key())
     down = place.desk()
     down.registry.down = True
-    with pytest.raises(NotSettled, match="record 3 stands: rolled back.*does not answer"):
+    with pytest.raises(NotSettled, match=r"record 3 stands: rolled back.*does not answer"):
         rollback(down, place.key())
     assert place.state() == ("old", "new", "old")
     settle(place.desk())
@@ -269,7 +269,7 @@ def approvals_of(place, case, key="physicist", **changes):
 def test_a_persons_approval_is_demanded_where_the_protocol_does(place):
     rules = protocol(approval={"needed": 1})
     case = place.case("new", rules=rules)
-    with pytest.raises(Refused, match="wants 1 approval.* and 0 count"):
+    with pytest.raises(Refused, match=r"wants 1 approval.* and 0 count"):
         promote(place.desk(), case, place.key())
     for wrong in ("candidate", "protocol", "verdict"):
         other = type(case)(**{**vars(case), "approvals": approvals_of(place, case, **{wrong: "0" * 64})})
@@ -313,7 +313,7 @@ def test_an_endpoint_that_does_not_follow_is_told_and_can_be_settled_or_undone(t
     broken = place.site.endpoint.updated(command=("false", "{values}"))
     desk = place.desk()
     desk.target.config = broken
-    with pytest.raises(NotSettled, match="endpoint.command false failed with 1") as told:
+    with pytest.raises(NotSettled, match=r"endpoint.command false failed with 1") as told:
         promote(desk, place.case("new"), place.key())
     assert told.value.exit_code == 6 and "rollback' takes it back" in str(told.value)
     assert not is_settled(place.desk(), place.desk().history())
