@@ -7,13 +7,11 @@ less likely, not more (the price is a refusal now and then that more cases would
 
 With d the difference turned so that positive is better, [low, high] its interval and m the margin:
 
-    passed          low >= -m
-    refused         the mean lies below -m, or high < 0 (surely worse, and not shown to be by less than m)
-    under-powered   fewer cases than the protocol asks for; or none of these, and the interval reaches further from its
-                    mean than m: even a candidate without any difference might not have passed
-    refused         anything else: enough cases, and not shown
-
-Where the protocol judges parts by the mean alone, low is the mean.
+    passed          low >= -m (where the protocol judges parts by the mean alone: mean >= -m)
+    refused         high < 0: surely worse, and not shown to be by less than m
+    under-powered   fewer cases than the protocol asks for; or the interval reaches further from its mean than m, so
+                    that even a candidate without any difference might not have passed
+    refused         anything else: cases enough, and not shown
 """
 
 from __future__ import annotations
@@ -161,21 +159,23 @@ def _non_inferior(
     if found.n < part.least or found.mean is None or found.low is None or found.high is None:
         outcome = _small(protocol, part)
         return Finding(**common, outcome=outcome, remark=_joined(f"needs at least {part.least} cases", remark))
-    outcome, why = judge(found.mean, found.mean if bound == "mean" else found.low, found.high, margin)
+    outcome, why = judge(found.mean, found.low, found.high, margin, bound == "mean")
     return Finding(**common, outcome=outcome, remark=_joined(why, remark))
 
 
-def judge(mean: float, low: float, high: float, margin: float) -> tuple[Outcome, str]:
+def judge(mean: float, low: float, high: float, margin: float, by_mean: bool = False) -> tuple[Outcome, str]:
     """The answer for one difference (see the module) and its reason; empty when it passed."""
-    if low >= -margin:
+    if (mean if by_mean else low) >= -margin:
         return Outcome.PASSED, ""
-    if mean < -margin:
-        return Outcome.REFUSED, "worse by more than the margin"
+    beyond = "worse by more than the margin"
     if high < 0:
-        return Outcome.REFUSED, "surely worse, and not shown to be by less than the margin"
+        return (
+            Outcome.REFUSED,
+            beyond if mean < -margin else "surely worse, and not shown to be by less than the margin",
+        )
     if mean - low > margin:
         return Outcome.UNDERPOWERED, "the interval is too wide for the margin; more cases would tell"
-    return Outcome.REFUSED, "not shown to be worse by less than the margin"
+    return Outcome.REFUSED, beyond if mean < -margin else "not shown to be worse by less than the margin"
 
 
 def _judge_limit(protocol: Protocol, limit: Limit, candidate: Scores, parts: Sequence[_Part]) -> Iterator[Finding]:

@@ -74,10 +74,10 @@ def test_too_few_cases_are_their_own_answer():
 
 
 def test_intervals_wider_than_the_margin_are_under_powered():
-    findings, outcome = gate(draw(0.0, spread=0.2, seed=7))
-    assert outcome is not Outcome.PASSED
+    findings, outcome = gate(draw(0.0, spread=0.2, seed=8))
+    assert outcome is Outcome.UNDERPOWERED
     wide = [item for item in findings if item.outcome is Outcome.UNDERPOWERED]
-    assert wide and all(item.value - item.low > -item.limit and item.value >= item.limit for item in wide)
+    assert wide and all(item.value - item.low > -item.limit and item.high > 0 for item in wide)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,9 @@ def test_intervals_wider_than_the_margin_are_under_powered():
     [
         (0.0, -0.01, 0.01, Outcome.PASSED),
         (-0.019, -0.02, -0.018, Outcome.PASSED),  # surely worse, and surely by less than the margin
-        (-0.03, -0.2, 0.14, Outcome.REFUSED),  # the figure itself is beyond the margin
+        (-0.03, -0.2, 0.14, Outcome.UNDERPOWERED),  # the figure is beyond the margin, and it may be chance
+        (-0.03, -0.045, -0.015, Outcome.REFUSED),
+        (-0.025, -0.04, 0.001, Outcome.REFUSED),
         (-0.01, -0.025, -0.001, Outcome.REFUSED),
         (0.0, -0.05, 0.05, Outcome.UNDERPOWERED),
         (-0.012, -0.03, 0.006, Outcome.REFUSED),
@@ -93,6 +95,12 @@ def test_intervals_wider_than_the_margin_are_under_powered():
 )
 def test_the_answer_for_one_interval(mean, low, high, outcome):
     assert judge(mean, low, high, 0.02)[0] is outcome
+
+
+def test_parts_that_are_judged_by_the_mean_pass_by_it_and_fail_by_the_interval():
+    assert judge(-0.01, -0.2, 0.2, 0.02, by_mean=True)[0] is Outcome.PASSED
+    assert judge(-0.03, -0.2, 0.2, 0.02, by_mean=True)[0] is Outcome.UNDERPOWERED
+    assert judge(-0.03, -0.05, -0.01, 0.02, by_mean=True)[0] is Outcome.REFUSED
 
 
 def test_lower_is_better_for_distances():

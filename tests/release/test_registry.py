@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 def parts(digit):
-    return Parts(**{name: f"s3://bucket/store@sha256:{digit * 64}" for name in ("s", "p", "seg")})
+    return Parts(**dict.fromkeys(("s", "p", "seg"), f"s3://bucket/store@sha256:{digit * 64}"))
 
 
 def test_versions_by_digest_and_aliases_in_sqlite(tmp_path):
