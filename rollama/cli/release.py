@@ -50,7 +50,7 @@ def evaluate(
         None, "--key", help="Release key that signs the verdict; without it nothing can be promoted."
     ),
     out: Path | None = typer.Option(None, help="Folder for the verdict. Default: below 'work' of the site's file."),
-    limit: int | None = typer.Option(None, min=1, help="At most this many cases a centre and split, to try it out."),
+    limit: int | None = typer.Option(None, min=1, help="To try it out: so many cases a centre and split; not signed."),
     scores: Path | None = typer.Option(None, help="The candidate's evaluation, made elsewhere (rollama evaluate)."),
     released_scores: Path | None = typer.Option(None, help="The released model's, made elsewhere."),
     gpus: int = typer.Option(0, min=0, max=1, help="Run the models on a GPU instead of the CPU."),

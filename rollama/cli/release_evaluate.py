@@ -55,6 +55,8 @@ def judge(
     signer = load_private(key) if key is not None else None
     if signer is not None:
         trust.check_signer(Role.RELEASE, signer, Path(str(key)))
+    if limit is not None:
+        signer = None
     protocol, _, digest = signed_protocol(site, trust)
     history = read_history(open_storage(site.history), trust)
     history.require_whole("evaluated")
@@ -72,6 +74,7 @@ def judge(
     mine = _side(site, parts)
     theirs = _side(site, released) if released is not None else None
     content = opened.info.content_hash
+    gate.check_data(protocol, opened)
     with console.status("looking for training cases among the evaluation's"):
         gate.refuse_overlap(opened, limit, mine, others)
 
@@ -91,14 +94,15 @@ def judge(
     base = gate.evaluation_folder(site.work, parts, content, protocol.inputs, limit)
     place = out or base.with_name(f"verdict-{base.name}")
     data = write_verdict(place, verdict, signer)
-    if signer is not None:
+    if signer is None:
+        why = "--limit is for trying out" if limit is not None else "no --key"
+        console.print(f"not signed ({why}), so this verdict cannot be promoted", highlight=False)
+    else:
         note(
             open_storage(site.history), trust, signer, kind="evaluated", candidate=parts.model_dump(),
             hashes=dict(mine.hashes), replaces=verdict.replaces, outcome=str(verdict.outcome),
             protocol=verdict.protocol, verdict=hashlib.sha256(data).hexdigest(), synthetic=verdict.synthetic,
         )  # fmt: skip
-    else:
-        console.print("not signed (no --key), so this verdict cannot be promoted", highlight=False)
     return verdict, place
 
 

@@ -84,7 +84,7 @@ def compare(
 def _parts(protocol: Protocol, centres: Mapping[str, str], groups: Groups) -> list[_Part]:
     least = protocol.cases
     parts = [_Part("all", ALL, frozenset(centres), least.all)]
-    for centre in sorted(set(centres.values())):
+    for centre in sorted({*centres.values(), *protocol.centres.needed}):
         cases = frozenset(name for name, where in centres.items() if where == centre)
         parts.append(_Part("centre", centre, cases, least.centre))
     for key in protocol.subgroups.by:

@@ -19,7 +19,7 @@ from rollama.release.metrics import MODELS
 from rollama.release.overlap import check_overlap
 from rollama.release.protocol import Inputs, Protocol
 from rollama.release.scores import RESULTS, Scores, groups_of, read_scores
-from rollama.release.verdict import Parts, Verdict, overall
+from rollama.release.verdict import Parts, Refused, Verdict, overall
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,20 @@ def is_evaluated(folder: Path, hashes: Mapping[str, str], content_hash: str, inp
     except RollamaError:
         return False
     return True
+
+
+def check_data(protocol: Protocol, dataset: Dataset) -> None:
+    """Refuse a data set that the protocol does not let judge.
+
+    Raises:
+        Refused: it is another one.
+    """
+    content = dataset.info.content_hash
+    if protocol.judged_on and content not in protocol.judged_on:
+        raise Refused(
+            f"data set {dataset.info.name} of content {content[:16]} may not judge; the protocol names "
+            f"{', '.join(value[:16] for value in protocol.judged_on)}"
+        )
 
 
 def refuse_overlap(dataset: Dataset, limit: int | None, candidate: Side, folders: Sequence[Path]) -> None:

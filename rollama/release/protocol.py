@@ -103,6 +103,7 @@ class Centres(StrictModel):
     """The worst-centre rule: every centre is judged by itself, so the worst one decides."""
 
     bound: Bound = Field("low", description="low: the interval's worse end; mean: the mean difference alone")
+    needed: tuple[str, ...] = Field((), description="centres that have to be judged; without cases: under-powered")
 
 
 class Subgroups(StrictModel):
@@ -153,6 +154,9 @@ class Protocol(StrictModel):
     cases: Cases = Cases()
     centres: Centres = Centres()
     subgroups: Subgroups = Subgroups()
+    judged_on: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(
+        (), description="content hashes of the data sets that may judge; empty: any, which lets the job choose"
+    )
     rules: tuple[Rule, ...] = Field(min_length=1)
     limits: tuple[Limit, ...] = ()
     inputs: Inputs = Inputs()

@@ -9,13 +9,14 @@ from rollama.core.errors import DataError
 from rollama.core.files import write_json
 from rollama.data.dataset import open_dataset
 from rollama.release.changes import judge_changes, training_hashes
-from rollama.release.gate import read_evaluation, selected
+from rollama.release.gate import check_data, read_evaluation, selected
 from rollama.release.overlap import Overlap, check_overlap
 from rollama.release.protocol import Changes, Inputs
 from rollama.release.scores import groups_of, read_scores
-from rollama.release.verdict import Outcome
+from rollama.release.verdict import Outcome, Refused
 from tests.evaluation.conftest import root  # noqa: F401  # the toy data set
 from tests.evaluation.toy import CASES, IDS, read_texts, stamp, write_texts
+from tests.release.tables import protocol
 
 
 def check(opened, trained, *folders):
@@ -91,6 +92,13 @@ def test_the_same_patient_under_another_number_is_found(opened, tmp_path, change
     with pytest.raises(Overlap, match=f"case other-west-0 .*case west-0's {word}; evaluate on other cases") as told:
         check(opened, trained, trained)
     assert "SECRET" not in str(told.value) and told.value.exit_code == 3
+
+
+def test_only_data_that_the_protocol_names_may_judge(opened):
+    check_data(protocol(), opened)
+    check_data(protocol(judged_on=[opened.info.content_hash]), opened)
+    with pytest.raises(Refused, match=r"data set toy of content [0-9a-f]{16} may not judge; the protocol names a{16}$"):
+        check_data(protocol(judged_on=["a" * 64]), opened)
 
 
 def test_training_data_that_are_not_at_hand_are_demanded(opened, tmp_path):

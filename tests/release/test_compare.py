@@ -73,6 +73,13 @@ def test_too_few_cases_are_their_own_answer():
     assert find(findings, "seg.dice", "north").outcome is Outcome.PASSED
 
 
+def test_a_centre_that_the_protocol_needs_cannot_be_left_out_of_the_data():
+    findings, outcome = gate(draw(0.05), protocol(centres={"needed": ["east"]}))
+    assert outcome is Outcome.UNDERPOWERED
+    east = find(findings, "seg.dice", "east")
+    assert (east.outcome, east.n) == (Outcome.UNDERPOWERED, 0)
+
+
 def test_intervals_wider_than_the_margin_are_under_powered():
     findings, outcome = gate(draw(0.0, spread=0.2, seed=8))
     assert outcome is Outcome.UNDERPOWERED
