@@ -103,6 +103,34 @@ def test_a_changed_or_contradictory_protocol_stops_everything(site, capsys):
     assert "unknown key 'keyes'; did you mean 'keys'?" in said(capsys)[1]
 
 
+def test_a_person_approves_what_was_signed(site, capsys):
+    from rollama.release.approval import read_approvals
+    from rollama.release.folder import write_verdict
+    from rollama.release.keys import load_private
+    from rollama.release.verdict import Outcome, Parts, Verdict
+
+    parts = Parts(
+        **{name: f"s3://b/store@sha256:{digit * 64}" for name, digit in (("s", "1"), ("p", "2"), ("seg", "3"))}
+    )
+    verdict = Verdict(
+        synthetic=True, created="2026-01-01T00:00:00+00:00", candidate=parts, hashes=dict.fromkeys(parts.digests, "h"),
+        protocol={"name": "tiny", "version": 1, "sha256": "f" * 64}, dataset={"name": "d", "hash": "e" * 64, "cases": 3},
+        trained_on={key: [] for key in parts.digests}, tables={}, findings=(), outcome=Outcome.PASSED,
+    )  # fmt: skip
+    name = ("--name", "Dr Example", "--key")
+    write_verdict(site / "v", verdict, None)
+    assert run("approve", "v", *name, "private/physicist.key") == 1
+    assert "there is no signature" in said(capsys)[1]
+    write_verdict(site / "v", verdict, load_private(site / "private" / "job.key"))
+    assert run("approve", "v", *name, "private/job.key") == 1
+    assert "is trusted for release only" in said(capsys)[1]
+    assert run("approve", "v", *name, "private/physicist.key") == 0
+    (approved,) = read_approvals(site / "v")
+    assert approved.statement.by == "Dr Example" and approved.statement.candidate == parts.release
+    assert run("promote", "v", "--key", "private/job.key") == 1  # nothing is in that store
+    assert not (site / "history").exists() and not (site / "serve-models.yaml").exists()
+
+
 @pytest.fixture
 def cohort(tmp_path):
     from rollama.cohort.make import make_cohort
