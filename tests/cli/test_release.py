@@ -109,13 +109,12 @@ def test_a_person_approves_what_was_signed(site, capsys):
     from rollama.release.keys import load_private
     from rollama.release.verdict import Outcome, Parts, Verdict
 
-    parts = Parts(
-        **{name: f"s3://b/store@sha256:{digit * 64}" for name, digit in (("s", "1"), ("p", "2"), ("seg", "3"))}
-    )
+    names = ("s", "p", "seg")
+    parts = Parts(**{name: f"{site}/store@sha256:{digit * 64}" for name, digit in zip(names, "123", strict=True)})
     verdict = Verdict(
-        synthetic=True, created="2026-01-01T00:00:00+00:00", candidate=parts, hashes=dict.fromkeys(parts.digests, "h"),
-        protocol={"name": "tiny", "version": 1, "sha256": "f" * 64}, dataset={"name": "d", "hash": "e" * 64, "cases": 3},
-        trained_on={key: [] for key in parts.digests}, tables={}, findings=(), outcome=Outcome.PASSED,
+        synthetic=True, created="2026-01-01T00:00:00+00:00", candidate=parts, hashes=dict.fromkeys(names, "h"),
+        protocol={"name": "tiny", "version": 1, "sha256": "f" * 64}, tables={}, findings=(), outcome=Outcome.PASSED,
+        dataset={"name": "d", "hash": "e" * 64, "cases": 3}, trained_on={name: [] for name in names},
     )  # fmt: skip
     name = ("--name", "Dr Example", "--key")
     write_verdict(site / "v", verdict, None)
@@ -127,7 +126,9 @@ def test_a_person_approves_what_was_signed(site, capsys):
     assert run("approve", "v", *name, "private/physicist.key") == 0
     (approved,) = read_approvals(site / "v")
     assert approved.statement.by == "Dr Example" and approved.statement.candidate == parts.release
-    assert run("promote", "v", "--key", "private/job.key") == 1  # nothing is in that store
+    capsys.readouterr()
+    assert run("promote", "v", "--key", "private/job.key") == 1
+    assert "the store has no such content" in said(capsys)[1]
     assert not (site / "history").exists() and not (site / "serve-models.yaml").exists()
 
 
