@@ -6,7 +6,7 @@ python -m ray_jobs.evaluate --models /models --dataset /data/cohort --out /runs/
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def evaluate(
     counterfactual: bool = False,
     trust: bool = False,
     plan_decoding: Decoding = Decoding.FREE,
+    corrupted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure the models of `models` (sub-folders s, p, seg, seg-vision) on held-out cases and write the results.
 
@@ -42,14 +43,16 @@ def evaluate(
         counterfactual: also give each CT edited plans and measure what changes where.
         trust: also measure calibration, and whether wrong anatomy is noticed.
         plan_decoding: how P writes its plans.
+        corrupted: also score inputs that are spoilt in these ways (`rollama.evaluation.corruptions`).
 
     Raises RollamaError: a model or the dataset cannot be used.
     """
     import ray
 
     job = jobs.open_job(
-        models.resolve(), dataset.resolve(), out.resolve(), limit, only, counterfactual, trust, plan_decoding
-    )
+        models.resolve(), dataset.resolve(), out.resolve(), limit, only, counterfactual, trust, plan_decoding,
+        corrupted,
+    )  # fmt: skip
     start_ray(2)
     environment = {"env_vars": worker_environment(threads=1, gpu=bool(gpus))}
     share = gpus / PARTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ def evaluate(
         "--trust",
         help="Also measure whether SEG's probabilities are right and whether it notices wrong anatomy.",
     ),
+    corrupted: list[str] = typer.Option(
+        [],
+        "--corrupted",
+        metavar="NAME",
+        help="Also score inputs spoilt so: noise, misspelt, ... A wrong name lists all.",
+    ),
     plan_decoding: Decoding = typer.Option(
         Decoding.FREE, help="constrained: hold P to the plan's form, so that every plan it ends parses."
     ),
@@ -71,15 +78,15 @@ def evaluate(
         data = resolve(dataset) if dataset else place / "cohort"
         results = evaluate_models(
             place, data, out or place / "evaluation", limit, zero_shot, console, only, gpus, counterfactual, trust,
-            plan_decoding,
+            plan_decoding, corrupted,
         )  # fmt: skip
     elif (
         dataset is None or out is not None or only is not None or counterfactual or trust
-        or plan_decoding is not Decoding.FREE
+        or plan_decoding is not Decoding.FREE or corrupted
     ):  # fmt: skip
         raise ConfigError(
             "a workspace in a bucket needs --dataset REFERENCE and takes none of --out, --only, --counterfactual, "
-            "--trust and --plan-decoding; see 'rollama push'"
+            "--trust, --corrupted and --plan-decoding; see 'rollama push'"
         )
     else:
         results = evaluate_bucket(place, dataset, limit, zero_shot, console, gpus)
@@ -120,6 +127,7 @@ def evaluate_models(
     counterfactual: bool = False,
     trust: bool = False,
     plan_decoding: Decoding = Decoding.FREE,
+    corrupted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run the evaluation job with a progress bar."""
     from ray_jobs.evaluate import evaluate as run_evaluation
@@ -135,7 +143,7 @@ def evaluate_models(
         results = run_evaluation(
             workspace / "models", dataset, out, limit=limit, zero_shot=zero_shot, progress=share_done,
             only=Part(only) if only else None, gpus=gpus, counterfactual=counterfactual, trust=trust,
-            plan_decoding=plan_decoding,
+            plan_decoding=plan_decoding, corrupted=corrupted,
         )  # fmt: skip
     record_evaluation(workspace, results)
     return results

@@ -29,6 +29,7 @@ from rollama.cli import (
     plan,
     predict,
     preview,
+    release,
     serve,
     store,
     submit,
@@ -65,6 +66,7 @@ app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(audit.app, name="audit")
+app.add_typer(release.app, name="release")
 app.add_typer(submit.submit, name="submit")
 submit.submit.command("job", epilog=CODES)(submit_job.submit_job)
 app.command("status")(jobs.status)

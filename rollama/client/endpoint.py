@@ -23,7 +23,15 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from rollama.client.schemas import JobAnswer, PlanAnswer, Problem, Sample, SamplesAnswer, SummaryAnswer
+from rollama.client.schemas import (
+    JobAnswer,
+    PlanAnswer,
+    Problem,
+    Sample,
+    SamplesAnswer,
+    ServedModels,
+    SummaryAnswer,
+)
 from rollama.core.errors import DataError, ServeError
 from rollama.core.files import new_file
 
@@ -60,6 +68,14 @@ class Endpoint:
     def close(self) -> None:
         """Give up the connections."""
         self.client.close()
+
+    def models(self) -> ServedModels:
+        """Which models answer, and which are to.
+
+        Raises:
+            EndpointError: refused or not reached.
+        """
+        return self._read(ServedModels, self.send("GET", "/v1/models"))
 
     def summary(self, note: str) -> SummaryAnswer:
         """S on a clinical note.

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollama.chain.run import SEGMENTATION_FOLDER, TEXT_FOLDERS
-from rollama.core.errors import CheckpointError, DataError
+from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.files import new_file, write_text
 from rollama.core.registry import Decoding, Task
 from rollama.data.case import Case, Split
 from rollama.data.dataset import DatasetInfo, evenly, open_dataset
+from rollama.evaluation import corruptions
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache, TextCache
 from rollama.evaluation.counterfactual import draw_edits, evaluate_counterfactual
@@ -68,6 +69,7 @@ class Job:
     counterfactual: bool = False
     trust: bool = False
     plan_decoding: Decoding = Decoding.FREE
+    corrupted: tuple[str, ...] = ()
 
     @property
     def cache(self) -> Path:
@@ -84,16 +86,21 @@ def open_job(
     counterfactual: bool = False,
     trust: bool = False,
     plan_decoding: Decoding = Decoding.FREE,
+    corrupted: Sequence[str] = (),
 ) -> Job:
     """Open and check the dataset and take at most `limit` held-out cases a centre and split.
 
     With `only`, the other part's models need not be there. `counterfactual`: also give each CT other
-    plans. `trust`: also measure calibration and wrong anatomy. `plan_decoding`: how P writes its plans.
+    plans. `trust`: also measure calibration and wrong anatomy. `plan_decoding`: how P writes its plans. `corrupted`:
+    also score spoilt inputs, by their names in `corruptions`.
 
     Raises:
+        ConfigError: no such corruption.
         DataError: the dataset is damaged.
         CheckpointError: a model is missing.
     """
+    if unknown := sorted(set(corrupted) - set(corruptions.NAMES)):
+        raise ConfigError(f"corrupted inputs {', '.join(unknown)}: not one of {', '.join(corruptions.NAMES)}")
     needed = {Part.TEXT: tuple(TEXT_FOLDERS.values()), Part.SEG: (SEGMENTATION_FOLDER,)}
     for name in needed[only] if only else (*needed[Part.TEXT], *needed[Part.SEG]):
         if not (models / name / "manifest.json").is_file():
@@ -111,7 +118,10 @@ def open_job(
         )
     for old in out.glob(".progress-*"):
         old.unlink()
-    return Job(models, out, opened.info, tuple(cases), opened.select(Split.TRAIN), counterfactual, trust, plan_decoding)
+    return Job(
+        models, out, opened.info, tuple(cases), opened.select(Split.TRAIN), counterfactual, trust, plan_decoding,
+        tuple(corrupted),
+    )  # fmt: skip
 
 
 def model_hashes(job: Job) -> dict[str, str]:
@@ -126,7 +136,7 @@ def write_results(job: Job, records: Sequence[Record], limit: int | None, zero_s
     """Write the tables and the report as Markdown into the job's folder; what `evaluation.json` holds."""
     found = write_evaluation(
         job.out, records, job.info, model_hashes(job), limit=limit, zero_shot=zero_shot,
-        plan_decoding=str(job.plan_decoding),
+        plan_decoding=str(job.plan_decoding), counterfactual=job.counterfactual, corrupted=list(job.corrupted),
     )  # fmt: skip
     pictures = "".join(f"\n![{path.stem}, edited plans]({EDITS}/{path.name})\n" for path in edit_pictures(job.out))
     write_text(job.out / "evaluation.md", headline_markdown(found) + pictures)
@@ -146,7 +156,14 @@ def score_text(job: Job) -> list[Record]:
     folders = {task: job.models / name for task, name in TEXT_FOLDERS.items()}
     hashes = {str(task): artefact_hash(folder) for task, folder in folders.items()}
     model = TextModel.load(folders, plan_decoding=job.plan_decoding)
-    records = evaluate_text(model, job.cases, _texts(job, hashes), progress=_reporter(job, "text"))
+    records = evaluate_text(model, job.cases, _texts(job, dict(hashes)), progress=_reporter(job, "text"))
+    for name in (name for name in job.corrupted if name in corruptions.TEXTS):
+        keys = {task: corruptions.cache_key(value, name) for task, value in hashes.items()}
+        found = evaluate_text(
+            corruptions.SpoiltTexts(model, name), job.cases, _texts(job, keys), chain=False,
+            progress=_reporter(job, f"text, {name}"),
+        )  # fmt: skip
+        records += [replace(record, source=name) for record in found]
     return records + evaluate_baselines(job.cases, job.train)
 
 
@@ -173,6 +190,12 @@ def score_segmentation(job: Job) -> list[Record]:
         model, job.cases, plans, cache, progress=_reporter(job, "segmentation"), answers=answers
     )
     records += evaluate_side_swap(model, job.cases, cache, progress=_reporter(job, "side-swap"))
+    for name in (name for name in job.corrupted if name in corruptions.SCANS):
+        spoilt_cache = MaskCache(job.cache, corruptions.cache_key(model.identity, name), job.info.content_hash)
+        records += evaluate_segmentation(
+            corruptions.SpoiltScans(model, name), job.cases, plans, spoilt_cache, source=name,
+            progress=_reporter(job, f"segmentation, {name}"), answers=answers,
+        )  # fmt: skip
     if job.counterfactual:
         progress = _reporter(job, "counterfactual")
         records += evaluate_counterfactual(model, job.cases, cache, answers, progress=progress)

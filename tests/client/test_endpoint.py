@@ -49,6 +49,11 @@ def test_texts(endpoint: Endpoint) -> None:
     assert "CANARY" not in str(caught.value)
 
 
+def test_which_models_answer(endpoint: Endpoint) -> None:
+    served = endpoint.models()
+    assert set(served.serving) == {"s", "p", "seg"} and served.problem == "" and served.wanted == {}
+
+
 def test_a_job_and_its_files(endpoint: Endpoint, config: ServeConfig, models: Models, tmp_path: Path) -> None:
     models.delay = 0.2
     job = endpoint.pipeline(config.data_folder / "ct.nii.gz", note="A note.", probability=True)

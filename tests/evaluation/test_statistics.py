@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from rollama.evaluation import statistics
 from rollama.evaluation.statistics import estimate, paired_difference, rate
 
 
@@ -54,3 +55,23 @@ def test_paired_difference_is_narrower_than_the_spread_of_patients() -> None:
     assert result.low == pytest.approx(0.1)
     with pytest.raises(ValueError, match="zip"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+def test_paired_rates_give_the_published_interval():
+    both, only_a, only_b = 36, 12, 2  # Newcombe 1998, method 10
+    a = [1.0] * both + [1.0] * only_a + [0.0] * only_b
+    b = [1.0] * both + [0.0] * only_a + [1.0] * only_b
+    found = statistics.paired_rates(a, b)
+    assert (found.mean, found.low, found.high) == (
+        pytest.approx(0.2), pytest.approx(0.0569, abs=5e-4), pytest.approx(0.3404, abs=5e-4)
+    )  # fmt: skip
+    turned = statistics.paired_rates(b, a)
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+def test_paired_rates_of_few_cases_without_an_error_are_wide():
+    few, many = (statistics.paired_rates([0.0] * n, [0.0] * n) for n in (5, 500))
+    assert few.mean == many.mean == 0.0
+    assert few.high - few.low > 0.8 and many.high - many.low < 0.02
+    assert statistics.paired_rates([math.nan, 1.0], [1.0, 1.0]).excluded == 1
+    assert statistics.paired_rates([math.nan], [1.0]).mean is None

@@ -1,0 +1,1 @@
+"""The gate between training and the clinic: protocol, comparison, registry, promotion, rollback."""
