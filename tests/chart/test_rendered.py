@@ -105,7 +105,12 @@ def test_scheduled_jobs_are_suspended_until_asked_for() -> None:
     assert cron["spec"]["suspend"] is True
     cron = of(rendered(BY_NAME["gpu-small"]), "CronJob")
     assert cron["spec"]["suspend"] is False and cron["spec"]["timeZone"] == "Europe/Berlin"
-    assert cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][2:] == ["p", "proof"]
+    assert cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][2:] == [
+        "s",
+        "p",
+        "seg",
+        "proof",
+    ]
 
 
 def test_job_presets_are_what_submit_reads() -> None:
