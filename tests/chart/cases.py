@@ -98,6 +98,9 @@ def secret(**data: str) -> dict[str, object]:
     return {**HERE, "data": {key.replace("_", "-"): b64encode(text.encode()).decode() for key, text in data.items()}}
 
 
+BAD_KEYS = (
+    "keys: []", "- name: a", "keys: [a]", "keys: [{name: a, sha256: '1'}]", f"keys: [{{sha256: {64 * 'a'}}}]",
+)  # fmt: skip
 BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
     ((*SERVING, S3), CONNECTED, "this cluster has no KubeRay"),
     ((*SERVING, S3), {**CONNECTED, **OLD}, "cannot require a token"),
@@ -129,6 +132,6 @@ BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
             {**CONNECTED, **KUBERAY, "Secret/list": secret(**{"keys.yaml": text})},
             "keys.yaml in Secret list is no list `keys`",
         )
-        for text in ("keys: []", "- name: a", "keys: [a]", "keys: [{name: a, sha256: '1'}]", f"keys: [{{sha256: {64 * 'a'}}}]")
+        for text in BAD_KEYS
     ),
 ]  # fmt: skip
