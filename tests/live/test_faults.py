@@ -188,7 +188,11 @@ SMALL = {"cpu": "50m", "memory": "1Gi"}
 HOPELESS: dict[str, tuple[dict[str, object], int, str]] = {
     "no-image": ({"image": "rollama.test/no-such-image:1", "head": SMALL, "worker": SMALL}, 11, "no-such-image"),
     # Ray starts in it; its own guard ends the training worker, or the kernel where memory grows too fast for it.
-    "no-memory": ({"worker": {"cpu": "300m", "memory": "900Mi"}}, 10, "out of memory"),
+    "no-memory": (
+        {"head": {"cpu": "100m", "memory": "3Gi"}, "worker": {"cpu": "100m", "memory": "900Mi"}},
+        10,
+        "out of memory",
+    ),
     # CI may not look at Secrets
     "no-secret": ({"storage_secret": "no-such-secret", "head": SMALL, "worker": SMALL}, 11, "no-such-secret"),
     "no-gpu": ({"head": {"cpu": "50m", "memory": "3Gi"}}, 11, "insufficient nvidia.com/gpu"),  # nor at nodes

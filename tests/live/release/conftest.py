@@ -92,11 +92,13 @@ def release(
             "data": {"existingClaim": "cts"}, "keys": {"existingSecret": "keys"},
             "textCpus": 0.3, "segmentationCpus": 0.3, "resources": {"requests": {"cpu": "200m"}},
             "settings": {
+                "drain_s": 15,
                 "text_scaling": {"max_replicas": 2, **QUICK},
                 "segmentation_scaling": {"min_replicas": 0, "initial_replicas": 0, **QUICK},
             },
         },
     }  # fmt: skip
+    values["jobs"]["site"]["ttl_s"] = 5  # the next job of the chain wants the room
     values["jobs"]["presets"] = {task: {"task": task, "preset": "tiny"} for task in ("s", "p", "seg")}
     values["jobs"]["presets"]["proof"] = {"task": "evaluate", "thresholds": [EASY]}
     folder = tmp_path_factory.mktemp("values")

@@ -67,6 +67,11 @@ class Release:
         (pod,) = self.kube.get("pods", "-l", f"{HEAD},ray.io/cluster={active}")["items"]
         return str(pod["metadata"]["name"])
 
+    def errors(self) -> str:
+        """What the endpoint's processes logged as errors last: kinds and request ids, no texts."""
+        command = "grep -rhE 'ERROR|Error' /tmp/ray/session_latest/logs/serve | tail -n 12"
+        return self.kube.run("exec", self.head(), "-c", "ray", "--", "sh", "-c", command, check=False)
+
     def replicas(self) -> dict[str, int]:
         """Running replicas of each deployment, as Ray's dashboard says."""
         said = self.kube.run("exec", self.head(), "-c", "ray", "--", "python", "-c", SERVED)

@@ -33,7 +33,7 @@ def test_the_endpoint_answers_as_predict_does(endpoint: Endpoint, release: Relea
         with release.ct.open("rb") as stream:
             sent = client.post("/v1/pipeline/upload", data={"note": NOTE}, files={"ct": stream}, headers=waits)
     for answered in (answer, sent):
-        assert answered.status_code == 200, answered.text
+        assert answered.status_code == 200, answered.text + release.errors()
         found = answered.json()["findings"]
         assert (found["summary"], found["plan_text"]) == (expected.summary, expected.plan_text)
         assert found["warnings"] == list(expected.warnings)

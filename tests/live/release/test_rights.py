@@ -33,7 +33,7 @@ def test_what_an_account_may_do(release: Release, account: str) -> None:
 
 
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "privileged": ({}, {"privileged": True}),
+    "privileged": ({}, {"privileged": True, "allowPrivilegeEscalation": True}),
     "root": ({"runAsNonRoot": False, "runAsUser": 0}, {"runAsNonRoot": False, "runAsUser": 0}),
     "escalating": ({}, {"allowPrivilegeEscalation": True}),
     "capability": ({}, {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}),
