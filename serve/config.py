@@ -65,6 +65,9 @@ class ServeConfig(StrictModel):
     keep_s: float = Field(default=24 * 3600.0, gt=0, description="jobs and results are deleted so long after a request")
     lease_s: float = Field(default=30.0, gt=0, description="a job whose server is silent so long is begun again")
     drain_s: float = Field(default=60.0, ge=0, description="time that running jobs get when the server stops")
+    close_connections: bool = Field(
+        default=False, description="after each answer: clients then follow a Service that leads to another cluster"
+    )
     max_http_requests: int = Field(
         default=100, ge=1, description="open requests of one ingress replica; as many may wait"
     )

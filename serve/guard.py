@@ -46,8 +46,11 @@ HEADERS = {
 class Guard:
     """ASGI middleware around the API."""
 
-    def __init__(self, app: ASGIApp, check: Check, audit: Audit | None = None, meter: Meter | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, check: Check, audit: Audit | None = None, meter: Meter | None = None, close: bool = False
+    ) -> None:
         self.app, self.check, self.audit, self.meter = app, check, audit, meter or NoMeter()
+        self.headers = {**HEADERS, "Connection": "close"} if close else HEADERS
         self.limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
@@ -64,7 +67,7 @@ class Guard:
                 answered.append(message["status"])
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                for name, value in HEADERS.items():
+                for name, value in self.headers.items():
                     headers.setdefault(name, value)
             await send(message)
 

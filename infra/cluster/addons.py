@@ -1,4 +1,4 @@
-"""What runs inside: DNS, the KubeRay operator as a Deployment with its own rights, and an S3 server."""
+"""What runs inside: DNS, the KubeRay operator as a Deployment with its own rights, an S3 server, others' kinds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from pathlib import Path
 import yaml
 
 from infra.cluster.binaries import kuberay_config, path_of
+from infra.cluster.crds import definitions
 from infra.cluster.layout import KUBECONFIG, MANIFESTS, S3_NAMESPACE, STATE
 
 ROLLOUT_S = 180
 
 
 def install() -> None:
-    """Apply DNS, KubeRay and S3 and wait until each is available."""
+    """Apply DNS, KubeRay, S3 and definitions of others' kinds, and wait until each is available."""
     wait_for_node()
-    apply(MANIFESTS / "dns.yaml")
+    apply(MANIFESTS / "dns.yaml", *definitions())
     _install_kuberay()
     _install_s3()
     for namespace, name in (("kube-system", "coredns"), ("kuberay", "kuberay-operator"), ("s3", "s3")):

@@ -87,7 +87,7 @@ def build(program: Program) -> Path:
     path = path_of(program.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{program.name}.new")
-    _go(
+    go(
         ["build", "-ldflags", f"-s -w {program.stamp}".strip(), "-o", str(temporary), program.package],
         MODULES / program.module,
     )
@@ -107,7 +107,7 @@ def build_missing(told: Callable[[Program, int, int], None]) -> None:
 
 def _copy_kuberay_config(target: Path) -> None:
     # Not `go list`: it names no folder for a module that is not on this machine yet.
-    module = _go(["mod", "download", "-json", "github.com/ray-project/kuberay/ray-operator"], MODULES / "kuberay")
+    module = go(["mod", "download", "-json", "github.com/ray-project/kuberay/ray-operator"], MODULES / "kuberay")
     folder = json.loads(module)["Dir"]
     temporary = target.with_name(".config.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -118,7 +118,12 @@ def _copy_kuberay_config(target: Path) -> None:
     temporary.rename(target)
 
 
-def _go(arguments: list[str], folder: Path) -> str:
+def go(arguments: list[str], folder: Path) -> str:
+    """Run `go` in the folder of a module; its output.
+
+    Raises:
+        BuildError: it fails.
+    """
     done = subprocess.run(
         ["go", *arguments], cwd=folder, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
     )
@@ -127,8 +132,13 @@ def _go(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def _key(program: Program) -> str:
-    digest = hashlib.sha256(repr((program, sorted(ENVIRONMENT.items()))).encode())
-    for item in sorted((MODULES / program.module).iterdir()):
+def folder_key(module: Path, settings: object) -> str:
+    """Twelve digits of the hash of a module's folder and of what else decides what is made from it."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for item in sorted(module.iterdir()):
         digest.update(item.name.encode() + item.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _key(program: Program) -> str:
+    return folder_key(MODULES / program.module, (program, sorted(ENVIRONMENT.items())))

@@ -77,6 +77,10 @@ BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
     ((*RETRAIN, "--set=ci.enabled=false"), "retrain.schedule: needs ci.enabled"),
     ((*RETRAIN, "--set=storage.dataset="), "retrain.schedule: needs ci.enabled"),
     ((*RETRAIN, "--set=retrain.jobs={q}"), 'jobs.presets has no "q"'),
+    (
+        (*RETRAIN, "--set=jobs.presets.proof.task=evaluate", "--set=retrain.jobs={p,proof}"),
+        "where so far there would be: p; name jobs that train all three",
+    ),
 ]  # fmt: skip
 
 HERE = {"metadata": {"name": "x"}}
@@ -94,6 +98,9 @@ def secret(**data: str) -> dict[str, object]:
     return {**HERE, "data": {key.replace("_", "-"): b64encode(text.encode()).decode() for key, text in data.items()}}
 
 
+BAD_KEYS = (
+    "keys: []", "- name: a", "keys: [a]", "keys: [{name: a, sha256: '1'}]", f"keys: [{{sha256: {64 * 'a'}}}]",
+)  # fmt: skip
 BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
     ((*SERVING, S3), CONNECTED, "this cluster has no KubeRay"),
     ((*SERVING, S3), {**CONNECTED, **OLD}, "cannot require a token"),
@@ -118,5 +125,13 @@ BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
         (*SERVING, S3, "--set=serve.keys.existingSecret=list"),
         {**CONNECTED, **KUBERAY, "Secret/list": secret(other="x")},
         "Secret list has no key keys.yaml",
+    ),
+    *(
+        (
+            (*SERVING, S3, "--set=serve.keys.existingSecret=list"),
+            {**CONNECTED, **KUBERAY, "Secret/list": secret(**{"keys.yaml": text})},
+            "keys.yaml in Secret list is no list `keys`",
+        )
+        for text in BAD_KEYS
     ),
 ]  # fmt: skip

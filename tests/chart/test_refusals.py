@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.chart.cases import BY_CLUSTER, BY_SCHEMA, BY_TEMPLATE, CONNECTED, KUBERAY, secret
 from tests.chart.copies import connected_chart
@@ -44,8 +45,11 @@ def test_nothing_is_refused_where_all_is_there(tmp_path: Path) -> None:
         "Secret/key": secret(api_key="k" * 32),
         "Secret/mine": secret(**{"auth_token": "x"}),
     }
+    entry = {"name": "clinic", "sha256": "0" * 64, "scopes": ["texts"], "expires": "2027-06-30", "per_minute": 60}
+    there["Secret/list"] = secret(**{"keys.yaml": yaml.safe_dump({"keys": [entry]})})
     there["Secret/mine"] = {**there["Secret/mine"], "data": {"auth_token": "eA=="}}
     options = [*SERVING, S3, "--set=serve.apiKey.existingSecret=key", "--set=token.existingSecret=mine"]
+    options += ["--set=serve.keys.existingSecret=list"]
     assert "kind: RayService" in text(options, connected_chart(tmp_path, there))
 
 

@@ -82,6 +82,8 @@ def test_settings_reach_the_application() -> None:
     assert (config.text_scaling.max_replicas, config.text_scaling.target_ongoing_requests) == (3, 8)
     assert config.text_scaling.downscale_delay_s == 600 and config.keys_file == Path("/secrets/keys/keys.yaml")
     assert config.audit_heads == "s3://rollama-heads/endpoint" and config.api_key_file is None
+    # Nobody stays with a cluster that another one has taken over from, and what it is doing may end.
+    assert config.close_connections and service["spec"]["rayClusterDeletionDelaySeconds"] == config.drain_s + 30
     service = of(rendered(BY_NAME["air-gapped"]), "RayService")
     config = build(ServeConfig, parse_serve(service["spec"]["serveConfigV2"], "").applications[0].args, "")
     assert config.oidc is not None and config.oidc.jwks_file == Path("/secrets/jwks/jwks.json")
@@ -105,7 +107,12 @@ def test_scheduled_jobs_are_suspended_until_asked_for() -> None:
     assert cron["spec"]["suspend"] is True
     cron = of(rendered(BY_NAME["gpu-small"]), "CronJob")
     assert cron["spec"]["suspend"] is False and cron["spec"]["timeZone"] == "Europe/Berlin"
-    assert cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][2:] == ["p", "proof"]
+    assert cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][2:] == [
+        "s",
+        "p",
+        "seg",
+        "proof",
+    ]
 
 
 def test_job_presets_are_what_submit_reads() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from infra.cluster import binaries, layout, needs, network
+from infra.cluster import binaries, crds, layout, needs, network
 from infra.cluster.credentials import CLIENTS, write_credentials
 
 
@@ -23,6 +24,13 @@ def test_every_program_is_pinned_by_its_module() -> None:
             assert (layout.MODULES / program.module / "go.sum").stat().st_size > 0
             assert program.package in (layout.MODULES / program.module / "tools.go").read_text()
     assert f"k8s.io/kubernetes v{binaries.KUBERNETES_VERSION}" in (layout.MODULES / "kubernetes/go.mod").read_text()
+
+
+def test_definitions_of_others_are_pinned_by_version_and_content() -> None:
+    pins = (layout.MODULES / "crds/go.mod").read_text(), (layout.MODULES / "crds/go.sum").read_text()
+    for module in crds.FILES:
+        (version,) = re.findall(rf"^\t{re.escape(module)} (v[0-9.]+)$", pins[0], re.MULTILINE)
+        assert re.search(rf"^{re.escape(module)} {version} h1:\S{{44}}$", pins[1], re.MULTILINE)
 
 
 def test_the_folder_of_a_program_follows_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

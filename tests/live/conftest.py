@@ -8,18 +8,15 @@ what to do.
 
 from __future__ import annotations
 
-import base64
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from infra.cluster.binaries import path_of
 from infra.cluster.images import load
@@ -27,23 +24,7 @@ from infra.cluster.layout import KUBECONFIG, STATE
 from rollama.core.storage import open_storage
 from rollama.data.store import Kind, push
 from tests.live.kube import Kube
-
-ROOT = Path(__file__).resolve().parents[2]
-IMAGE = "rollama.test/rollama:local"
-S3 = "http://s3.s3.svc.cluster.local:7070"
-OWN = os.environ.get("ROLLAMA_KUBECONFIG")
-KUBERAY = os.environ.get("ROLLAMA_KUBERAY_NAMESPACE", "kuberay")
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The object store as the cluster sees it and, with `environment`, as this machine sees it."""
-
-    uri: str
-    inside: str
-    keys: dict[str, str] = field(repr=False)
-    environment: dict[str, str] = field(repr=False)
+from tests.live.setting import IMAGE, OWN, ROOT, Bucket, account, helm, namespace, s3_access, site_values
 
 
 @pytest.fixture(scope="session")
@@ -89,19 +70,6 @@ def bucket(admin: Kube) -> Bucket:
     return Bucket(f"s3://{name}", inside, keys, environment)
 
 
-def s3_access(admin: Kube) -> tuple[str, str, str, str]:
-    """The S3 server as pods see it and as this machine does, and its two keys."""
-    if OWN:
-        names = ("ROLLAMA_S3_INSIDE", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        found = [os.environ.get(name, "") for name in names]
-        assert all(found), f"a cluster of your own needs an S3 server: set {', '.join(names)}"
-        return found[0], found[1], found[2], found[3]
-    data = admin.of("s3").get("secret", "s3-root")["data"]
-    access, secret = (base64.b64decode(data[key]).decode() for key in ("ROOT_ACCESS_KEY", "ROOT_SECRET_KEY"))
-    address = admin.of("s3").get("service", "s3")["spec"]["clusterIP"]
-    return S3, f"http://{address}:7070", access, secret
-
-
 @pytest.fixture(scope="session")
 def outside(bucket: Bucket) -> Iterator[None]:
     """This process reaches the bucket."""
@@ -113,52 +81,17 @@ def outside(bucket: Bucket) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def site(admin: Kube, image: str, bucket: Bucket) -> Iterator[Kube]:
-    """A namespace with the chart installed; its administrator."""
-    name = f"rollama-{secrets.token_hex(3)}"
-    kube = admin.of(name)
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
-    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in bucket.keys.items()}
-    kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3-keys"}, "data": encoded})
-    repository, _, tag = image.rpartition(":")
-    values = {
-        "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
-        "storage": {
-            "workspace": f"{bucket.uri}/work",
-            "existingSecret": "s3-keys",
-            "env": {"AWS_ENDPOINT_URL": bucket.inside, "AWS_REGION": "us-east-1"},
-        },
-        # Two cores hold head, two workers and submitter only with small requests.
-        "jobs": {
-            "head": {"cpu": "200m", "memory": "3Gi"},
-            "worker": {"cpu": "300m", "memory": "3Gi"},
-            "site": {"ttl_s": 60},
-        },
-    }
-    if ".svc" not in bucket.inside:  # a policy knows no host names
-        values["networkPolicy"] = {"storage": {"cidrs": ["0.0.0.0/0"]}}
-    path = STATE / f"values-{name}.yaml" if STATE.is_dir() else Path("/tmp") / f"values-{name}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    kube.helm("install", "rollama", str(ROOT / "helm/rollama"), "-f", str(path), "--wait")
-    yield kube
-    if not os.environ.get("ROLLAMA_KEEP_NAMESPACE"):
-        kube.helm("uninstall", "rollama", check=False)
-        admin.run("delete", "namespace", name, "--wait=false")
+def site(admin: Kube, image: str, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
+    """A namespace with the chart installed, for jobs; its administrator."""
+    with namespace(admin, bucket) as kube:
+        helm(kube, "install", site_values(image, bucket), tmp_path_factory.mktemp("site"), "--wait")
+        yield kube
 
 
 @pytest.fixture(scope="session")
 def ci(site: Kube, tmp_path_factory: pytest.TempPathFactory) -> Kube:
     """The namespaced account that CI has: a kubeconfig with nothing but its token."""
-    token = site.run("create", "token", "rollama-ci", "--duration=4h").strip()
-    config = yaml.safe_load(site.kubeconfig.read_text())
-    context = next(item for item in config["contexts"] if item["name"] == config["current-context"])
-    context["context"] |= {"namespace": site.namespace, "user": "ci"}
-    config["users"] = [{"name": "ci", "user": {"token": token}}]
-    config["contexts"] = [context]
-    path = tmp_path_factory.mktemp("ci") / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    path.chmod(0o600)
-    return replace(site, kubeconfig=path)
+    return account(site, "rollama-ci", tmp_path_factory.mktemp("ci"))
 
 
 @pytest.fixture(scope="session")

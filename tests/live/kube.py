@@ -69,10 +69,11 @@ class Kube:
             env=self.environment(**env),
         )  # fmt: skip
 
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
-        """The command line in the background."""
+    def start(self, *arguments: str, apart: bool = False, **env: str) -> subprocess.Popen[str]:
+        """The command line in the background; `apart` keeps stderr from stdout."""
+        stderr = subprocess.PIPE if apart else subprocess.STDOUT
         return subprocess.Popen(
-            [str(BIN / "rollama"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [str(BIN / "rollama"), *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True,
             env=self.environment(**env), preexec_fn=hear_ctrl_c,
         )  # fmt: skip
 

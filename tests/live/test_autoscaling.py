@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.kube import Kube, until, with_site
+from tests.live.rights import AUTOSCALER, allowed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -28,9 +29,10 @@ def test_workers_come_from_zero_and_go_again(ci: Kube, site: Kube, dataset: str,
     head = site.get("pods", "-l", f"ray.io/cluster={cluster},ray.io/node-type=head")["items"]
     boxes = head[0]["spec"]["containers"]
     assert [box["name"] for box in boxes] == ["ray-head", "autoscaler"]
-    # Only the autoscaler can act in the namespace, not what a training runs.
+    # KubeRay made an account for this cluster. Only the autoscaler can act in the namespace, not what a training runs.
     mounts = [[mount["mountPath"] for mount in box["volumeMounts"]] for box in boxes]
     assert ["/var/run/secrets/kubernetes.io/serviceaccount" in paths for paths in mounts] == [False, True]
+    assert allowed(site, head[0]["spec"]["serviceAccountName"]) == AUTOSCALER
     until(lambda: workers() == 0, 120, "the workers are gone")
     # They went one by one, not with their cluster.
     assert site.get("raycluster", cluster)["spec"]["workerGroupSpecs"][0]["replicas"] == 0

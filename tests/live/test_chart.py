@@ -13,11 +13,11 @@ from rollama.cluster.rayservice import ServiceJob, build_rayservice
 from rollama.core.config import build
 from serve.config import ServeConfig
 from tests.chart.pods import pods_of
-from tests.live.conftest import ROOT, Bucket
+from tests.chart.rendering import APIS
 from tests.live.kube import Kube
+from tests.live.setting import CHART, OWN, ROOT, Bucket
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-CHART = str(ROOT / "helm/rollama")
 REFERENCE = f"s3://bucket/store@sha256:{'a' * 64}"
 PLACE = "--set=networkPolicy.storage.cidrs={192.0.2.0/24}"
 SERVING = [PLACE, *(f"--set=serve.models.{name}={REFERENCE}" for name in ("s", "p", "seg"))]
@@ -29,23 +29,48 @@ FULL = [
 ]  # fmt: skip
 SETS = {path.stem: ["-f", str(path)] for path in sorted((ROOT / "helm/rollama/ci").iterdir())}
 FOREIGN = ("PodMonitor", "PrometheusRule", "HTTPRoute")
-"""Kinds whose API the test cluster does not have."""
+"""Kinds of others. The test cluster has their definitions, of a pinned version; a cluster of one's own need not."""
 
 
 def rendered(site: Kube, *options: str) -> list[dict[str, Any]]:
-    text = site.helm("template", "rollama", CHART, "--kube-version", "1.34", *options)
+    apis = [f"--api-versions={api}" for api in APIS]
+    text = site.helm("template", "rollama", CHART, "--kube-version", "1.34", *apis, *options)
     return [item for item in yaml.safe_load_all(text) if item]
 
 
 @pytest.mark.parametrize("options", [[], SERVING, FULL, *SETS.values()], ids=["defaults", "serving", "full", *SETS])
 def test_the_api_server_takes_every_object(site: Kube, options: list[str]) -> None:
-    objects = [item for item in rendered(site, *options) if item["kind"] not in FOREIGN]
+    served = {line.split()[-1] for line in site.run("api-resources", "--no-headers").splitlines()}
+    assert OWN or served >= set(FOREIGN)
+    objects = [item for item in rendered(site, *options) if item["kind"] in served or item["kind"] not in FOREIGN]
     kinds = [item["kind"] for item in objects]
     assert ("RayService" in kinds) == bool(options)
+    assert OWN or not options or "PodMonitor" in kinds
     text = yaml.safe_dump_all(objects)
     site.run(
         "apply", "--dry-run=server", "--validate=strict", "--server-side", "--force-conflicts", "-f", "-", text=text
     )
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_the_api_server_refuses_a_misspelt_key_of_others_kinds(site: Kube, kind: str) -> None:
+    """So that their acceptance above means something."""
+    if OWN:
+        assert kind in FOREIGN
+        return
+    (item,) = [item for item in rendered(site, *SETS["air-gapped-values"]) if item["kind"] == kind]
+    text = yaml.safe_dump(item | {"spec": {**item["spec"], "selektor": {}}})
+    said = site.run(
+        "apply", "--dry-run=server", "--validate=strict", "--server-side", "-f", "-", text=text, check=False
+    )
+    assert "selektor" in said and "unknown field" in said
+
+
+def test_monitoring_comes_by_itself_where_its_api_is(site: Kube) -> None:
+    there = "monitoring.coreos.com" in site.run("api-versions")
+    assert there or OWN
+    shown = site.helm("get", "manifest", "rollama")
+    assert ("kind: PodMonitor" in shown) == ("kind: PrometheusRule" in shown) == there
 
 
 def test_the_endpoint_and_the_site_pass_the_clients_own_rules(site: Kube) -> None:
@@ -94,5 +119,6 @@ def test_a_model_that_is_not_in_the_store_is_told_before_anything_changes(site: 
     with pytest.raises(AssertionError, match="pre-upgrade hooks failed") as refused:
         site.helm("upgrade", "rollama", CHART, "--reuse-values", "--set", ",".join(models))
     assert "refused: serve.models.p" in str(refused.value)
+    assert "rollama-preflight" not in site.run("get", "jobs,configmaps,networkpolicies", "-o", "name")
     assert not site.get("rayservices")["items"]
     site.helm("rollback", "rollama")

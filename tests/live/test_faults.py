@@ -13,8 +13,8 @@ import pytest
 from rollama.cluster import pods
 from rollama.core.storage import open_storage
 from rollama.training.metrics_log import read_metrics
-from tests.live.conftest import KUBERAY, OWN
 from tests.live.kube import Kube, until, with_site
+from tests.live.setting import KUBERAY, OWN
 from tests.live.wire import wired
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -76,6 +76,23 @@ def disturbed(run: Run, tmp_path: Path, disturb: Callable[[], object], *options:
     return client.returncode, output
 
 
+def test_a_worker_and_then_the_head_are_lost(job: Run, straight: list[float], tmp_path: Path) -> None:
+    """The two losses of the next tests, one after the other in one job."""
+
+    def resumed_and_lost_again() -> None:
+        job.site.run("delete", "pod", job.pods("worker")[0], "--force", "--grace-period=0")
+        far = lambda: any(row["attempt"] >= 1 and row["step"] >= 20 for row in job.rows(tmp_path))  # noqa: E731
+        until(far, 300, "the run resumed without its worker")
+        job.site.run("delete", "pod", job.pods("head")[0], "--force", "--grace-period=0")
+
+    code, output = disturbed(job, tmp_path, resumed_and_lost_again, "--retries", "2")
+    assert code == 0, output
+    job.check(straight, tmp_path)
+    # KubeRay makes a new head and a new submitter; should it give up, the client submits again. Either way it resumed.
+    assert max(row["attempt"] for row in job.rows(tmp_path)) >= 2
+
+
+@pytest.mark.matrix
 def test_a_worker_is_lost(job: Run, straight: list[float], tmp_path: Path) -> None:
     code, output = disturbed(
         job, tmp_path, lambda: job.site.run("delete", "pod", job.pods("worker")[0], "--force", "--grace-period=0")
@@ -85,6 +102,7 @@ def test_a_worker_is_lost(job: Run, straight: list[float], tmp_path: Path) -> No
     assert max(row["attempt"] for row in job.rows(tmp_path)) >= 1
 
 
+@pytest.mark.matrix
 def test_the_head_is_lost(job: Run, straight: list[float], tmp_path: Path) -> None:
     code, output = disturbed(
         job,
@@ -95,7 +113,6 @@ def test_the_head_is_lost(job: Run, straight: list[float], tmp_path: Path) -> No
     )
     assert code == 0, output
     job.check(straight, tmp_path)
-    # KubeRay makes a new head and a new submitter; should it give up, the client submits again. Either way it resumed.
     assert max(row["attempt"] for row in job.rows(tmp_path)) >= 1
 
 
@@ -167,31 +184,42 @@ def test_the_object_store_is_down_for_a_minute(job: Run, s3: Kube, straight: lis
     job.check(straight, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "code", "sentence"),
-    [
-        ("no-image", {"image": "rollama.test/no-such-image:1"}, 11, "no-such-image"),
-        # Ray starts in it; its own guard ends the training worker, or the kernel where memory grows too fast for it.
-        ("no-memory", {"worker": {"cpu": "300m", "memory": "900Mi"}}, 10, "out of memory"),
-        ("no-secret", {"storage_secret": "no-such-secret"}, 11, "no-such-secret"),  # CI may not look at Secrets
-        ("no-gpu", {}, 11, "insufficient nvidia.com/gpu"),  # nor at nodes
-    ],
-)
-def test_what_can_never_work_is_told(
-    name: str,
-    changes: dict[str, object],
-    code: int,
-    sentence: str,
-    ci: Kube,
-    site: Kube,
-    dataset: str,
-    tmp_path: Path,
-) -> None:
-    more = ("--set", "p.scale.gpus_per_worker=1") if name == "no-gpu" else ()
-    words = ("submit", "train", "p", "--preset", "tiny", *more, "--name", name, "--dataset", dataset, "--wait")
-    done = ci.rollama(*words, "--site", with_site(site, tmp_path, **changes))
-    assert done.returncode == code, done.stdout[-6000:] + done.stderr
-    assert sentence in done.stderr.splitlines()[-1].lower()
+SMALL = {"cpu": "50m", "memory": "1Gi"}
+HOPELESS: dict[str, tuple[dict[str, object], int, str]] = {
+    "no-image": ({"image": "rollama.test/no-such-image:1", "head": SMALL, "worker": SMALL}, 11, "no-such-image"),
+    # Ray starts in it; its own guard ends the training worker, or the kernel where memory grows too fast for it.
+    "no-memory": (
+        {"head": {"cpu": "100m", "memory": "3Gi"}, "worker": {"cpu": "100m", "memory": "900Mi"}},
+        10,
+        "out of memory",
+    ),
+    # CI may not look at Secrets
+    "no-secret": ({"storage_secret": "no-such-secret", "head": SMALL, "worker": SMALL}, 11, "no-such-secret"),
+    "no-gpu": ({"head": {"cpu": "50m", "memory": "3Gi"}}, 11, "insufficient nvidia.com/gpu"),  # nor at nodes
+}
+"""What is changed at the site, the exit code, and what the last line says. Small, as all are there at once."""
+
+
+@pytest.fixture(scope="module")
+def hopeless(
+    ci: Kube, site: Kube, dataset: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[int, str, str]]:
+    """What each of them ended with; submitted together, as most of it is waiting."""
+    running = {}
+    for name, (changes, _, _) in HOPELESS.items():
+        more = ("--set", "p.scale.gpus_per_worker=1") if name == "no-gpu" else ()
+        words = ("submit", "train", "p", "--preset", "tiny", *more, "--name", name, "--dataset", dataset, "--wait")
+        place = with_site(site, tmp_path_factory.mktemp(name), **changes)
+        running[name] = ci.start(*words, "--site", place, apart=True)
+    said = {name: process.communicate(timeout=600) for name, process in running.items()}
+    return {name: (process.returncode, *said[name]) for name, process in running.items()}
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_what_can_never_work_is_told(name: str, hopeless: dict[str, tuple[int, str, str]]) -> None:
+    code, output, said = hopeless[name]
+    assert code == HOPELESS[name][1], output[-6000:] + said
+    assert HOPELESS[name][2] in said.splitlines()[-1].lower()
 
 
 def test_a_full_quota_is_told(ci: Kube, site: Kube, image: str, dataset: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.live.conftest import Bucket
 from tests.live.kube import Kube, until, with_site
+from tests.live.setting import Bucket
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -123,21 +123,6 @@ def test_a_quota_that_is_too_small_even_when_empty(ci: Kube, site: Kube, dataset
         assert "ResourceQuota small" in said
     finally:
         site.run("delete", "resourcequota", "small")
-
-
-def test_what_the_ci_account_may_not_do(ci: Kube) -> None:
-    """Jobs in its namespace, and nothing that leads further."""
-    may = {"create rayjobs", "get rayjobs", "delete rayjobs", "list pods", "get pods/log", "list events"}
-    may_not = {
-        "get secrets", "list secrets", "create pods", "create pods/exec", "delete pods", "update rayjobs",
-        "patch rayjobs", "create rayclusters", "patch rayclusters", "create roles", "create rolebindings",
-        "create serviceaccounts/token", "list nodes", "get configmaps", "impersonate users",
-    }  # fmt: skip
-    for right in sorted(may | may_not):
-        answer = ci.run("auth", "can-i", *right.split(), check=False).split()[0]
-        assert answer == ("yes" if right in may else "no"), right
-    for space in ("default", "kube-system"):
-        assert ci.of(space).run("auth", "can-i", "create", "rayjobs", check=False).split()[0] == "no", space
 
 
 def test_dry_run_and_plan_create_nothing(ci: Kube, dataset: str) -> None:

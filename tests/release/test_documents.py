@@ -29,8 +29,8 @@ def verdict(tmp_path_factory):
 
 
 def test_the_card_names_models_data_protocol_and_every_figure(verdict):
-    card = model_card(verdict, MANIFESTS, ["Dr Example (0123)"]).decode()
-    assert RESEARCH_ONLY in card and "SYNTHETIC DATA" in card and "Dr Example" in card
+    card = model_card(verdict, MANIFESTS, ["a person (0123)"]).decode()
+    assert RESEARCH_ONLY in card and "SYNTHETIC DATA" in card and "a person" in card
     assert "Protocol toy version 1" in card and "120 held-out cases" in card
     assert card.count("\n| seg.dice | ") == 6 and "| west | 40 |" in card and "refused: worse by more" in card
 

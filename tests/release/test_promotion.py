@@ -261,7 +261,7 @@ def test_a_stranger_and_a_key_of_another_role_release_nothing(place):
 def approvals_of(place, case, key="physicist", **changes):
     values = {"candidate": case.verdict.candidate.release, "protocol": PROTOCOL, "verdict": case.digest, **changes}
     folder = place.root / "approvals"
-    approve(folder, place.key(key), values["candidate"], values["protocol"], values["verdict"], "Dr Example",
+    approve(folder, place.key(key), values["candidate"], values["protocol"], values["verdict"], "a person",
             lambda: place.now)  # fmt: skip
     return read_approvals(folder)
 
@@ -279,7 +279,7 @@ def test_a_persons_approval_is_demanded_where_the_protocol_does(place):
         promote(place.desk(), type(case)(**{**vars(case), "approvals": approvals_of(place, case, "job")}), place.key())
     good = type(case)(**{**vars(case), "approvals": approvals_of(place, case)})
     record = promote(place.desk(), good, place.key())
-    assert record.entry.approvals[0].startswith("Dr Example (")
+    assert record.entry.approvals[0].startswith("a person (")
 
 
 def test_the_job_that_releases_cannot_approve_its_own_release(place):

@@ -388,3 +388,13 @@ def test_uploads_that_are_no_ct(client: TestClient, config: ServeConfig, data: b
     assert answer.status_code == 422, answer.text
     assert detail in answer.json()["detail"] and "CANARY" not in answer.text
     assert store_files(config) == set()
+
+
+def test_behind_a_service_every_answer_ends_its_connection(connect: Connect) -> None:
+    """So that clients which keep theirs do not stay with a cluster that is about to go."""
+    closing = connect(close_connections=True)
+    stranger = {"Authorization": "Bearer nobody"}
+    assert closing.get("/healthz").headers["Connection"] == "close"
+    assert closing.post("/v1/plan", json={"note": "A note."}).headers["Connection"] == "close"
+    assert closing.post("/v1/plan", json={"note": "A note."}, headers=stranger).headers["Connection"] == "close"
+    assert "Connection" not in connect().get("/healthz").headers

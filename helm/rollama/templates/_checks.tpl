@@ -44,8 +44,12 @@
 {{- if and $v.networkPolicy.enabled (include "rollama.callers" .) (not $v.networkPolicy.apiServer.cidrs) }}{{ fail "networkPolicy.apiServer.cidrs: autoscaling and scheduled jobs talk to the API server, which a policy knows by its address only; `kubectl get endpoints kubernetes` names it" }}{{ end -}}
 {{- if $v.retrain.schedule -}}
 {{- if not (and $v.ci.enabled $v.storage.workspace $v.storage.dataset $v.retrain.jobs) }}{{ fail "retrain.schedule: needs ci.enabled, storage.workspace, storage.dataset and retrain.jobs" }}{{ end -}}
+{{- $made := list -}}
 {{- range $v.retrain.jobs -}}
 {{- if not (hasKey $v.jobs.presets .) }}{{ fail (printf "retrain.jobs: jobs.presets has no %q" .) }}{{ end -}}
+{{- $task := (index $v.jobs.presets .).task -}}
+{{- if and (eq $task "evaluate") (not (and (has "s" $made) (has "p" $made) (has "seg" $made))) }}{{ fail (printf "retrain.jobs: %q evaluates S, P and SEG of the data set's own workspace, where so far there would be: %s; name jobs that train all three before it" . (join ", " $made | default "none")) }}{{ end -}}
+{{- $made = append $made $task -}}
 {{- end -}}
 {{- end -}}
 {{- include "rollama.checkCluster" . -}}
@@ -86,6 +90,16 @@
 {{- if not $found.metadata }}{{ fail (printf "%s: namespace %s has no Secret %s; make it with kubectl create secret generic %s --from-literal or --from-file %s=..." (index $item 0) $root.Release.Namespace $name $name (first (index $item 2))) }}{{ end -}}
 {{- range $key := index $item 2 -}}
 {{- if not (index ($found.data | default dict) $key) }}{{ fail (printf "%s: Secret %s has no key %s" (index $item 0) $name $key) }}{{ end -}}
+{{- end -}}
+{{- if eq (index $item 0) "serve.keys.existingSecret" -}}
+{{- $keys := (index $found.data "keys.yaml" | b64dec | fromYaml).keys -}}
+{{- $good := and (kindIs "slice" $keys) (not (empty $keys)) -}}
+{{- if $good -}}
+{{- range $keys -}}
+{{- if not (kindIs "map" .) }}{{ $good = false }}{{ else if not (and .name (regexMatch "^[0-9a-f]{64}$" (toString .sha256))) }}{{ $good = false }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if not $good }}{{ fail (printf "serve.keys.existingSecret: keys.yaml in Secret %s is no list `keys` of entries with name and sha256 (64 hexadecimal digits); the endpoint would not start with it; make entries with rollama serve-key" $name) }}{{ end -}}
 {{- end -}}
 {{- if and (eq (index $item 0) "serve.apiKey.existingSecret") (lt (len (index $found.data "api-key" | b64dec | trim)) 16) }}{{ fail (printf "serve.apiKey.existingSecret: the key in Secret %s is shorter than 16 characters; the endpoint would not start with it" $name) }}{{ end -}}
 {{- end -}}

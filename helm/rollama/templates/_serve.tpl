@@ -20,6 +20,7 @@
   "segmentation_cpus" $s.segmentationCpus
   "text_gpus" $s.textGpus
   "segmentation_gpus" $s.segmentationGpus
+  "close_connections" true
 -}}
 {{- if $s.apiKey.enabled }}{{ $_ := set $own "api_key_file" "/secrets/api-key/api-key" }}{{ end -}}
 {{- if $s.keys.existingSecret }}{{ $_ := set $own "keys_file" "/secrets/keys/keys.yaml" }}{{ end -}}
