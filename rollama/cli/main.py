@@ -22,6 +22,7 @@ from rollama.cli import (
     demo,
     evaluate,
     export,
+    federation,
     import_text,
     info,
     jobs,
@@ -63,6 +64,7 @@ app.command("serve")(serve.serve)
 app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
 app.add_typer(audit.app, name="audit")
+app.add_typer(federation.app, name="federation")
 app.add_typer(submit.submit, name="submit")
 submit.submit.command("job", epilog=CODES)(submit_job.submit_job)
 app.command("status")(jobs.status)
