@@ -16,6 +16,7 @@ from rollama import RESEARCH_ONLY, __version__
 from rollama.cli import (
     ask,
     audit,
+    centres,
     check,
     cohort,
     data,
@@ -64,6 +65,7 @@ app.command("serve")(serve.serve)
 app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
 app.add_typer(audit.app, name="audit")
+app.add_typer(centres.app, name="centres")
 app.add_typer(federation.app, name="federation")
 app.add_typer(submit.submit, name="submit")
 submit.submit.command("job", epilog=CODES)(submit_job.submit_job)
