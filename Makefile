@@ -64,6 +64,15 @@ test-cluster: setup ## the marked tests on a real cluster (make cluster-up, or R
 test-faults: setup ## every fault on a real cluster, also those that test-cluster leaves out
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_faults.py tests/live/release --durations 0 --timeout 900
 
+federation-install: setup ## Flower's environment, outside the checkout
+	@sh infra/federation/install
+
+test-federation: federation-install ## coordinator and sites as processes, with TLS and keys
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "federation and not matrix" --timeout 600
+
+test-federation-faults: federation-install ## rogue sites, a killed coordinator, a capture of what leaves
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "federation and matrix" --timeout 900
+
 check: setup ## style, lint, types, import layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -76,4 +85,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page test-chart chart test-cluster test-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page test-chart chart test-cluster test-faults federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean

@@ -69,6 +69,7 @@ def launch(
     out: Location,
     on_step: OnStep | None = None,
     callbacks: Sequence[Callback] = (),
+    init: Location | None = None,
     **extra: str,
 ) -> None:
     """Run `worker_fn(payload)` on every worker until it is done, through failures.
@@ -80,6 +81,7 @@ def launch(
         out: folder of the trained model, or `<workspace>/models/<name>` in a bucket (see `remote.publish`).
         on_step: called in the driver with each new line of the run's metrics.
         callbacks: picklable callbacks for the training loop of every worker.
+        init: the artefact that training starts from, a folder or a reference; `config.init` is its digest.
         extra: more entries of the payload.
 
     Raises:
@@ -96,6 +98,7 @@ def launch(
         "run": storage.uri,
         "out": open_storage(out).uri,
         "callbacks": tuple(callbacks),
+        "init": None if init is None else _for_workers(init),
         **extra,
     }
     _prepare(storage)
@@ -294,7 +297,7 @@ def entry(main: Callable[[], object]) -> None:
 
 
 def read_arguments(doc: str | None, task: bool = False) -> argparse.Namespace:
-    """The command line of a training entry point: preset, set, dataset, run, out and, if asked for, task."""
+    """The command line of a training entry point: preset, set, dataset, init, run, out and, if asked for, task."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="local")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -302,6 +305,7 @@ def read_arguments(doc: str | None, task: bool = False) -> argparse.Namespace:
         parser.add_argument("--task", choices=list(Task), required=True)
     parser.add_argument("--dataset", required=True, help="folder or reference")
     parser.add_argument("--run", required=True, help="folder or s3://bucket/prefix")
+    parser.add_argument("--init", help="artefact to start from: folder or reference")
     parser.add_argument("--out", required=True, help="folder or <workspace>/models/<name> in a bucket")
     return parser.parse_args()
 

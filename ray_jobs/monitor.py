@@ -31,6 +31,7 @@ from rollama.evaluation.fields import compare_plans, read_generated
 from rollama.evaluation.rouge import rouge
 from rollama.text.config import TextConfig
 from rollama.text.monitor import validation_cases
+from rollama.training.centres import restricted
 from rollama.training.worker import Evaluated
 
 PATIENCE_S = 3600.0
@@ -128,7 +129,8 @@ def evaluate_model(run: str, step: int, dataset: str, task: str, config: dict[st
     chosen, what = build(TextConfig, config, "text configuration"), Task(task)
     with tempfile.TemporaryDirectory(prefix="rollama-evaluation-") as scratch:
         folder = fetched(place, f"{EVALUATIONS}/{_name(step)}", Path(scratch))
-        cases = validation_cases(open_texts(resolve(dataset)), chosen.monitor.cases)
+        data = restricted(open_texts(resolve(dataset)), chosen.centres, chosen.seed)
+        cases = validation_cases(data, chosen.monitor.cases)
         value = validate(folder, what, cases, chosen)
     result = {"step": step, "metric": METRICS[what], "value": value, "cases": len(cases)}
     place.write_text(f"{EVALUATIONS}/{_name(step)}.json", json.dumps(result) + "\n")

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from rollama.core.errors import CheckpointError, ClusterError, ConfigError, DataError, RollamaError
 from rollama.core.storage import Location, Storage, open_storage
 from rollama.data.store import Kind, Reference, parse_reference, push, read_stored, resolve
-from rollama.training.artefact import check_artefact, read_manifest
+from rollama.training.artefact import artefact_hash, check_artefact, read_manifest
 from rollama.training.loop import Metrics
 from rollama.training.metrics_log import read_metrics
 from rollama.training.runs import is_trained
@@ -74,6 +75,8 @@ def on_worker(payload: dict[str, Any]) -> Iterator[tuple[Worker, Path, Path]]:
     try:
         with failures_recorded(run):
             worker = _ray_worker(run, scratch, payload.get("callbacks", ()))
+            if payload.get("init"):
+                worker = replace(worker, init=resolve(payload["init"]))
             folder = out.local or scratch / "model"
             yield worker, resolve(payload["dataset"]), folder
             if out.local is None and worker.rank == 0:
@@ -251,6 +254,15 @@ def finished(out: Location, key: str) -> Path | Reference | None:
         return None
     read_stored(reference)
     return reference
+
+
+def starting(config: Any, init: Location) -> Any:
+    """The configuration of S, P or SEG with the digest of the artefact that training starts from.
+
+    Raises:
+        CheckpointError: it is not a trained model.
+    """
+    return config.updated(init=artefact_hash(resolve(init)))
 
 
 def read_pointer(workspace: Storage, name: str) -> tuple[Reference, str] | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray_jobs.common import OnStep, entry, launch, read_arguments
-from ray_jobs.remote import on_worker
+from ray_jobs.remote import on_worker, starting
 from rollama.core.config import build
 from rollama.core.storage import Location
 from rollama.language.base import base_folder
@@ -24,13 +24,14 @@ def train_segmentation(
     out: Location,
     on_step: OnStep | None = None,
     callbacks: Sequence[Callback] = (),
+    init: Location | None = None,
 ) -> None:
     """Train under `config.scale`; write the network to `out`. The same `run` resumes an interrupted run.
 
     Arguments and errors are those of `common.launch`.
     """
     base_folder(config.encoder, config.allow_download)
-    launch(worker, config, dataset, run, out, on_step, callbacks)
+    launch(worker, config, dataset, run, out, on_step, callbacks, init)
 
 
 def worker(payload: dict[str, Any]) -> None:
@@ -49,7 +50,8 @@ def main() -> None:
 
     given = read_arguments(__doc__)
     config = load_preset(given.preset, given.set).segmentation
-    train_segmentation(config, given.dataset, given.run, given.out)
+    config = starting(config, given.init) if given.init else config
+    train_segmentation(config, given.dataset, given.run, given.out, init=given.init)
 
 
 if __name__ == "__main__":

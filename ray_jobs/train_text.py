@@ -11,7 +11,7 @@ from typing import Any
 
 from ray_jobs.common import OnStep, entry, launch, read_arguments
 from ray_jobs.monitor import RayEvaluations, check_gpus
-from ray_jobs.remote import on_worker
+from ray_jobs.remote import on_worker, starting
 from rollama.core.config import build
 from rollama.core.registry import Task
 from rollama.core.storage import Location, open_storage
@@ -29,13 +29,14 @@ def train_text(
     out: Location,
     on_step: OnStep | None = None,
     callbacks: Sequence[Callback] = (),
+    init: Location | None = None,
 ) -> None:
     """Train under `config.scale`; write the adapter to `out`. The same `run` resumes an interrupted run.
 
     Arguments and errors are those of `common.launch`.
     """
     base_folder(config.base, config.allow_download)  # prepare once, before the workers need it
-    launch(worker, config, dataset, run, out, on_step, callbacks, task=str(task))
+    launch(worker, config, dataset, run, out, on_step, callbacks, init, task=str(task))
 
 
 def worker(payload: dict[str, Any]) -> None:
@@ -60,7 +61,9 @@ def main() -> None:
 
     given = read_arguments(__doc__, task=True)
     task = Task(given.task)
-    train_text(load_preset(given.preset, given.set).text(task), task, given.dataset, given.run, given.out)
+    config = load_preset(given.preset, given.set).text(task)
+    config = starting(config, given.init) if given.init else config
+    train_text(config, task, given.dataset, given.run, given.out, init=given.init)
 
 
 if __name__ == "__main__":

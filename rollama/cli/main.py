@@ -16,12 +16,14 @@ from rollama import RESEARCH_ONLY, __version__
 from rollama.cli import (
     ask,
     audit,
+    centres,
     check,
     cohort,
     data,
     demo,
     evaluate,
     export,
+    federation,
     import_text,
     info,
     jobs,
@@ -67,6 +69,8 @@ app.command("ask")(ask.ask)
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(audit.app, name="audit")
 app.add_typer(release.app, name="release")
+app.add_typer(centres.app, name="centres")
+app.add_typer(federation.app, name="federation")
 app.add_typer(submit.submit, name="submit")
 submit.submit.command("job", epilog=CODES)(submit_job.submit_job)
 app.command("status")(jobs.status)

@@ -54,6 +54,7 @@ def submit_train(
     overrides: list[str] = SET,
     dataset: str | None = DATASET,
     name: str | None = typer.Option(None, help="Name of the run and the model. Default: s, p or seg."),
+    init: str | None = typer.Option(None, help="Start from this model's weights: <uri>@sha256:<hex>."),
     workspace: str | None = BUCKET,
     site: Path | None = SITE,
     namespace: str | None = NAMESPACE,
@@ -68,7 +69,7 @@ def submit_train(
 ) -> None:
     """Train one model on the cluster. The same command again attaches to the running job or resumes a failed one."""
     Submission(site, namespace, wait, dry_run, plan, retries, patience, keep_stuck, cancel_on_interrupt).run(
-        training(what, preset, overrides, name), dataset, workspace, timeout
+        training(what, preset, overrides, name, init), dataset, workspace, timeout
     )
 
 
@@ -105,16 +106,23 @@ def submit_evaluate(
     )
 
 
-def training(what: What, preset: str, overrides: list[str], name: str | None) -> dict[str, Any]:
+def training(
+    what: What, preset: str, overrides: list[str], name: str | None, init: str | None = None
+) -> dict[str, Any]:
     """What a `Job` wants to know of a training, but for where it runs."""
     from rollama.cli.train import model_config
+    from rollama.core.config import hash_json
+    from rollama.data.store import parse_reference
     from rollama.presets import load_preset
 
     config = model_config(what, load_preset(preset, overrides))
     scale = config.scale
+    start = str(parse_reference(init)) if init else None
     return {
         "task": what.value, "run": name or what.value, "preset": preset, "overrides": overrides,
-        "config_digest": config.digest(), "workers": scale.workers, "cpus_per_worker": scale.cpus_per_worker,
+        "config_digest": hash_json([config.digest(), start]) if start else config.digest(),
+        "options": ["--init", start] if start else [],
+        "workers": scale.workers, "cpus_per_worker": scale.cpus_per_worker,
         "gpus_per_worker": scale.gpus_per_worker, "memory_gib_per_worker": scale.memory_gib_per_worker,
     }  # fmt: skip
 

@@ -41,6 +41,7 @@ def train(
         "missing; for a workspace in a bucket, the preset's cohort in its store.",
     ),
     name: str | None = typer.Option(None, help="Name of the run and the model. Default: s, p or seg."),
+    init: str | None = typer.Option(None, help="Start from this trained model's weights: folder or reference."),
 ) -> None:
     """Train one model. The same command again resumes an interrupted run, and does nothing when the model is there."""
     from rollama.core.storage import locate
@@ -48,7 +49,7 @@ def train(
 
     chosen = load_preset(preset, overrides)
     place = locate(workspace or Path("runs") / chosen.name)
-    model = train_model(what, chosen, dataset or default_dataset(place, chosen), place, name or str(what))
+    model = train_model(what, chosen, dataset or default_dataset(place, chosen), place, name or str(what), init=init)
     if not isinstance(model, Path):
         typer.echo(str(model))
 
@@ -71,14 +72,23 @@ def default_dataset(workspace: Location, preset: Any) -> Location:
 
 
 def train_model(
-    what: What, preset: Any, dataset: Location, workspace: Location, name: str, console: Console | None = None
+    what: What,
+    preset: Any,
+    dataset: Location,
+    workspace: Location,
+    name: str,
+    console: Console | None = None,
+    init: Location | None = None,
+    config: Any = None,
 ) -> Path | Reference:
     """Train (or resume, or reuse) one model; return its artefact folder, or its reference when it is in a bucket.
+
+    `config` stands for the preset's own section of this model; `init` is a model whose weights training starts from.
 
     The run's folder carries the hash of configuration and data, so a changed configuration starts a new run instead of
     continuing an old one with other settings.
     """
-    from ray_jobs.remote import finished
+    from ray_jobs.remote import finished, starting
     from ray_jobs.train_segmentation import train_segmentation
     from ray_jobs.train_text import train_text
     from rollama.cli.progress import bar
@@ -90,10 +100,13 @@ def train_model(
     from rollama.lineage.record import record_training
 
     console = console or Console(stderr=True)
-    config = model_config(what, preset)
+    config = config or model_config(what, preset)
+    _check_mode(what, config)
+    if init is not None:
+        config = starting(config, init)
     with transfer("pulling the data set (MiB)", console) as progress:
         folder = resolve(dataset, progress)
-    key = run_key(what, preset, folder)
+    key = config_key(what, config, folder)
     out = join(workspace, "models", name)
     if done := finished(out, key):
         record_training(workspace, done, what.value, folder)  # if the command ended before it had been written down
@@ -106,9 +119,9 @@ def train_model(
             update(row["step"], note=f"loss {row['loss']:.3f}")
 
         if what is What.SEG:
-            train_segmentation(config, dataset, run, out, on_step)
+            train_segmentation(config, dataset, run, out, on_step, init=init)
         else:
-            train_text(config, Task(what.value), dataset, run, out, on_step)
+            train_text(config, Task(what.value), dataset, run, out, on_step, init=init)
     console.print(f"{out}: trained; curve in {join(run, 'metrics.jsonl')}", highlight=False, soft_wrap=True)
     done = out if isinstance(out, Path) else finished(out, key)
     if done is not None:
@@ -124,13 +137,31 @@ def model_config(what: What, preset: Any) -> Any:
     return preset.segmentation if what is What.SEG else preset.text(Task(what.value))
 
 
+def _check_mode(what: What, config: Any) -> None:
+    """One training uses pooled data; the other ways are several trainings."""
+    from rollama.core.errors import ConfigError
+    from rollama.training.config import CentresMode
+
+    verbs = {
+        CentresMode.LEAVE_ONE_OUT: f"rollama centres train {what}",
+        CentresMode.FEDERATED: "rollama federation serve, join and run (docs/centres.md)",
+    }
+    if verb := verbs.get(config.centres.mode):
+        raise ConfigError(f"centres.mode: {config.centres.mode} is more than one training; use {verb}")
+
+
 def run_key(what: What, preset: Any, dataset: Path) -> str:
     """Identity of the run: configuration, task and data; checks the data set on the way."""
+    return config_key(what, model_config(what, preset), dataset)
+
+
+def config_key(what: What, config: Any, dataset: Path) -> str:
+    """The same of a configuration that is no preset's own."""
     from rollama.data.dataset import open_dataset, open_texts
     from rollama.training.runs import run_hash
 
     info = open_dataset(dataset).info if what is What.SEG else open_texts(dataset).info
-    return run_hash(model_config(what, preset), what.value, info.content_hash)
+    return run_hash(config, what.value, info.content_hash)
 
 
 def run_name(name: str, key: str) -> str:

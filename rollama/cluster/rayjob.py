@@ -37,7 +37,7 @@ class Job(StrictModel):
     run: str = Field(description="name of run and model; the same name and workspace resume")
     preset: str = Field("", description="of a training")
     overrides: list[str] = Field(default_factory=list)
-    options: list[str] = Field(default_factory=list, description="of an evaluation")
+    options: list[str] = Field(default_factory=list, description="more of the command line")
     dataset: str = Field(description="store reference ending in @sha256:<64 hex digits>")
     workspace: str = Field(description="s3://bucket/prefix")
     config_digest: str = Field(description="hash of the resolved configuration of this model")
@@ -55,6 +55,7 @@ class Job(StrictModel):
         settings = [part for override in self.overrides for part in ("--set", override)]
         return [
             "rollama", "train", self.task, "--preset", self.preset, *settings, *places, "--name", self.run,
+            *self.options,
         ]  # fmt: skip
 
     def base_name(self, site: SiteConfig) -> str:

@@ -107,12 +107,14 @@ def evaluate_text(
         return _generate(model, task, cases, texts, cache(task), lambda n: progress and progress(offset + n, total))
 
     summaries = run(Task.SUMMARY, [case.note for case in cases], 0)
-    records = [_score_text(case, Task.SUMMARY, system, REFERENCE, *x) for case, x in zip(cases, summaries, strict=True)]
+    records = [
+        score_answer(case, Task.SUMMARY, system, REFERENCE, *x) for case, x in zip(cases, summaries, strict=True)
+    ]
     plans = run(Task.PLAN, [case.summary for case in cases], len(cases))
-    records += [_score_text(case, Task.PLAN, system, REFERENCE, *x) for case, x in zip(cases, plans, strict=True)]
+    records += [score_answer(case, Task.PLAN, system, REFERENCE, *x) for case, x in zip(cases, plans, strict=True)]
     if chain:
         plans = run(Task.PLAN, [text for text, _ in summaries], 2 * len(cases))
-        records += [_score_text(case, Task.PLAN, system, GENERATED, *x) for case, x in zip(cases, plans, strict=True)]
+        records += [score_answer(case, Task.PLAN, system, GENERATED, *x) for case, x in zip(cases, plans, strict=True)]
     return records
 
 
@@ -128,7 +130,7 @@ def evaluate_baselines(cases: Sequence[Case], train_cases: Sequence[Case]) -> li
         (Task.PLAN, "nearest case"): baselines.nearest([case.summary for case in cases], summaries, plans),
     }
     return [
-        _score_text(case, task, system, REFERENCE, text, True)
+        score_answer(case, task, system, REFERENCE, text, True)
         for (task, system), texts in answers.items()
         for case, text in zip(cases, texts, strict=True)
     ]
@@ -259,7 +261,8 @@ def _generate(
     return [result for result in results if result is not None]
 
 
-def _score_text(case: Case, task: Task, system: str, source: str, text: str, finished: bool) -> Record:
+def score_answer(case: Case, task: Task, system: str, source: str, text: str, finished: bool) -> Record:
+    """The record of one text that S or P wrote for a case; `finished` is False when the token limit cut it."""
     metrics = rouge(case.summary if task is Task.SUMMARY else case.plan_text, text)
     if task is Task.PLAN:
         metrics |= compare_plans(case.plan, read_generated(text))

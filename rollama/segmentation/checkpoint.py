@@ -74,6 +74,23 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
     return network, manifest
 
 
+def load_start(network: SegmentationNet, folder: Path, encoder: BaseInfo | None) -> None:
+    """Put the weights of a trained model into a new network of the same form.
+
+    The scale of the text embeddings comes along (projections were trained with it); what was measured of the trained
+    model (calibration, what is usual) does not.
+
+    Raises:
+        CheckpointError: it is damaged, of another kind or encoder, or its tensors do not fit.
+    """
+    tensors, manifest = load_artefact(folder)
+    if manifest.get("kind") != KIND:
+        raise CheckpointError(f"{folder}: holds a {manifest.get('kind')!r} artefact; expected {KIND!r}")
+    _check_encoder(folder, manifest.get("encoder"), encoder)
+    values = {name: value for name, value in tensors.items() if not name.startswith(NORMALITY)}
+    load_parameters(_saved(network, normality=False), values, str(folder))
+
+
 def _saved(network: SegmentationNet, normality: bool) -> dict[str, torch.Tensor]:
     """What an artefact holds: trained parameters, calibration of the text embeddings, and what is usual if known."""
     every = {**dict(network.named_parameters()), **dict(network.named_buffers())}

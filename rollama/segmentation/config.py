@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from rollama.core.config import StrictModel
 from rollama.core.registry import ImagePosition, SegMethod
-from rollama.training.config import ScaleConfig
+from rollama.training.config import CentresSection, ScaleConfig
 
 Triple = tuple[float, float, float]
 Sizes = tuple[int, int, int]
@@ -168,6 +168,11 @@ class SegConfig(StrictModel):
 
     inference: InferenceSection = InferenceSection()
     validation: ValidationSection = ValidationSection()
+    centres: CentresSection = CentresSection()
+    init: str = Field(
+        "", pattern=r"^([0-9a-f]{64})?$", description="SHA-256 of the weights to start from (--init); empty: the seed"
+    )
+    prox_mu: float = Field(0.0, ge=0, description="FedProx: mu/2 times the squared distance from the first weights")
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
 
     @property

@@ -23,7 +23,7 @@ from rollama.data.dataset import open_dataset
 from rollama.data.plan import Guideline
 from rollama.data.regions import FOLDER, regions_path
 from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pipeline
-from rollama.segmentation.checkpoint import build_network, save_model
+from rollama.segmentation.checkpoint import build_network, load_start, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import DdpEngine
 from rollama.segmentation.finishing import finish
@@ -32,12 +32,14 @@ from rollama.segmentation.model import SegBatch, SegmentationNet
 from rollama.segmentation.text_encoder import encoder_text
 from rollama.segmentation.validation import Validation, validation_cases
 from rollama.training.ahead import Ahead
+from rollama.training.centres import case_counts, restricted, row_weights
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
-from rollama.training.loop import run
+from rollama.training.loop import Method, run
 from rollama.training.metrics_log import MetricsLog
 from rollama.training.runs import run_hash
 from rollama.training.sampler import BatchOrder, Draw
 from rollama.training.schedule import one_cycle
+from rollama.training.start import Proximal, start_folder
 from rollama.training.worker import Worker, keep_memory
 
 PROBE_EVERY = 25
@@ -54,7 +56,7 @@ class TrainingData:
         self.config, self.cases, self.worker = config, cases, worker
         self.encoder = network.text_encoder
         self.noise = build_method(config).noise
-        self.order = BatchOrder(len(cases), config.batch, config.seed)
+        self.order = BatchOrder(len(cases), config.batch, config.seed, row_weights(cases, config.centres))
         self.pipeline = training_pipeline(config)
         self.prepared: OrderedDict[int, Prepared] = OrderedDict()
         self.room = int(config.scale.cache_gib_per_worker * 2**30)
@@ -148,10 +150,12 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     """
     started = time.perf_counter()
     keep_memory(worker.device)
-    data = open_dataset(dataset, check_volumes=worker.rank == 0)
-    cases = data.select(Split.TRAIN)
-    if not cases:
+    whole = open_dataset(dataset, check_volumes=worker.rank == 0)
+    if not whole.select(Split.TRAIN):
         raise DataError(f"{dataset}: no case of the training split")
+    data = restricted(whole, config.centres, config.seed)
+    cases = data.select(Split.TRAIN)
+    start = start_folder(config.init, worker.init)
     if config.plan_edits and not any(
         regions_path(case, guideline).is_file() for case in cases for guideline in Guideline
     ):
@@ -160,7 +164,12 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
             f"({FOLDER}/); 'rollama cohort regions' draws them for a synthetic cohort, docs/data.md says how else"
         )
     network, info = build_network(config, worker.device)
+    if start is not None:
+        load_start(network, start, info)
     engine = DdpEngine(network, config, worker.rank, worker.world, worker.device)
+    method: Method = build_method(config)
+    if config.prox_mu:  # before a checkpoint is loaded: the distance is from the first weights
+        method = Proximal(method, config.prox_mu, engine.parameters, lambda batch: batch.weight.sum())
     key = run_hash(config, TASK, data.info.content_hash)
     first = 0
     if worker.resume is not None:
@@ -176,7 +185,6 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     )
     source = TrainingData(config, cases, network, worker)
     rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
-    method = build_method(config)
     callbacks = [validation, *callbacks, *worker.callbacks]
     with Ahead(source.batches, config.steps) as batches:
         done = run(engine, method, batches, rate, config.steps, first, callbacks, lambda: validation.stopped)
@@ -187,5 +195,6 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
         save_model(
             out, network, info, key,
             data_hash=data.info.content_hash, synthetic=data.info.synthetic, label=data.info.label,
+            cases=case_counts(cases), parent=config.init or None,
             steps=config.steps, seconds=round(time.perf_counter() - started, 1), **found,
         )  # fmt: skip

@@ -19,6 +19,7 @@ from rollama.core.manifest import run_manifest
 from rollama.core.registry import Task
 from rollama.language.base import BaseInfo
 from rollama.text.config import TextConfig
+from rollama.text.model import portable_name, trained_parameters
 from rollama.training.artefact import load_artefact, save_artefact
 
 KIND = "text-adapter"
@@ -95,6 +96,30 @@ def load_text_model(folder: Path) -> TextArtefact:
         raise CheckpointError(
             f"{folder}: its manifest does not describe a text model of this version ({error})"
         ) from error
+
+
+def load_start(module: Any, folder: Path, task: Task, config: TextConfig, base: BaseInfo) -> None:
+    """Put the weights of a trained model of the same task, base and adapter form into a new module.
+
+    Raises:
+        CheckpointError: it is damaged, of another task or base, or its tensors do not fit.
+    """
+    artefact = load_text_model(folder)
+    if artefact.task is not task:
+        raise CheckpointError(f"{folder}: is a model for task {artefact.task}; task {task} cannot start from it")
+    check_base(artefact, base)
+    if adapter_config(artefact.config) != adapter_config(config):
+        raise CheckpointError(f"{folder}: its adapter is of another form; set {task}.lora as in its manifest.json")
+    parameters = {portable_name(name): value for name, value in trained_parameters(module).items()}
+    if set(parameters) != set(artefact.tensors):
+        odd = sorted(set(parameters) ^ set(artefact.tensors))
+        raise CheckpointError(f"{folder}: its tensors do not fit this model (for example {odd[0]})")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            value = artefact.tensors[name]
+            if value.shape != parameter.shape:
+                raise CheckpointError(f"{folder}: {name} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            parameter.copy_(value)
 
 
 def check_base(artefact: TextArtefact, base: BaseInfo) -> None:

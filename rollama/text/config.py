@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from rollama.core.config import StrictModel
 from rollama.core.registry import Consistency, TextMethod
 from rollama.data.chat import Template
-from rollama.training.config import ScaleConfig
+from rollama.training.config import CentresSection, ScaleConfig
 
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LINEARS: tuple[Linear, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -71,6 +71,11 @@ class TextConfig(StrictModel):
     activation_checkpointing: bool = False
     loss_chunk: int = Field(256, ge=1, description="answer tokens whose vocabulary logits exist at once")
     seed: int = 0
+    centres: CentresSection = CentresSection()
+    init: str = Field(
+        "", pattern=r"^([0-9a-f]{64})?$", description="SHA-256 of the weights to start from (--init); empty: the seed"
+    )
+    prox_mu: float = Field(0.0, ge=0, description="FedProx: mu/2 times the squared distance from the first weights")
     scale: ScaleConfig = ScaleConfig()
     monitor: MonitorSection = MonitorSection()
     max_new_tokens: int = Field(256, ge=1, description="generation stops here")
@@ -83,6 +88,8 @@ class TextConfig(StrictModel):
                 f"batch {self.batch} is not divisible by scale.workers {self.scale.workers}; make it a multiple, "
                 "so that every worker has the same number of rows"
             )
+        if self.prox_mu and self.zero.stage == 3:
+            raise ValueError("prox_mu needs whole parameters on each worker; use zero.stage 2 or less")
         if self.zero.stage == 0 and self.dtype == "bfloat16":
             raise ValueError(
                 "zero.stage 0 keeps no float32 copy of bfloat16 weights; use stage 1, 2 or 3, or dtype float32"

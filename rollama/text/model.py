@@ -187,10 +187,13 @@ def portable_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     Raises:
         CheckpointError: an adapter whose every `lora_B` is zero: it was never trained, or not gathered.
     """
-    renamed = {
-        name.removeprefix("lm.").replace(f".{ADAPTER}.weight", ".weight"): value for name, value in tensors.items()
-    }
+    renamed = {portable_name(name): value for name, value in tensors.items()}
     late = [value for name, value in renamed.items() if "lora_B" in name]
     if late and not any(bool(value.any()) for value in late):
         raise CheckpointError("every lora_B of the adapter is zero: nothing was trained")
     return renamed
+
+
+def portable_name(name: str) -> str:
+    """A trained parameter's name as PEFT or Transformers saves it."""
+    return name.removeprefix("lm.").replace(f".{ADAPTER}.weight", ".weight")

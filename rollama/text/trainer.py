@@ -18,19 +18,21 @@ from rollama.data.case import Split
 from rollama.data.dataset import open_texts
 from rollama.data.tokenization import length_report, tokenize_cases
 from rollama.text.batch import TextBatches
-from rollama.text.checkpoint import load_text_model, save_text_model
+from rollama.text.checkpoint import load_start, load_text_model, save_text_model
 from rollama.text.config import TextConfig
 from rollama.text.engine import DeepSpeedEngine
 from rollama.text.method import build_method
-from rollama.text.model import build_module, portable_names
+from rollama.text.model import build_module, portable_names, trained_parameters
 from rollama.text.monitor import Monitor, best_of, check_validation
 from rollama.text.sentence import SentenceSpace
+from rollama.training.centres import case_counts, restricted, row_weights
 from rollama.training.checkpoint import Checkpointer, load_checkpoint
-from rollama.training.loop import Callback, run
+from rollama.training.loop import Callback, Method, run
 from rollama.training.metrics_log import MetricsLog, read_metrics
 from rollama.training.runs import run_hash
 from rollama.training.sampler import BatchOrder
 from rollama.training.schedule import one_cycle
+from rollama.training.start import Proximal, start_folder
 from rollama.training.worker import Worker, keep_memory
 
 log = logging.getLogger(__name__)
@@ -44,16 +46,20 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     Raises:
         DataError: the dataset is broken, has no training case, or a row is longer than `max_tokens`.
         ConfigError: the base is not here or reads less than `max_tokens`, or `batch` does not fit the workers.
-        CheckpointError: the checkpoint belongs to another configuration.
+        CheckpointError: the checkpoint belongs to another configuration, or the start to another base or adapter.
         NotFinite: the loss became NaN or infinite.
     """
     keep_memory(worker.device)
-    data = open_texts(dataset)
-    cases = data.select(Split.TRAIN)
-    if not cases:
+    whole = open_texts(dataset)
+    if not whole.select(Split.TRAIN):
         raise DataError(f"{dataset}: no case in the training split")
+    data = restricted(whole, config.centres, config.seed)
+    cases = data.select(Split.TRAIN)
+    start = start_folder(config.init, worker.init)
     key = run_hash(config, str(task), data.info.content_hash)
     module, tokenizer, base = build_module(config)
+    if start is not None:
+        load_start(module, start, task, config, base)
     context = int(module.lm.config.max_position_embeddings)
     if config.max_tokens > context:
         raise ConfigError(f"max_tokens: {config.max_tokens} is more than {config.base} can read ({context} tokens)")
@@ -64,14 +70,17 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     lengths = length_report(rows)
     if worker.rank == 0:
         log.info("task %s: %s", task, lengths)
-    order = BatchOrder(len(rows), config.batch, config.seed)
+    order = BatchOrder(len(rows), config.batch, config.seed, row_weights(cases, config.centres))
     batches = TextBatches(rows, order, config.micro_batch, worker.rank, worker.world, worker.device, config.packing)
 
     sentences = None
     if config.method is TextMethod.CEFTUNE and config.consistency is Consistency.SBERT:
         vocabulary = int(module.head.weight.shape[0])
         sentences = SentenceSpace.load(config.sentence_encoder, tokenizer, vocabulary, worker.device)
-    method = build_method(config, sentences)
+    method: Method = build_method(config, sentences)
+    if config.prox_mu:
+        parameters = trained_parameters(module)
+        method = Proximal(method, config.prox_mu, parameters, lambda batch: len(batch.targets) / batch.global_tokens)
 
     engine = DeepSpeedEngine(module, config, worker.device)
     first = 0
@@ -93,6 +102,8 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
             key,
             data={"name": data.info.name, "content_hash": data.info.content_hash, "synthetic": data.info.synthetic},
             lengths=asdict(lengths),
+            cases=case_counts(cases),
+            parent=config.init or None,
             workers=worker.world,
             **more,
         )

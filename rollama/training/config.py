@@ -1,8 +1,14 @@
-"""How a training run is spread over workers. Apart from `worker` so that configurations load without torch."""
+"""What S, P and SEG have in common in their configurations: spread over workers, choice of centres, start.
+
+Apart from `worker` so that configurations load without torch.
+"""
 
 from __future__ import annotations
 
-from pydantic import Field
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from rollama.core.config import StrictModel
 
@@ -18,3 +24,32 @@ class ScaleConfig(StrictModel):
     checkpoint_every: int = Field(20, ge=1, description="optimizer steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
     max_failures: int = Field(3, ge=0, description="worker failures survived before the run is given up")
+
+
+class CentresMode(StrEnum):
+    """How several centres' data are used: all reachable and together, each left out once, or left where they are."""
+
+    POOLED = "pooled"
+    LEAVE_ONE_OUT = "leave-one-centre-out"
+    FEDERATED = "federated"
+
+
+class CentresSection(StrictModel):
+    """Which centres' cases are trained on, and how often each is drawn.
+
+    Validation cases follow the same choice: a centre that is left out decides nothing.
+    """
+
+    mode: CentresMode = Field(CentresMode.POOLED, description="see docs/centres.md")
+    only: tuple[str, ...] = Field((), description="train on these centres; empty: on all of the data set")
+    leave_out: tuple[str, ...] = Field((), description="train on none of these")
+    weights: dict[str, Annotated[float, Field(gt=0)]] | Literal["equal"] = Field(
+        {}, description="centre -> how often its cases are drawn beside 1; 'equal' draws every centre alike"
+    )
+    cases: int = Field(0, ge=0, description="few-shot: at most so many cases of each centre and split; 0: all")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if both := sorted({*self.only} & {*self.leave_out}):
+            raise ValueError(f"centres.only and centres.leave_out both name {', '.join(both)}")
+        return self

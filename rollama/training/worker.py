@@ -85,6 +85,7 @@ class Worker:
         attempt: 0 for the first start of this worker group, then counting restarts.
         callbacks: handed in by the launcher and called on every rank after the trainer's own, each step.
         evaluations: on rank 0, where the launcher offers it.
+        init: folder of the artefact whose weights training starts from, or None (see `training.start`).
     """
 
     rank: int
@@ -97,3 +98,4 @@ class Worker:
     attempt: int = 0
     callbacks: tuple[Callback, ...] = ()
     evaluations: Evaluations | None = None
+    init: Path | None = None

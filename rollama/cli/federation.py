@@ -1,0 +1,213 @@
+"""`rollama federation`: one model trained by several hospitals, on Flower; see docs/centres.md.
+
+Runs in an environment of its own (`pip install 'rollama[federated]'`), which has no torch: the training is a command
+of the site's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import subprocess
+
+FOLDER = typer.Argument(..., help="The coordinator's folder, with federation.yaml.", exists=True, file_okay=False)
+SITE_FILE = typer.Argument(..., help="The site's file, site.yaml.", exists=True, dir_okay=False)
+POLL_S = 2.0
+
+app = typer.Typer(help="One model trained by several hospitals: data stay, weights move.", no_args_is_help=True)
+
+
+@app.command("key")
+def key(
+    path: Path = typer.Argument(..., help="Where the private key goes; the public one beside it, with .pub."),
+) -> None:
+    """Make a site's key pair. Send the .pub file to the coordinator, by a way that tells who sent it."""
+    from rollama.centres.federation.keys import make_site_key
+
+    typer.echo(str(make_site_key(path)))
+
+
+@app.command("serve")
+def serve(
+    folder: Path = FOLDER,
+    certificate: Path = typer.Option(..., "--cert", help="The coordinator's certificate (PEM), as sites will see it."),
+    private: Path = typer.Option(..., "--key", help="Its private key (PEM)."),
+    host: str = typer.Option("0.0.0.0", help="Address to listen on."),
+    port: int = typer.Option(9443, help="Port to listen on."),
+) -> None:
+    """Run the coordinator: Flower's SuperLink on 127.0.0.1, and before it the door that sites see."""
+    from multiprocessing import get_context
+
+    from rollama.centres.federation import gate, processes
+    from rollama.centres.federation.config import read_federation
+    from rollama.centres.federation.state import standing
+
+    federation = read_federation(folder)
+    standing(folder, federation)  # a damaged state is told before sites are let in
+    where = processes.coordinator(folder)
+    inner = f"https://127.0.0.1:{where.port}"
+    door = get_context("spawn").Process(
+        target=gate.serve, args=(inner, where.authority, host, port, certificate, private), daemon=True
+    )
+    link = processes.superlink(where)
+    door.start()
+    typer.echo(f"{federation.name}: serving sites on {host}:{port}", err=True)
+    _until_told(link, door.is_alive)
+    door.terminate()
+
+
+@app.command("register")
+def register(
+    folder: Path = FOLDER,
+    public: Path = typer.Argument(..., help="The site's public key.", exists=True, dir_okay=False),
+    name: str = typer.Option(..., help="The site's name."),
+) -> None:
+    """Let a site in: only registered keys are served."""
+    from rollama.centres.federation import processes
+
+    answer = processes.flwr(
+        processes.coordinator(folder), "supernode", "register", str(public), processes.CONNECTION, "--name", name
+    )
+    typer.echo(f"{name}: registered as node {answer.get('node-id', '?')}")
+
+
+@app.command("join")
+def join(file: Path = SITE_FILE) -> None:
+    """Run a site: Flower's SuperNode, which starts the site's own training when the coordinator asks."""
+    from rollama.centres.federation import processes
+    from rollama.centres.federation.config import read_site
+    from rollama.centres.federation.weights import read_artefact
+
+    site = read_site(file)
+    read_artefact(site.start)
+    node = processes.supernode(site, file)
+    typer.echo(f"{site.name}: joined {site.coordinator}; record in {site.state / 'record.jsonl'}", err=True)
+    _until_told(node)
+
+
+@app.command("run")
+def run(
+    folder: Path = FOLDER,
+    wait: bool = typer.Option(True, "--wait/--no-wait", help="Wait for the last round."),
+) -> None:
+    """Run the federation's rounds, from where it stands; the same command goes on after an interruption."""
+    from rollama.centres.federation import processes, record
+    from rollama.centres.federation.config import read_federation
+    from rollama.centres.federation.state import MODEL, RECORD
+    from rollama.core.errors import ClusterError
+
+    federation = read_federation(folder)
+    path = folder / RECORD
+    seen = len(record.read(path))
+    where = processes.coordinator(folder)
+    number = processes.start_run(where)
+    typer.echo(f"{federation.name}: Flower's run {number}", err=True)
+    last = time.monotonic()
+    while wait:
+        time.sleep(POLL_S)
+        lines = record.read(path)
+        for line in lines[seen:]:
+            typer.echo(_told(line), err=True)
+            if line["event"] == "model":
+                typer.echo(str(folder / MODEL))
+                return
+            if line["event"] == "stopped":
+                raise ClusterError(f"{federation.name}: stopped: {line['reason']}")
+        if len(lines) == seen and time.monotonic() - last > 20 * POLL_S:
+            last = time.monotonic()
+            state = ""
+            with contextlib.suppress(ClusterError):  # the SuperLink is away or busy; it is asked again
+                state = _run_state(processes.flwr(where, "list", processes.CONNECTION, "--run-id", number))
+            ended = len(record.read(path)) == len(lines)  # nothing was written while Flower was asked
+            if state.startswith("finished") and ended:
+                raise ClusterError(f"{federation.name}: Flower's run {number} ended without a model ({state})")
+        seen = len(lines)
+
+
+@app.command("status")
+def status(folder: Path = FOLDER) -> None:
+    """Rounds, and what became of every site's updates."""
+    from rollama.centres.federation.config import read_federation
+    from rollama.centres.federation.state import FACTS, ROUNDS
+    from rollama.core.files import read_json
+
+    federation = read_federation(folder)
+    table = Table("round", "averaged", "refused", "weights")
+    for place in sorted((folder / ROUNDS).glob("[0-9]*")):
+        facts = read_json(place / FACTS)
+        good = [update for update in facts["updates"] if update["refusal"] is None]
+        bad = [f"{update['site']}: {update['refusal']}" for update in facts["updates"] if update["refusal"]]
+        names = ", ".join(f"{update['site']} ({update['norm']:.3g})" for update in good)
+        kept = names if facts["changed"] else f"none; {names or 'nobody'} is fewer than {federation.min_sites}"
+        table.add_row(str(facts["round"]), kept, "; ".join(bad), facts["weights"][:12])
+    Console(width=None if Console().is_terminal else 160).print(table)
+
+
+@app.command("record")
+def show_record(
+    path: Path = typer.Argument(..., help="record.jsonl of a site or of the coordinator.", exists=True, dir_okay=False),
+    head: str | None = typer.Option(
+        None, help="Hash that must be in it, noted before; finds lines cut off at the end."
+    ),
+) -> None:
+    """Check a record and sum up what left and what came; exit code 1 when it is not whole."""
+    from rollama.centres.federation import record
+    from rollama.core.errors import DataError
+
+    problems = record.verify(path, head)
+    if problems:
+        raise DataError(f"{path}: " + "; ".join(problems[:10]))
+    lines = record.read(path)
+    for line in lines:
+        typer.echo(f"{line['time']} {_told(line)}")
+    typer.echo(f"{len(lines)} lines, whole; head {lines[-1]['hash'] if lines else record.START}")
+
+
+def _told(line: dict[str, Any]) -> str:
+    """A line of a record for people."""
+    left_out = {"number", "time", "event", "previous", "hash", "tensors", "nonce", "config"}
+    facts = {key: value for key, value in line.items() if key not in left_out}
+    tensors = line.get("tensors")
+    if isinstance(tensors, list):
+        facts["tensors"] = len(tensors)
+    shown = " ".join(
+        f"{key}={value[:12] if isinstance(value, str) and len(value) == 64 else value}"
+        for key, value in facts.items()
+        if value is not None
+    )
+    return f"{line['event']:9} {shown}"
+
+
+def _run_state(answer: dict[str, Any]) -> str:
+    runs = answer.get("runs") or [{}]
+    return str(runs[0].get("status", "")) or json.dumps(runs[0])[:200]
+
+
+def _until_told(process: subprocess.Popen[bytes], also: Any = lambda: True) -> None:
+    """Wait for SIGINT or SIGTERM, then end the process; raise when it ends by itself."""
+    from rollama.core.errors import ClusterError
+
+    told: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda found, _frame: told.append(found))
+    while not told and process.poll() is None and also():
+        time.sleep(0.3)
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(20)
+        except Exception:  # a SuperNode with a training below it may not end by itself
+            process.kill()
+            process.wait()
+    if not told:
+        raise ClusterError(f"Flower's {Path(str(process.args[0])).name} ended with exit code {process.returncode}")  # type: ignore[index]

@@ -1,0 +1,148 @@
+"""A federation of real processes: SuperLink, SuperNodes, TLS, keys, and what happens when something is wrong.
+
+The first test is in CI (make test-federation); the faults are run by hand (make test-federation-faults).
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rollama.core.files import read_json
+from tests.centres.fleet import Fleet, wait_for
+
+pytestmark = pytest.mark.federation
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    settings: dict[str, Any] = getattr(request, "param", {})
+    made = Fleet(tmp_path, free_port(), **settings)
+    yield made
+    made.close()
+
+
+def averaged(fleet: Fleet, number: int) -> dict[str, np.ndarray]:
+    """The weighted mean of what the sites of a round sent, from their own records' norms and the stored rounds."""
+    from safetensors.numpy import load_file
+
+    return load_file(fleet.coordinator / "rounds" / f"{number:04d}" / "model.safetensors")
+
+
+@pytest.mark.parametrize("fleet", [{"rounds": 3}], indirect=True)
+def test_three_sites_one_killed_and_back_strangers_refused(fleet: Fleet) -> None:
+    for seed, name in enumerate(("north", "south", "west")):
+        fleet.site(name, seed, slow_s=3 if name == "west" else 0)
+    fleet.site("stranger", 8)
+    fleet.site("misled", 9)
+    shutil.copy(fleet._certificate("other"), fleet.root / "misled" / "ca.pem")
+    fleet.serve()
+    for name in ("north", "south", "west", "misled"):
+        fleet.register(name)
+    for name in ("north", "south", "west", "misled", "stranger"):
+        fleet.join(name)
+    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 3)
+    fleet.run()
+    wait_for("west's training", lambda: (fleet.root / "west" / "state" / "trial" / "work" / "init").exists())
+    fleet.kill("west")
+    fleet.join("west")
+    assert fleet.ended() == 0, fleet.log("run")
+
+    accepted = {(line["site"], line["round"]) for line in fleet.events("accepted")}
+    assert {(name, number) for name in ("north", "south") for number in (1, 2, 3)} <= accepted
+    assert {site for site, _ in accepted} <= {"north", "south", "west"}
+    assert "CERTIFICATE_VERIFY_FAILED" in fleet.log("misled") or "certificate verify failed" in fleet.log("misled")
+    for name in ("misled", "stranger"):
+        assert not (fleet.root / name / "state" / "record.jsonl").exists(), "nothing came there and nothing left"
+    # Every update that was averaged is in the record of the site that sent it, with the same hash.
+    for line in fleet.events("accepted"):
+        assert line["sha256"] in {left["sha256"] for left in fleet.events("left", of=line["site"])}
+    assert np.sign(fleet.model()["w"][:2]).tolist() == [1, -1]
+    manifest = read_json(fleet.coordinator / "model" / "manifest.json")
+    assert manifest["federation"]["rounds"] == 3 and manifest["kind"] == "mini"
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("fleet", [{"rounds": 2}], indirect=True)
+def test_rogue_updates_are_refused_and_the_round_goes_on(fleet: Fleet) -> None:
+    kinds = {"nan": "holds NaN", "shape": "has shape", "huge": "guard.max_", "replay": "was sent before (round 1)"}
+    for seed, name in enumerate(("north", "south", *kinds)):
+        fleet.site(name, seed)
+    fleet.serve()
+    for name in ("north", "south", *kinds):
+        fleet.register(name)
+        fleet.join(name, rogue=name if name in kinds else "")
+    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 6)
+    fleet.run()
+    assert fleet.ended() == 0, fleet.log("run")
+    refused = {(line["site"], line["round"]): line["refusal"] for line in fleet.events("refused")}
+    for kind, words in kinds.items():
+        for number in (2,) if kind == "replay" else (1, 2):
+            assert words in refused[kind, number]
+    assert {line["site"] for line in fleet.events("accepted") if line["round"] == 2} == {"north", "south"}
+    assert np.isfinite(fleet.model()["w"]).all() and float(np.abs(fleet.model()["w"]).max()) < 20
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("fleet", [{"rounds": 3, "strategy": "fedyogi"}], indirect=True)
+def test_the_coordinator_is_killed_and_comes_back(fleet: Fleet) -> None:
+    for seed, name in enumerate(("north", "south")):
+        fleet.site(name, seed, slow_s=2)
+    fleet.serve()
+    for name in ("north", "south"):
+        fleet.register(name)
+        fleet.join(name)
+    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 2)
+    fleet.run()
+    wait_for("the first round", lambda: (fleet.coordinator / "rounds" / "0001" / "round.json").is_file())
+    first = averaged(fleet, 1)
+    fleet.kill("serve")
+    fleet.kill("run")
+    fleet.serve()
+    fleet.run()
+    assert fleet.ended() == 0, fleet.log("run") + fleet.log("serve")[-3000:]
+    assert [line["round"] for line in fleet.events("finished")] == [1, 2, 3]
+    assert [line["round"] for line in fleet.events("started")] == [1, 2]
+    again = averaged(fleet, 1)
+    assert all(bool((again[name] == value).all()) for name, value in first.items())
+    assert read_json(fleet.coordinator / "rounds" / "0003" / "round.json")["changed"]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("fleet", [{"rounds": 1, "strategy": "fedprox", "prox_mu": 0.1}], indirect=True)
+def test_a_capture_holds_what_the_record_says_and_no_more(fleet: Fleet) -> None:
+    """Between site and coordinator sits a proxy that ends TLS and keeps every request."""
+    captured = fleet.root / "captured"
+    captured.mkdir()
+    between = free_port()
+    for seed, name in enumerate(("north", "south")):
+        fleet.site(name, seed, port=between if name == "north" else None)
+    fleet.serve()
+    tls = fleet.root / "tls"
+    fleet.begin(
+        "capture", program=(str(Path(__file__).parent / "capture.py"),), PORT=str(between), TO=str(fleet.port),
+        TLS=str(tls), FOLDER=str(captured),
+    )  # fmt: skip
+    wait_for("the proxy", lambda: (captured / "ready").exists())
+    for name in ("north", "south"):
+        fleet.register(name)
+        fleet.join(name)
+    fleet.run()
+    assert fleet.ended() == 0, fleet.log("run")
+    decoded = fleet.call(str(Path(__file__).parent / "decode_capture.py"), str(captured)).stdout
+    seen = sorted(tuple(line.split()) for line in decoded.splitlines())
+    (left,) = fleet.events("left", of="north")
+    said = sorted((tensor["name"], tensor["sha256"]) for tensor in left["tensors"])
+    assert seen == said

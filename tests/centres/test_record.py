@@ -1,0 +1,54 @@
+"""The record of what left: every kind of tampering is found, a cut tail with a head kept elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rollama.centres.federation import record
+from rollama.core.errors import DataError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    for number in range(4):
+        record.append(tmp_path / "record.jsonl", "left", round=number, bytes=20)
+    return tmp_path / "record.jsonl"
+
+
+def test_a_whole_record_is_whole(path: Path) -> None:
+    assert record.verify(path) == []
+    assert [line["round"] for line in record.read(path)] == [0, 1, 2, 3]
+    assert record.read(path)[0]["previous"] == record.START
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lines: [lines[0], lines[1].replace('"bytes": 20', '"bytes": 21'), *lines[2:]], "line 2: was changed"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2: does not follow"),
+        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], "line 2: its number is 3"),
+        (lambda lines: lines[1:], "line 1: does not follow"),
+        (lambda lines: [*lines, lines[-1]], "line 5: its number is 4"),
+        (lambda lines: [*lines[:2], "{", *lines[3:]], "line 3 is not JSON"),
+    ],
+)
+def test_tampering_is_found(path: Path, change: Callable[[list[str]], list[str]], words: str) -> None:
+    path.write_text("".join(line + "\n" for line in change(path.read_text().splitlines())))
+    assert any(words in problem for problem in record.verify(path))
+
+
+def test_a_cut_tail_needs_a_head_kept_elsewhere(path: Path) -> None:
+    head = record.read(path)[-1]["hash"]
+    assert record.verify(path, head) == []
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:-1]))
+    assert record.verify(path) == []
+    assert "lines at the end are missing" in record.verify(path, head)[0]
+
+
+def test_a_damaged_record_takes_no_more_lines(path: Path) -> None:
+    path.write_text(path.read_text() + "half a li")
+    with pytest.raises(DataError, match="line 5 is not JSON"):
+        record.append(path, "left", round=5)
