@@ -104,6 +104,7 @@ def rollback(
     config: Path | None = CONFIG,
 ) -> None:
     """Take the released model back: the one before is served again. One command, no gate, no lost request."""
+    from rollama.release.ancestry import tell_lineage
     from rollama.release.keys import load_private
     from rollama.release.promotion import rollback as undo
     from rollama.release.site import read_site
@@ -112,6 +113,7 @@ def rollback(
     console = Console(stderr=True)
     with console.status("rolling back"):
         record = undo(desk_of(site, folder), load_private(key), to, remark)
+        tell_lineage(site, record)
     say_released(record)
 
 

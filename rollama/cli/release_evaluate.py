@@ -45,6 +45,7 @@ def judge(
     from rollama.data.dataset import open_dataset
     from rollama.data.store import resolve
     from rollama.release import gate
+    from rollama.release.ancestry import refuse_withdrawn
     from rollama.release.candidate import gather
     from rollama.release.folder import write_verdict
     from rollama.release.history import note, read_history
@@ -78,6 +79,9 @@ def judge(
     with console.status("looking for training cases among the evaluation's"):
         gate.refuse_overlap(opened, limit, mine, others)
 
+    if unknown := refuse_withdrawn(site, mine.hashes):
+        console.print(f"not in the lineage of {site.lineage}: {', '.join(unknown)}", highlight=False, soft_wrap=True)
+
     def scored(name: str, side: Side, made: Path | None) -> Scores:
         where = made or gate.evaluation_folder(site.work, side.parts, content, protocol.inputs, limit)
         if made is None and not gate.is_evaluated(where, side.hashes, content, protocol.inputs, limit):
@@ -108,6 +112,7 @@ def judge(
 
 def release(desk: Desk, place: Path, key: Path, again: bool = False, despite_clock: bool = False) -> Record:
     """Promote what a verdict's folder holds."""
+    from rollama.release.ancestry import refuse_withdrawn, tell_lineage
     from rollama.release.approval import read_approvals
     from rollama.release.candidate import lay_out, read_manifests
     from rollama.release.folder import make_documents, read_verdict
@@ -117,6 +122,7 @@ def release(desk: Desk, place: Path, key: Path, again: bool = False, despite_clo
     console = Console(stderr=True)
     signer = load_private(key)
     verdict, data, signature = read_verdict(place)
+    refuse_withdrawn(desk.site, verdict.hashes)
     protocol, protocol_bytes, digest = signed_protocol(desk.site, desk.trust)
     sealed = desk.site.protocol.with_name(desk.site.protocol.name + SIGNATURE).read_bytes()
     approvals = read_approvals(place if place.is_dir() else place.parent)
@@ -127,7 +133,9 @@ def release(desk: Desk, place: Path, key: Path, again: bool = False, despite_clo
             verdict, data, signature, manifests, {"protocol.yaml": protocol_bytes, "protocol.yaml.sig": sealed}
         )
         case = Case(verdict, data, signature, protocol, digest, approvals, documents)
-        return promote(desk, case, signer, despite_clock, again)
+        record = promote(desk, case, signer, despite_clock, again)
+        tell_lineage(desk.site, record)
+        return record
 
 
 def signed_protocol(site: Site, trust: Any) -> tuple[Protocol, bytes, str]:

@@ -39,7 +39,7 @@ def record_training(workspace: Location, model: Path | Reference, task: str, dat
                 "data": data.info.content_hash,
                 "run": manifest["config_hash"],
                 "base": (manifest.get("base") or {}).get("weights_hash", ""),
-                "parents": manifest.get("parents", ()),
+                "parents": [parent] if (parent := manifest.get("parent")) else [],
             }
         )
     )

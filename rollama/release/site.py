@@ -48,6 +48,9 @@ class Site(StrictModel):
     model: str = Field("rollama", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name in the registry")
     work: Path = Field(Path("evaluations"), description="folder for evaluations and their cached predictions")
     endpoint: EndpointConfig = EndpointConfig()
+    lineage: str | None = Field(
+        None, description="workspace (folder or s3://...) whose lineage is asked for withdrawn subjects, and told"
+    )
     clock_tolerance_s: float = Field(300, ge=0, description="how far clocks may disagree before it is told")
 
     def registry_uri(self, folder: Path) -> str:
@@ -77,6 +80,7 @@ def read_site(path: Path | None) -> tuple[Site, Path]:
     found = {
         "history": _place(site.history, folder),
         "store": _place(site.store, folder),
+        "lineage": None if site.lineage is None else _place(site.lineage, folder),
         "keys": folder / site.keys,
         "protocol": folder / site.protocol,
         "work": folder / site.work,
@@ -95,6 +99,7 @@ history: history            # folder or s3://bucket/prefix: records, verdicts, d
 store: store                # folder or s3://bucket/prefix: models by content; the endpoint's nodes must reach it
 keys: keys                  # trusted public keys: keys/protocol, keys/release, keys/approval
 protocol: protocol.yaml     # what a new model must show; signed by 'rollama release sign-protocol'
+# lineage: ../runs/local    # workspace: models that saw a withdrawn subject are refused, releases are written there
 # registry: http://mlflow:5000    # default: the variable MLFLOW_TRACKING_URI, else mlflow.db beside this file
 endpoint:
   values: serve-models.yaml       # written at every release: helm values with serve.models

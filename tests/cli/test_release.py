@@ -116,7 +116,7 @@ def test_a_person_approves_what_was_signed(site, capsys):
         protocol={"name": "tiny", "version": 1, "sha256": "f" * 64}, tables={}, findings=(), outcome=Outcome.PASSED,
         dataset={"name": "d", "hash": "e" * 64, "cases": 3}, trained_on={name: [] for name in names},
     )  # fmt: skip
-    name = ("--name", "Dr Example", "--key")
+    name = ("--name", "a person", "--key")
     write_verdict(site / "v", verdict, None)
     assert run("approve", "v", *name, "private/physicist.key") == 1
     assert "there is no signature" in said(capsys)[1]
@@ -125,7 +125,7 @@ def test_a_person_approves_what_was_signed(site, capsys):
     assert "is trusted for release only" in said(capsys)[1]
     assert run("approve", "v", *name, "private/physicist.key") == 0
     (approved,) = read_approvals(site / "v")
-    assert approved.statement.by == "Dr Example" and approved.statement.candidate == parts.release
+    assert approved.statement.by == "a person" and approved.statement.candidate == parts.release
     capsys.readouterr()
     assert run("promote", "v", "--key", "private/job.key") == 1
     assert "the store has no such content" in said(capsys)[1]
