@@ -20,7 +20,7 @@ PROTOCOL = {
     "rules": [
         {"task": "p", "metric": "rougeL", "margin": 0.4},
         {"task": "p", "metric": "rougeL", "input": "capitals", "margin": 0.4},
-        {"task": "seg", "metric": "dice", "margin": 0.6},
+        {"task": "seg", "metric": "added_path_mm", "margin": 1e6},  # defined for every case, also without a target
     ],
     "limits": [{"task": "seg", "metric": name, "at_most": 0.999, "each": "all"} for name in ("missed", "invented")],
     "inputs": {"corrupted": ["capitals"]},
@@ -92,12 +92,12 @@ def test_bad_input_is_one_message(site, capsys, arguments, code, words):
 
 def test_a_changed_or_contradictory_protocol_stops_everything(site, capsys):
     text = (site / "protocol.yaml").read_text()
-    (site / "protocol.yaml").write_text(text.replace("margin: 0.6", "margin: 0.7"))
+    (site / "protocol.yaml").write_text(text.replace("margin: 0.4", "margin: 0.3"))
     assert run("evaluate", "none", "--dataset", "none") == 1
     assert "the signature does not fit" in said(capsys)[1]
-    (site / "protocol.yaml").write_text(text.replace("margin: 0.6", "margin: 1.6"))
+    (site / "protocol.yaml").write_text(text.replace("margin: 0.4", "margin: 1.6"))
     assert run("sign-protocol", "protocol.yaml", "--key", "private/physicist.key") == 2
-    assert "rules[2].margin is 1.6, the whole range of seg.dice" in said(capsys)[1]
+    assert "rules[0].margin is 1.6, the whole range of p.rougeL" in said(capsys)[1]
     (site / "releases.yaml").write_text("history: h\nstore: s\nkeyes: k\nprotocol: p\n")
     assert run("keys") == 2
     assert "unknown key 'keyes'; did you mean 'keys'?" in said(capsys)[1]
