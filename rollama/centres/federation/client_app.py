@@ -18,7 +18,7 @@ from rollama.centres.federation import record
 from rollama.centres.federation.config import Site, read_site
 from rollama.centres.federation.policy import Withheld, check_forms, count_said, outgoing
 from rollama.centres.federation.training import train
-from rollama.centres.federation.weights import Tensors, digest, moving, read_artefact, total_bytes
+from rollama.centres.federation.weights import Tensors, digest, distance, moving, read_artefact, total_bytes
 from rollama.core.errors import RollamaError
 
 ARRAYS, METRICS, REPLY, WEIGHT = "arrays", "metrics", "reply", "num-examples"
@@ -84,11 +84,18 @@ def answer(site: Site, folder: Path, message: Message, context: Context) -> Mess
     final = call(message, context)
     if final.has_error():
         raise Withheld(f"differential privacy: {final.error.reason}")
-    return _recorded(site, final, agreed, norms, number, federation, nonce)
+    return _recorded(site, final, agreed, received, norms, number, federation, nonce)
 
 
 def _recorded(
-    site: Site, final: Message, agreed: Tensors, norms: dict[str, float], number: int, federation: str, nonce: str
+    site: Site,
+    final: Message,
+    agreed: Tensors,
+    received: Tensors,
+    norms: dict[str, float],
+    number: int,
+    federation: str,
+    nonce: str,
 ) -> Message:
     """Write down what is about to leave, as it leaves: names, shapes, types and the hash of each tensor."""
     arrays = final.content.array_records[ARRAYS]
@@ -97,6 +104,7 @@ def _recorded(
         name: value.astype(agreed[name].dtype) for name, value in sent.items()
     }  # Flower's clipping computes in double
     check_forms(sent, agreed, "what would leave")
+    norms = {**norms, "norm_sent": distance(sent, received)}  # differential privacy came after the policy
     final.content[ARRAYS] = ArrayRecord({name: Array(value) for name, value in sent.items()})
     record.append(
         site.state / RECORD, "left", federation=federation, round=number, nonce=nonce, sha256=digest(sent),
