@@ -32,7 +32,7 @@ def test_a_job_past_its_deadline_makes_room_for_the_next_and_that_one_is_cancell
         found: list[dict[str, Any]] = site.get("pods", "-l", "rollama.io/run=long")["items"]
         return [pod for pod in found if pod["metadata"]["labels"]["rollama.io/role"] in ("head", "worker")]
 
-    late = ci.rollama(*words, "--timeout", "45", "--wait")
+    late = ci.rollama(*words, "--timeout", "60", "--wait")
     assert late.returncode == 12, late.stdout[-3000:] + late.stderr
     assert "deadline" in late.stderr.splitlines()[-1]
     first = {pod["metadata"]["uid"] for pod in pods()}

@@ -64,5 +64,5 @@ def lose(what: str, release: Release, admin: Kube) -> None:
     kube, pod = release.kube, release.head()
     if what == "operator":
         kube = admin.of(KUBERAY)
-        pod = kube.get("pods", "-l", "app.kubernetes.io/name=kuberay-operator")["items"][0]["metadata"]["name"]
+        pod = kube.get("pods", "-l", "app.kubernetes.io/component=kuberay-operator")["items"][0]["metadata"]["name"]
     kube.run("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")

@@ -17,16 +17,22 @@ MANY = [f"{NOTE} Age {50 + index}." for index in range(8)]
 
 def test_replicas_follow_the_load_and_segmentation_goes_to_zero(endpoint: Endpoint, release: Release) -> None:
     until(lambda: counts(release) == (1, 0), 120, "one replica of the text models and none of the segmentation")
+    most = [0, 0]
+
+    def seen() -> list[int]:
+        most[:] = map(max, most, counts(release))
+        return most
+
     with endpoint.client() as client:
         with steady(lambda note: client.post("/v1/plan", json={"note": note}), MANY) as answers:
+            begin = time.monotonic()
             job = client.post("/v1/segment", json={"plan": PLAN, "ct_path": "ct.nii.gz"}).json()["job_id"]
-            loaded = time.monotonic()
-            until(lambda: counts(release) == (2, 1), 180, "two replicas of the text models and one of the segmentation")
-            up = time.monotonic() - loaded
+            until(lambda: seen() == [2, 1], 240, f"two replicas of the text models and one of the segmentation: {most}")
+            print(f"both were up {time.monotonic() - begin:.0f} s after the load began")
             found = until(lambda: over(client, job), 120, "the segmentation is over")
         quiet = time.monotonic()
-        until(lambda: counts(release) == (1, 0), 180, "back to one and none")
-    print(f"both up {up:.0f} s after the load began, down {time.monotonic() - quiet:.0f} s after it ended")
+        until(lambda: counts(release) == (1, 0), 240, "back to one and none")
+    print(f"down {time.monotonic() - quiet:.0f} s after it ended, {len(answers)} answers")
     assert found["state"] == "done"
     assert {answer.status_code for _, answer in answers} == {200}
 

@@ -115,6 +115,5 @@ def another_tag(release: Release) -> str:
     ][0]["image"]
     if now == NEXT:
         return IMAGE.rpartition(":")[2]
-    if NEXT not in ctr("images", "ls", "-q").split():
-        ctr("images", "tag", IMAGE, NEXT)
+    ctr("images", "tag", "--force", IMAGE, NEXT)
     return NEXT.rpartition(":")[2]
