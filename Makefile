@@ -52,6 +52,9 @@ cluster-down: setup ## remove the test cluster, whatever state it is in
 cluster-status: setup ## what of the test cluster runs
 	@$(BIN)/python -m infra.cluster status
 
+image: setup ## build the image without a container engine (root, buildah)
+	@$(BIN)/python -m infra.image
+
 test-chart: setup ## the Helm chart as helm renders it: safe, reachable as meant, every security line held by a test
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m chart tests/chart
 
@@ -85,4 +88,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page test-chart chart test-cluster test-faults federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page image test-chart chart test-cluster test-faults federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
