@@ -116,6 +116,6 @@ def endpoint(release: Release) -> Iterator[Endpoint]:
     print(f"RayService ready {time.monotonic() - begin:.0f} s after helm install, beside a training")
     key = base64.b64decode(kube.get("secret", "rollama-api-key")["data"]["api-key"]).decode()
     with reached(kube) as url:
-        with Endpoint(url, key).client() as client:
-            until(lambda: client.get("/readyz").status_code == 200, 120, "the endpoint is ready")
-        yield Endpoint(url, key)
+        found = Endpoint(url, key)
+        until(found.ready, 120, "the endpoint is ready")
+        yield found

@@ -78,12 +78,20 @@ class Release:
         return {name: states.count("RUNNING") for name, states in json.loads(said.splitlines()[-1]).items()}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Endpoint:
-    """An address that pods of any of the release's clusters answer, and the key."""
+    """An address that pods of any of the release's clusters answer (till its RayService is made anew), and the key."""
 
     url: str
     key: str = field(repr=False)
+
+    def ready(self) -> bool:
+        """Whether it answers that it is; a Service leads nowhere for a moment after its pods are ready."""
+        try:
+            with self.client() as client:
+                return client.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
 
     def client(self, key: str = "", **options: Any) -> httpx.Client:
         """A client with this key, else the one that may do everything."""

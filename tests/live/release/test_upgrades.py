@@ -11,7 +11,7 @@ import pytest
 
 from infra.cluster.images import ctr
 from tests.live.kube import until
-from tests.live.release.parts import ENDPOINT, NOTE, NOTES, PLAN, Endpoint, Listed, Release, over
+from tests.live.release.parts import ENDPOINT, NOTE, NOTES, PLAN, Endpoint, Listed, Release, over, reached
 from tests.live.setting import IMAGE, OWN
 from tests.load import steady
 
@@ -74,6 +74,8 @@ def test_without_room_for_two_clusters_the_pods_stay_until_somebody_deletes_them
     release.kube.run("delete", "rayservice", "rollama")
     release.upgrade()
     release.kube.run("wait", "rayservice/rollama", "--for=condition=Ready", "--timeout=400s", timeout=420)
+    with reached(release.kube) as url:
+        endpoint.url = url  # the Service went with the RayService; its name is the same
     until(lambda: asked(endpoint, endpoint.key) == 200, 120, "the endpoint answers again")
     print(f"outage {time.monotonic() - begin:.0f} s")
     images = {

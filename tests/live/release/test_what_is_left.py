@@ -9,12 +9,14 @@ import pytest
 
 from tests.live.kube import Kube, until
 from tests.live.release.parts import Endpoint, Release
-from tests.live.setting import helm
+from tests.live.setting import OWN, helm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 KEPT = {
     ("Secret", "rollama-ray-token"), ("Secret", "rollama-api-key"), ("PersistentVolumeClaim", "rollama-mlflow"),
 }  # fmt: skip
+REMOVED = "rayservices,deployments,cronjobs,configmaps,networkpolicies,roles,rolebindings,poddisruptionbudgets"
+FOREIGN = "podmonitors,prometheusrules"
 OTHERS = {
     # what every namespace has
     ("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default"),
@@ -27,7 +29,13 @@ def test_uninstall_leaves_what_keep_says(endpoint: Endpoint, release: Release) -
     kube = release.kube
     kept_key = kube.get("secret", "rollama-api-key")["data"]["api-key"]
     kube.run("delete", "rayjobs", "--all")  # trainings belong to who submitted them
-    assert kube.get("rayservices,priorityclasses,cronjobs")["items"], "there is something to remove"
+    kinds = {
+        line.partition("/")[0]
+        for line in kube.run("get", REMOVED if OWN else f"{REMOVED},{FOREIGN}", "-o", "name").split()
+    }
+    assert len(kinds) == len(REMOVED.split(",")) + (0 if OWN else len(FOREIGN.split(","))), (
+        "there is something to remove"
+    )
     kube.helm("uninstall", "rollama")
     until(lambda: found(kube) == KEPT | OTHERS, 180, f"only what is kept is there, not {found(kube) - KEPT - OTHERS}")
     for kind, name in KEPT:
