@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 FOLDER = typer.Argument(..., help="The coordinator's folder, with federation.yaml.", exists=True, file_okay=False)
 SITE_FILE = typer.Argument(..., help="The site's file, site.yaml.", exists=True, dir_okay=False)
-POLL_S = 2.0
+POLL_S, ASK_EVERY_S = 2.0, 20.0
+RESTARTS = 3
+"""Runs that Flower gave up and that are begun again; each goes on from the last whole round."""
 
 app = typer.Typer(help="One model trained by several hospitals: data stay, weights move.", no_args_is_help=True)
 
@@ -108,7 +110,7 @@ def run(
 
     federation = read_federation(folder)
     path = folder / RECORD
-    seen = len(record.read(path))
+    seen, left = len(record.read(path)), RESTARTS
     where = processes.coordinator(folder)
     number = processes.start_run(where)
     typer.echo(f"{federation.name}: Flower's run {number}", err=True)
@@ -123,15 +125,19 @@ def run(
                 return
             if line["event"] == "stopped":
                 raise ClusterError(f"{federation.name}: stopped: {line['reason']}")
-        if len(lines) == seen and time.monotonic() - last > 20 * POLL_S:
-            last = time.monotonic()
-            state = ""
-            with contextlib.suppress(ClusterError):  # the SuperLink is away or busy; it is asked again
-                state = _run_state(processes.flwr(where, "list", processes.CONNECTION, "--run-id", number))
-            ended = len(record.read(path)) == len(lines)  # nothing was written while Flower was asked
-            if state.startswith("finished") and ended:
-                raise ClusterError(f"{federation.name}: Flower's run {number} ended without a model ({state})")
-        seen = len(lines)
+        if len(lines) > seen or time.monotonic() - last < ASK_EVERY_S:
+            seen, last = len(lines), last if len(lines) == seen else time.monotonic()
+            continue
+        last, state = time.monotonic(), ""
+        with contextlib.suppress(ClusterError):  # the SuperLink is away or busy; it is asked again
+            state = _run_state(processes.flwr(where, "list", processes.CONNECTION, "--run-id", number))
+        if not state.startswith("finished") or len(record.read(path)) > seen:
+            continue
+        # Flower gave the run up (a machine too busy to start it in half a minute, a SuperLink that was killed).
+        if left == 0:
+            raise ClusterError(f"{federation.name}: Flower's run {number} ended without a model ({state})")
+        left, number = left - 1, processes.start_run(where)
+        typer.echo(f"{federation.name}: Flower ended its run ({state}); going on as run {number}", err=True)
 
 
 @app.command("status")

@@ -7,10 +7,12 @@ comes until enough have answered and the others had their grace, judge every upd
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ from rollama.centres.federation.guard import Update, Verdict, sift
 from rollama.centres.federation.state import RECORD, Standing, finish, keep_round, standing
 from rollama.centres.federation.strategies import WEIGHT, build_strategy, restore, strategy_state
 from rollama.centres.federation.weights import Tensors, digest, total_bytes
-from rollama.core.errors import RollamaError
+from rollama.core.errors import ConfigError, RollamaError
 
 POLL_S = 1.0
+LOCK, LOCK_S = "run.lock", 60.0
 ARRAYS, METRICS, REPLY = "arrays", "metrics", "reply"
 
 log = logging.getLogger(__name__)
@@ -38,10 +41,31 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(str(context.run_config["folder"]))
     try:
         federation = read_federation(folder)
-        coordinate(grid, folder, federation)
+        with alone(folder):
+            coordinate(grid, folder, federation)
     except RollamaError as error:
         record.append(folder / RECORD, "stopped", reason=str(error))
         raise
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the federation's folder; the process of a coordinator that was killed lets go of it within seconds.
+
+    Raises:
+        ConfigError: another run holds it.
+    """
+    with (folder / LOCK).open("w") as stream:
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise ConfigError(f"{folder}: another run of this federation is going on; wait for it") from error
+                time.sleep(POLL_S)
+        yield
 
 
 def coordinate(grid: Grid, folder: Path, federation: Federation) -> Path:
