@@ -5,6 +5,7 @@ Runs in Flower's environment (`tests/centres/test_rounds.py` starts it) and prin
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sys
@@ -19,7 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from rollama.centres.federation import client_app, record, server_app
 from rollama.centres.federation.config import read_federation
-from rollama.centres.federation.weights import read_artefact, write_artefact
+from rollama.centres.federation.weights import Tensors, read_artefact, write_artefact
 
 START = {"w": np.full(4, 0.1, np.float32), "b": np.zeros(1, np.float32)}
 SITES = {"north": (0, 40), "south": (1, 10)}
@@ -102,6 +103,67 @@ def run(root: Path, settings: dict[str, Any], policy: dict[str, Any]) -> dict[st
     return found
 
 
+class Rogues(Direct):
+    """The same, with four more nodes that answer as no policy would let them."""
+
+    KINDS = ("nan", "shape", "huge", "replay")
+
+    def __init__(self, direct: Direct) -> None:
+        super().__init__(list(direct.files.values()))
+        self.honest = direct.files
+        self.rogues = dict(enumerate(self.KINDS, 1 + len(self.files)))
+        self.kept: Tensors = {}
+
+    def get_node_ids(self) -> list[int]:
+        return [*self.honest, *self.rogues]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        messages = list(messages)
+        self.files = self.honest | dict.fromkeys(self.rogues, self.honest[1])
+        real = client_app.outgoing, client_app.check_forms
+        names: list[str] = []
+        for number, message in enumerate(messages):
+            kind = self.rogues.get(message.metadata.dst_node_id)
+            if kind:
+                client_app.outgoing = functools.partial(self.bad, kind)  # type: ignore[assignment]
+                client_app.check_forms = lambda *_: None
+            (name,) = super().push_messages([message])
+            names.append(f"{name}-{number}")
+            self.replies[names[-1]] = self.replies.pop(name)
+            client_app.outgoing, client_app.check_forms = real
+        return names
+
+    def bad(self, kind: str, trained: Tensors, received: Tensors, *_: Any) -> tuple[Tensors, dict[str, float]]:
+        """What a rogue sends instead of its update."""
+        if kind == "nan":
+            return {**trained, "w": np.full(4, np.nan, np.float32)}, {}
+        if kind == "shape":
+            return {**trained, "b": np.ones(3, np.float32)}, {}
+        if kind == "huge":
+            return {
+                name: received[name] + np.float32(1000) * (value - received[name]) for name, value in trained.items()
+            }, {}
+        self.kept = self.kept or {name: value + np.float32(0.01) for name, value in trained.items()}
+        return self.kept, {}
+
+
+def with_rogues(root: Path) -> dict[str, Any]:
+    """Two rounds with four rogues; what the coordinator said of each update."""
+    folder, direct = make(root, {}, {})
+    grid = Rogues(direct)
+    server_app.coordinate(grid, folder, read_federation(folder))  # type: ignore[arg-type]
+    names = {str(number): kind for number, kind in grid.rogues.items()} | {"1": "north", "2": "south"}
+    lines = record.read(folder / "record.jsonl")
+    return {
+        "said": [
+            [names[line["node"]], line["round"], line["refusal"]]
+            for line in lines
+            if line["event"] in ("accepted", "refused")
+        ],
+        "finished": [[line["accepted"], line["changed"]] for line in lines if line["event"] == "finished"],
+    }
+
+
 def resumed(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """A federation of two rounds, stopped after the first and begun again, beside one that ran through."""
     straight = run(root / "straight", settings, {})
@@ -134,6 +196,7 @@ def main(root: Path) -> None:
             root / "local", one,
             {"local_privacy": {"clipping_norm": 0.5, "sensitivity": 0.01, "epsilon": 1.0, "delta": 1e-5}},
         ),
+        "rogues": with_rogues(root / "rogues"),
         "few": run(root / "few", one, {"min_cases": 20}),
         "silent": run(root / "silent", one, {"counts": "none"}),
     }  # fmt: skip

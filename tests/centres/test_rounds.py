@@ -66,6 +66,16 @@ def test_a_site_withholds_what_its_policy_forbids(found: dict[str, Any]) -> None
     assert len(found["few"]["sent"]) == 1 and "no round changed the start model" in found["few"]["error"]
 
 
+def test_rogue_updates_are_refused_by_name_and_the_round_goes_on(found: dict[str, Any]) -> None:
+    said = {(site, number): refusal for site, number, refusal in found["rogues"]["said"]}
+    words = {"nan": "holds NaN", "shape": "b has shape (3,)", "huge": "guard.max_"}
+    for number in (1, 2):
+        assert said["north", number] is said["south", number] is None
+        assert all(text in said[kind, number] for kind, text in words.items())
+    assert said["replay", 1] is None and "was sent before (round 1)" in said["replay", 2]
+    assert found["rogues"]["finished"] == [[3, True], [2, True]]
+
+
 @pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "clip at site", "clip here", "noise", "local"])
 def test_what_left_is_what_came(found: dict[str, Any], name: str) -> None:
     case = found[name]
