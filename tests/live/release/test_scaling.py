@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 MANY = [f"{NOTE} Age {50 + index}." for index in range(8)]
 
 
+@pytest.mark.matrix  # CI sees the same on a local Serve (tests/serve/test_app.py)
 def test_replicas_follow_the_load_and_segmentation_goes_to_zero(endpoint: Endpoint, release: Release) -> None:
     until(lambda: counts(release) == (1, 0), 120, "one replica of the text models and none of the segmentation")
     most = [0, 0]

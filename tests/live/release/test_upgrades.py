@@ -11,7 +11,7 @@ import pytest
 
 from infra.cluster.images import ctr
 from tests.live.kube import until
-from tests.live.release.parts import ENDPOINT, NOTE, NOTES, PLAN, Endpoint, Listed, Release, over, reached
+from tests.live.release.parts import NOTE, NOTES, PLAN, Endpoint, Listed, Release, over
 from tests.live.setting import IMAGE, OWN
 from tests.load import steady
 
@@ -56,33 +56,6 @@ def test_other_code_is_taken_back_without_a_failed_request(endpoint: Endpoint, r
         until(lambda: not set(middle) & set(release.pods()), 500, "the old code has taken over again")
         print(f"upgrade {upgraded:.0f} s, rollback {time.monotonic() - begin:.0f} s, {len(answers)} answers")
     assert [answer for _, answer in answers if answer != 200] == []
-
-
-@pytest.mark.matrix
-def test_without_room_for_two_clusters_the_pods_stay_until_somebody_deletes_them(
-    endpoint: Endpoint, release: Release
-) -> None:
-    """`serve.upgrade: None`: the upgrade changes no pod; there is an outage when the RayService is made anew."""
-    before = release.pods()
-    tag = another_tag(release)
-    release.upgrade("--set", f"image.tag={tag}", upgrade="None")
-    with under_load(endpoint) as (answers, _):
-        time.sleep(60)
-    assert release.pods() == before
-    assert [answer for _, answer in answers if answer != 200] == []
-    begin = time.monotonic()
-    release.kube.run("delete", "rayservice", "rollama")
-    release.upgrade()
-    release.kube.run("wait", "rayservice/rollama", "--for=condition=Ready", "--timeout=400s", timeout=420)
-    with reached(release.kube) as url:
-        endpoint.url = url  # the Service went with the RayService; its name is the same
-    until(lambda: asked(endpoint, endpoint.key) == 200, 120, "the endpoint answers again")
-    print(f"outage {time.monotonic() - begin:.0f} s")
-    images = {
-        box["image"] for pod in release.kube.get("pods", "-l", ENDPOINT)["items"] for box in pod["spec"]["containers"]
-    }
-    assert {image.rpartition(":")[2] for image in images} == {tag}
-    release.upgrade(upgrade="NewCluster")
 
 
 @contextmanager
