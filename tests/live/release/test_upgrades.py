@@ -20,6 +20,7 @@ NEXT = IMAGE.replace(":local", ":next")
 """The same image by another tag: for Kubernetes other code."""
 
 
+@pytest.mark.matrix  # four minutes
 def test_other_code_and_keys_come_without_a_failed_request(
     endpoint: Endpoint, release: Release, listed: Listed
 ) -> None:
