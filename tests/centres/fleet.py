@@ -165,7 +165,7 @@ class Fleet:
 
     def ended(self) -> int:
         """Exit code of the run, once it has ended."""
-        return self.running["run"].wait(PATIENCE_S)
+        return self.running["run"].wait(2 * PATIENCE_S)
 
     def events(self, event: str | None = None, of: str = "coordinator") -> list[dict[str, Any]]:
         """Lines of a record: the coordinator's, or a site's."""

@@ -20,7 +20,7 @@ def bad(trained: dict[str, Any], received: dict[str, Any], _agreed: Any, _cases:
     if KIND == "nan":
         trained = {**trained, "w": np.full(4, np.nan, np.float32)}
     elif KIND == "shape":
-        trained = {**trained, "w": np.ones((2, 2), np.float32)}
+        trained = {**trained, "b": np.ones(3, np.float32)}
     elif KIND == "huge":
         trained = {
             name: received[name] + np.float32(1000) * (value - received[name]) for name, value in trained.items()
