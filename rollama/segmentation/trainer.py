@@ -21,6 +21,7 @@ from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
 from rollama.data.dataset import open_dataset
 from rollama.data.plan import Guideline
+from rollama.data.profile import profile_of
 from rollama.data.regions import FOLDER, regions_path
 from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pipeline
 from rollama.segmentation.checkpoint import build_network, load_start, save_model
@@ -195,6 +196,6 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
         save_model(
             out, network, info, key,
             data_hash=data.info.content_hash, synthetic=data.info.synthetic, label=data.info.label,
-            cases=case_counts(cases), parent=config.init or None,
+            cases=case_counts(cases), profile=profile_of(cases, TASK).as_dict(), parent=config.init or None,
             steps=config.steps, seconds=round(time.perf_counter() - started, 1), **found,
         )  # fmt: skip

@@ -16,6 +16,7 @@ from rollama.core.errors import ConfigError, DataError
 from rollama.core.registry import Consistency, Task, TextMethod
 from rollama.data.case import Split
 from rollama.data.dataset import open_texts
+from rollama.data.profile import profile_of
 from rollama.data.tokenization import length_report, tokenize_cases
 from rollama.text.batch import TextBatches
 from rollama.text.checkpoint import load_start, load_text_model, save_text_model
@@ -68,6 +69,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     if config.monitor.every:
         check_validation(data, task, config, tokenizer, context)
     lengths = length_report(rows)
+    profile = profile_of(cases, str(task)).as_dict()
     if worker.rank == 0:
         log.info("task %s: %s", task, lengths)
     order = BatchOrder(len(rows), config.batch, config.seed, row_weights(cases, config.centres))
@@ -103,6 +105,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
             data={"name": data.info.name, "content_hash": data.info.content_hash, "synthetic": data.info.synthetic},
             lengths=asdict(lengths),
             cases=case_counts(cases),
+            profile=profile,
             parent=config.init or None,
             workers=worker.world,
             **more,

@@ -31,7 +31,7 @@ FREE = {"start", "rounds", "round_timeout_s", "grace_s", "min_sites"}
 OF_ITS_OWN = frozenset({
     "files", "metrics", "evaluations", "lengths", "cases", "parent", "data", "data_hash", "workers", "kept_step",
     "created", "notice", "rollama", "revision", "python", "machine", "packages", "config", "config_hash", "kind",
-    "federation", "untrained", "seconds",
+    "federation", "untrained", "seconds", "profile",
 })
 # fmt: on
 """Entries of the start model's manifest that the final model does not take over."""
