@@ -1,8 +1,8 @@
 """Does the drift report cry wolf, and does it notice? python -m benchmarks.drift COHORT [--repeats 60] [--out FILE]
 
-COHORT is a synthetic cohort of size `m`, from `rollama cohort make`. Every case is binned once, as training and endpoint
-do; a trial draws a reference and current cases from them and asks `rollama.monitoring.compare` (profiles rounded as in a
-manifest) and the chart's alert rule (`helm/rollama/files/drift.yaml`, its formula in Python).
+COHORT is a synthetic cohort of size `m`, from `rollama cohort make`. Every case is binned once, as training and
+endpoint do; a trial draws a reference and current cases from them and asks `rollama.monitoring.compare` (profiles
+rounded as in a manifest) and the chart's alert rule (`helm/rollama/files/drift.yaml`, its formula in Python).
 
 * Same distribution: of one training centre, 100 random training cases are the reference and n of the others current.
 * External centre: n random cases of it against all training cases.
@@ -58,7 +58,7 @@ def profiles(cases: Sequence[tuple[str, Binned]], rounded: bool) -> dict[str, Pr
 
 
 def alarms(finding: Finding) -> bool:
-    """The alert rule: beyond the threshold and beyond what chance does to the distance (chi squared, Wilson-Hilferty)."""
+    """The alert rule: beyond the threshold and beyond chance (chi squared, its quantile after Wilson and Hilferty)."""
     p, q = np.array(finding.trained), np.array(finding.seen)
     middle = (p + q) / 2
     divergence = sum(float((s[s > 0] * np.log2(s[s > 0] / middle[s > 0])).sum()) for s in (p, q)) / 2

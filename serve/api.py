@@ -125,6 +125,7 @@ def _add_texts(api: FastAPI, service: Service) -> None:
         request.state.audit = {"models": models}
         asked = make_request(note=body.note)
         text, warnings = await service.generate(backend, Task.SUMMARY, asked.text, service.deadline())
+        service.drift.summary(request.state.owner, asked.text, text)
         return SummaryAnswer(
             request_id=request.state.request_id, summary=text, models=models, warnings=warnings,
             seconds=round(time.perf_counter() - started, 3),
@@ -141,8 +142,10 @@ def _add_texts(api: FastAPI, service: Service) -> None:
         warnings: list[str] = []
         if asked.source is PlanSource.NOTE:
             short, warnings = await service.generate(backend, Task.SUMMARY, asked.text, deadline)
+            service.drift.summary(request.state.owner, asked.text, short)
         text, more = await service.generate(backend, Task.PLAN, short, deadline)
         found = read_plan(text)
+        service.drift.plan(request.state.owner, short, found)
         if found is None:
             more = [*more, "the generated plan does not parse"]
         return PlanAnswer(

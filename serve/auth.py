@@ -25,7 +25,7 @@ from pydantic import Field
 
 from rollama.core.config import StrictModel, build, read_yaml
 from rollama.core.errors import ConfigError, ServeError
-from serve.config import VARIABLE, OidcConfig, ServeConfig
+from serve.config import CENTRE, VARIABLE, OidcConfig, ServeConfig
 
 MIN_LENGTH = 16
 SINGLE = "key"
@@ -55,6 +55,7 @@ class KeyEntry(StrictModel):
     scopes: list[Scope] = Field(default_factory=lambda: list(Scope), min_length=1)
     expires: date | None = Field(default=None, description="the last day on which it is accepted (UTC)")
     per_minute: int = Field(default=0, ge=0, description="requests a minute in one server; 0: no limit")
+    centre: str | None = Field(default=None, pattern=CENTRE, description="whose patients; else the setting `centre`")
 
 
 class KeyList(StrictModel):
@@ -85,6 +86,16 @@ def load_callers(config: ServeConfig) -> Check:
         return next((caller for one in checks if (caller := one(value)) is not None), None)
 
     return check
+
+
+def load_centres(config: ServeConfig) -> dict[str, str]:
+    """Caller -> centre, of those whose key names one.
+
+    Raises:
+        ServeError: the list of keys is unreadable.
+    """
+    keys = read_keys(config.keys_file).keys if config.keys_file is not None else ()
+    return {entry.name: entry.centre for entry in keys if entry.centre is not None}
 
 
 def read_key(file: Path | None, variable: str = VARIABLE) -> str:

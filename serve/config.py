@@ -12,6 +12,7 @@ from rollama.core.config import StrictModel
 from rollama.core.registry import Decoding, EngineName
 
 VARIABLE = "ROLLAMA_API_KEY"
+CENTRE = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 
 
 class OidcConfig(StrictModel):
@@ -50,6 +51,9 @@ class ServeConfig(StrictModel):
     api_key_file: Path | None = Field(default=None, description="file that holds the key; goes before the variable")
     keys_file: Path | None = Field(default=None, description="YAML list of keys with names, scopes, ends and rates")
     oidc: OidcConfig | None = None
+    centre: str = Field(
+        default="unknown", pattern=CENTRE, description="of all callers whose key names none; a tag of the drift counts"
+    )
     audit: str | None = Field(default=None, description="folder or s3://... for the audit trail; default: the store")
     audit_heads: str | None = Field(
         default=None, description="folder or s3://... elsewhere, for signed heads of the trail"

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from rollama.chain.run import hash_models
 from rollama.client.schemas import ServedModels
 from rollama.core.errors import RollamaError
+from rollama.data.profile import Profile
+from serve.drift import read_trained
 from serve.release import Release
 from serve.telemetry import LOGGER
 
@@ -31,6 +33,7 @@ class Current:
         self._warm, self._tell = warm, tell
         self.release: Release | None = None
         self.hashes: dict[str, str] = {}
+        self.trained: dict[str, Profile] = {}
         self.wanted: Release | None = None
         self.problem = ""
         self._change: asyncio.Task[None] | None = None
@@ -43,6 +46,7 @@ class Current:
         """
         if self.release is None:
             self.hashes = await asyncio.to_thread(_hashes, release)
+            self.trained = await asyncio.to_thread(_trained, release)
             self.release = release
             self._tell("served", self.hashes)
             return
@@ -70,6 +74,7 @@ class Current:
             hashes: dict[str, str] = {}
             try:
                 hashes = await asyncio.to_thread(_hashes, release)
+                trained = await asyncio.to_thread(_trained, release)
                 await self._warm(release)
                 break
             except Exception as error:  # whatever it is: what is served stays, and it is tried again
@@ -82,7 +87,7 @@ class Current:
                     self._tell("refused", hashes)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
-        self.release, self.hashes = release, hashes
+        self.release, self.hashes, self.trained = release, hashes, trained
         self.wanted, self.problem, self._change = None, "", None
         logger.info("another release is served", extra={"models": hashes})
         self._tell("served", hashes)
@@ -90,6 +95,10 @@ class Current:
 
 def _hashes(release: Release) -> dict[str, str]:
     return hash_models(release.fetch(tuple(Release.model_fields)))
+
+
+def _trained(release: Release) -> dict[str, Profile]:
+    return read_trained(release.fetch(tuple(Release.model_fields)))
 
 
 def _short(reference: str) -> str:

@@ -118,6 +118,7 @@ class PipelineDeployment:
 
     def _tell(self, outcome: str, hashes: dict[str, str]) -> None:
         self.service.meter.level("rollama_release_refused", float(outcome == "refused"))
+        self.service.drift.trained(self.current.trained)
         if self.service.audit is not None:
             self.service.audit.add(who="operator", what="release", outcome=outcome, models=hashes)
 

@@ -19,7 +19,9 @@ from rollama.client.schemas import Findings, JobAnswer, Options, Problem
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from serve.audit import Audit
+from serve.auth import load_centres
 from serve.config import ServeConfig
+from serve.drift import Drift
 from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status, new_id
 from serve.problems import NoSuchJobError, describe
@@ -51,9 +53,15 @@ class Service:
         store.probe()
         self.config, self.backend, self.store, self.audit = config, backend, store, audit
         self.meter = meter or NoMeter()
+        centres = load_centres(config)
+        self.drift = Drift(
+            self.meter,
+            lambda caller: centres.get(caller, config.centre),
+            (*{config.centre: 0, **dict.fromkeys(centres.values())},),
+        )
         self.checking = asyncio.Semaphore(CHECKS)
         self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)
-        work = PipelineWork(backend, store, config.data_folder, self.limits, config.plan_decoding)
+        work = PipelineWork(backend, store, config.data_folder, self.limits, config.plan_decoding, self.drift)
         self.runner = Runner(
             store, work, lambda error, job: describe(error, job).model_dump(), owner,
             config.max_ongoing_requests, config.max_queued_requests, self.meter,

@@ -17,6 +17,7 @@ LOGGER = "rollama.serve"
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
 """Upper ends of the histograms' buckets."""
 AGAIN_S = 5.0
+Tags = tuple[tuple[str, str], ...]
 
 
 class Meter(Protocol):
@@ -28,8 +29,14 @@ class Meter(Protocol):
     def time(self, name: str, seconds: float, tags: Mapping[str, str]) -> None:
         """It took so long."""
 
-    def level(self, name: str, value: float) -> None:
+    def level(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
         """There are so many now."""
+
+    def begin(self, name: str, tags: Mapping[str, str]) -> None:
+        """A count that stands at zero so far; else its first case would be its first value, and no increase."""
+
+    def forget(self, name: str) -> None:
+        """A level is not known any more, with any tags."""
 
 
 class NoMeter:
@@ -37,12 +44,16 @@ class NoMeter:
 
     def count(self, name: str, tags: Mapping[str, str]) -> None: ...
     def time(self, name: str, seconds: float, tags: Mapping[str, str]) -> None: ...
-    def level(self, name: str, value: float) -> None: ...
+    def level(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None: ...
+    def begin(self, name: str, tags: Mapping[str, str]) -> None: ...
+    def forget(self, name: str) -> None: ...
 
 
+BINS = ("model", "centre", "feature", "bin")
 COUNTERS = {
     "rollama_requests": ("HTTP requests", ("method", "route", "status")),
     "rollama_jobs": ("jobs by outcome", ("state",)),
+    "rollama_profile": ("cases by the bins of their features (rollama.data.features)", BINS),
 }
 TIMERS = {
     "rollama_request_seconds": ("time until the answer ended", ("method", "route")),
@@ -54,6 +65,11 @@ LEVELS = {
     "rollama_release_refused": "1 while a release is named that cannot be served; the one before answers",
     "rollama_audit_pending": "audit events that the store has not taken",
 }
+TAGGED_LEVELS = {
+    "rollama_profile_reference": ("training cases in the same bins, of the served models, rounded", BINS),
+}
+ALMOST_NOTHING = 1e-9
+"""Ray takes no count of zero."""
 
 
 class RayMeter:
@@ -72,8 +88,12 @@ class RayMeter:
             name: metrics.Histogram(name, description=text, boundaries=SECONDS, tag_keys=tags)
             for name, (text, tags) in TIMERS.items()
         }
-        self.levels: dict[str, Any] = {name: metrics.Gauge(name, description=text) for name, text in LEVELS.items()}
-        self.last = dict.fromkeys(LEVELS, 0.0)
+        self.levels: dict[str, Any] = {
+            **{name: metrics.Gauge(name, description=text) for name, text in LEVELS.items()},
+            **{n: metrics.Gauge(n, description=text, tag_keys=tags) for n, (text, tags) in TAGGED_LEVELS.items()},
+        }
+        self.lock = threading.Lock()
+        self.last: dict[tuple[str, Tags], float] = {(name, ()): 0.0 for name in LEVELS}
         threading.Thread(target=self._repeat, args=(again_s,), name="meter", daemon=True).start()
 
     def count(self, name: str, tags: Mapping[str, str]) -> None:
@@ -82,14 +102,25 @@ class RayMeter:
     def time(self, name: str, seconds: float, tags: Mapping[str, str]) -> None:
         self.timers[name].observe(seconds, tags=dict(tags))
 
-    def level(self, name: str, value: float) -> None:
-        self.last[name] = value
-        self.levels[name].set(value)
+    def level(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
+        key = tuple(sorted((tags or {}).items()))
+        with self.lock:
+            self.last[name, key] = value
+        self.levels[name].set(value, tags=dict(key) or None)
+
+    def begin(self, name: str, tags: Mapping[str, str]) -> None:
+        self.counters[name].inc(ALMOST_NOTHING, tags=dict(tags))
+
+    def forget(self, name: str) -> None:
+        with self.lock:
+            self.last = {key: value for key, value in self.last.items() if key[0] != name}
 
     def _repeat(self, again_s: float) -> None:
         while True:
-            for name, value in self.last.items():
-                self.levels[name].set(value)
+            with self.lock:
+                known = dict(self.last)
+            for (name, tags), value in known.items():
+                self.levels[name].set(value, tags=dict(tags) or None)
             time.sleep(again_s)
 
 

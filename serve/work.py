@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from rollama.core.registry import Decoding, Task
 from rollama.data.plan import Plan, parse_plan, plan_from_dict, render_plan
 from rollama.data.volumes import Mask, Volume
 from rollama.segmentation.outline import Outline
+from serve.drift import Drift
 from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status
 from serve.problems import BusyError
@@ -78,6 +79,7 @@ class PipelineWork:
     data_folder: Path
     limits: Limits
     plan_decoding: Decoding = Decoding.FREE
+    drift: Drift = field(default_factory=Drift)
 
     async def __call__(self, job: JobRequest, attempt: int, report: Report) -> Status:
         """One attempt from the stored request to stored files.
@@ -99,8 +101,17 @@ class PipelineWork:
             files, warnings = await to_the_end(
                 self._keep, job.job_id, attempt, result, volume, folder / "out", inputs, path
             )
+        await to_the_end(self._count, job.owner, request, result, volume, digest)
         found = findings(result, volume).model_copy(update={"warnings": warnings})
         return Status(State.DONE, attempt, result=found.model_dump(mode="json"), files=files)
+
+    def _count(self, owner: str, request: Request, result: ChainResult, volume: Volume, digest: str) -> None:
+        """For the operators: how this case compares with the training cases, in bins."""
+        if request.source is PlanSource.NOTE and result.summary is not None:
+            self.drift.summary(owner, request.text, result.summary)
+        if request.source is not PlanSource.GIVEN and result.summary is not None:
+            self.drift.plan(owner, result.summary, result.plan)
+        self.drift.target(owner, digest, volume, result.plan, target_cc(result, volume))
 
     def _ct(self, job: JobRequest, folder: Path) -> tuple[Path, str]:
         """The CT on this machine's disk, and its hash."""

@@ -28,6 +28,7 @@ from rollama.cli import (
     info,
     jobs,
     lineage,
+    monitor,
     plan,
     predict,
     preview,
@@ -68,6 +69,7 @@ app.command("serve-key")(serve.serve_key)
 app.command("ask")(ask.ask)
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(audit.app, name="audit")
+app.add_typer(monitor.app, name="monitor")
 app.add_typer(release.app, name="release")
 app.add_typer(centres.app, name="centres")
 app.add_typer(federation.app, name="federation")

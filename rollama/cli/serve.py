@@ -28,6 +28,9 @@ def serve(
     plan_decoding: Decoding = typer.Option(
         Decoding.FREE, help="constrained: hold P to the plan's form, so that every plan it ends parses."
     ),
+    centre: str = typer.Option(
+        "unknown", help="Whose patients these are, for the counts of drift; a key's own centre goes before."
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on. The default answers this machine only."),
     port: int = typer.Option(8000, min=1, max=65535),
 ) -> None:
@@ -47,6 +50,7 @@ def serve(
         "api_key_file": key_file,
         "keys_file": keys,
         "plan_decoding": plan_decoding,
+        "centre": centre,
         "host": host,
         "port": port,
     }
@@ -69,6 +73,7 @@ def serve_key(
     ),
     expires: str | None = typer.Option(None, "--expires", metavar="YYYY-MM-DD", help="Last day on which it works."),
     per_minute: int = typer.Option(0, "--per-minute", min=0, help="Requests a minute; 0: no limit."),
+    centre: str | None = typer.Option(None, "--centre", help="Whose patients it asks about, for the counts of drift."),
 ) -> None:
     """Make a key: shown once here, and its entry for the list that 'rollama serve --keys FILE' reads.
 
@@ -83,6 +88,6 @@ def serve_key(
 
     key = secrets.token_urlsafe(32)
     values = {"name": name, "sha256": digest(key).hex(), "scopes": list(scope), "expires": expires}
-    entry = build(KeyEntry, {**values, "per_minute": per_minute}, "serve-key")
+    entry = build(KeyEntry, {**values, "per_minute": per_minute, "centre": centre}, "serve-key")
     typer.echo(f"key (give it to {name}; it is stored nowhere): {key}", err=True)
     typer.echo(yaml.safe_dump([entry.model_dump(mode="json", exclude_none=True)], sort_keys=False).strip())

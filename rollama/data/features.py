@@ -37,7 +37,7 @@ Bins = dict[str, str]
 
 @dataclass(frozen=True)
 class Feature:
-    """One thing that is told of a case. `edges` are those of a number's bins, lower ends included; else `bins` are kinds."""
+    """One thing that is told of a case. A number's bins begin at `edges`; without edges, `bins` are kinds."""
 
     name: str
     said: str

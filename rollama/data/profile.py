@@ -1,9 +1,9 @@
 """How often each bin of each feature occurred, per centre: what a model was trained on, told without telling a patient.
 
 Counts alone can tell: a single patient in a rare bin of a small centre, or the one who was added between two
-versions. So what leaves (`Profile.as_dict`, part of an artefact's manifest) is rounded to multiples of `CELL`; a cell of
-one or two is told as none, and neither a sum nor a difference of counts leads back to one patient. A centre too small
-to leave anything is told only within the sum over all centres.
+versions. So what leaves (`Profile.as_dict`, part of an artefact's manifest) is rounded to multiples of `CELL`; a cell
+of one or two is told as none, and neither a sum nor a difference of counts leads back to one patient. A centre too
+small to leave anything is told only within the sum over all centres.
 """
 
 from __future__ import annotations

@@ -1,0 +1,92 @@
+"""The comparison as files: drift.json for programs, drift.md for a ticket, drift.html with small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rollama import RESEARCH_ONLY
+from rollama.core.config import hash_json
+from rollama.core.files import write_json, write_text
+from rollama.core.manifest import run_manifest
+from rollama.monitoring.compare import LEVEL, Answer, Finding, overall
+from rollama.monitoring.sources import titled
+
+HEADLINES = {
+    Answer.DRIFT: "Drift: current cases differ from the training cases.",
+    Answer.NONE: "No drift found in what could be judged.",
+    Answer.TOO_FEW: "Too few cases: nobody can tell yet.",
+}
+MODELS = {"s": "S (note to summary)", "p": "P (summary to plan)", "seg": "SEG (CT and plan to target)"}
+WORST_FIRST = (Answer.DRIFT, Answer.SMALL, Answer.TOO_FEW, Answer.NONE)
+
+
+def write_report(out: Path, findings: Sequence[Finding], models: Path, source: str, threshold: float) -> list[Path]:
+    """Write the three files; returns their paths.
+
+    Args:
+        out: folder, made where it is missing.
+        findings: at least one.
+        models: folder of the models, for their hashes.
+        source: where the current cases come from.
+        threshold: that was judged by.
+    """
+    settings = {"threshold": threshold, "level": LEVEL, "source": source, "models": _hashes(models)}
+    ordered = sorted(findings, key=lambda item: (WORST_FIRST.index(item.answer), -item.distance))
+    rows = [item.as_dict() for item in ordered]
+    manifest = run_manifest("drift", settings, hash_json(settings), answer=str(overall(findings)), findings=rows)
+    write_json(out / "drift.json", manifest)
+    write_text(out / "drift.md", _markdown(ordered, settings))
+    write_text(out / "drift.html", _page(ordered, settings, str(manifest["created"])))
+    return [out / f"drift.{suffix}" for suffix in ("html", "md", "json")]
+
+
+def _hashes(models: Path) -> dict[str, str]:
+    from rollama.training.artefact import MANIFEST, artefact_hash
+
+    folders = (
+        [models] if (models / MANIFEST).is_file() else sorted(path.parent for path in models.glob(f"*/{MANIFEST}"))
+    )
+    return {folder.name: artefact_hash(folder) for folder in folders}
+
+
+def _markdown(findings: Sequence[Finding], settings: dict[str, Any]) -> str:
+    lines = [
+        f"# {HEADLINES[overall(findings)]}", "",
+        f"{RESEARCH_ONLY}. Current cases: {settings['source']}. Threshold: Jensen-Shannon distance "
+        f"{settings['threshold']:g}; chance of a false \"drift\" a centre: {settings['level']:g}.", "",
+        "| centre | model | feature | answer | n | against | distance [95 %] | PSI, about | most moved |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {titled(f.centre)} | {f.model} | {f.said} ({f.role}) | {f.answer} | {f.n} | {titled(f.reference)} "
+        f"({f.reference_n}) | {f.distance:.3f} [{f.low:.3f}, {f.high:.3f}] | {f.psi:.2f} | {f.moved} |"
+        for f in findings
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _page(findings: Sequence[Finding], settings: dict[str, Any], created: str) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["titled"] = titled
+    centres = list(dict.fromkeys(sorted(item.centre for item in findings)))
+    sections = [
+        {"centre": centre, "counts": [(answer, count) for answer in Answer if (count := _count(findings, centre, answer))],
+         "models": [(name, MODELS[name], rows) for name in MODELS
+                    if (rows := [f for f in findings if f.centre == centre and f.model == name])]}
+        for centre in centres
+    ]  # fmt: skip
+    return environment.get_template("drift.jinja").render(
+        notice=RESEARCH_ONLY, headline=HEADLINES[overall(findings)], answer=str(overall(findings)).replace(" ", "-"),
+        settings=settings, sections=sections, created=created,
+    )  # fmt: skip
+
+
+def _count(findings: Sequence[Finding], centre: str, answer: Answer) -> int:
+    return sum(item.centre == centre and item.answer is answer for item in findings)
