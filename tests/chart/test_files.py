@@ -18,14 +18,19 @@ import yaml
 
 from infra.chart import CHART, readme, rows, schema
 from rollama.cli.submit import _HOW
-from serve.telemetry import COUNTERS, LEVELS, TIMERS
+from serve.telemetry import COUNTERS, LEVELS, TAGGED_LEVELS, TIMERS
 
 DIGEST = "e" * 64
 OURS = {
     *(f"ray_{name}_total" for name in COUNTERS),
     *(f"ray_{name}_bucket" for name in TIMERS),
-    *(f"ray_{name}" for name in LEVELS),
+    *(f"ray_{name}" for name in (*LEVELS, *TAGGED_LEVELS)),
 }
+
+
+def all_rules() -> list[dict]:
+    """Alerts, and what is recorded for them."""
+    return [rule for name in ("alerts", "drift") for rule in yaml.safe_load((CHART / f"files/{name}.yaml").read_text())]
 
 
 def test_schema_and_readme_are_current() -> None:
@@ -62,7 +67,7 @@ def test_dashboard_and_alerts_ask_for_numbers_that_exist() -> None:
     known += "".join(f"ray_{path.read_text()}" for path in (ray / "serve/_private").glob("*.py"))
     panels = json.loads((CHART / "files/dashboard.json").read_text())["panels"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    rules = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    rules = all_rules()
     assert all("namespace=" in text for text in [*asked, *(rule["expr"] for rule in rules)])
     names = set(re.findall(r"ray_\w+", " ".join([*asked, *(rule["expr"] for rule in rules)])))
     for name in names:
@@ -84,7 +89,8 @@ def test_panels_do_not_lie_on_each_other() -> None:
 
 
 def test_alerts_say_what_to_do() -> None:
-    rules = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    rules = all_rules()
+    rules = [rule for rule in rules if "alert" in rule]
     assert len({rule["alert"] for rule in rules}) == len(rules)
     for rule in rules:
         assert rule["labels"]["severity"] in ("warning", "critical")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -112,6 +113,8 @@ class Recorder:
     counts: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     times: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     levels: dict[str, float] = field(default_factory=dict)
+    tagged: dict[tuple[str, str], float] = field(default_factory=dict)
+    begun: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def count(self, name: str, tags: Mapping[str, str]) -> None:
         self.counts.append((name, dict(tags)))
@@ -120,8 +123,17 @@ class Recorder:
         assert seconds >= 0
         self.times.append((name, dict(tags)))
 
-    def level(self, name: str, value: float) -> None:
-        self.levels[name] = value
+    def level(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
+        if tags:
+            self.tagged[name, json.dumps(tags, sort_keys=True)] = value
+        else:
+            self.levels[name] = value
+
+    def begin(self, name: str, tags: Mapping[str, str]) -> None:
+        self.begun.append((name, dict(tags)))
+
+    def forget(self, name: str) -> None:
+        self.tagged = {key: value for key, value in self.tagged.items() if key[0] != name}
 
 
 @pytest.fixture

@@ -66,10 +66,11 @@ def test_levels_are_said_again_as_ray_forgets_them(monkeypatch: pytest.MonkeyPat
     class Gauge:
         """A fake of Ray's gauge that keeps what it is told."""
 
-        def __init__(self, name: str, description: str) -> None:
-            self.name = name
+        def __init__(self, name: str, description: str, tag_keys: tuple[str, ...] = ()) -> None:
+            self.name, self.tag_keys = name, tag_keys
 
-        def set(self, value: float) -> None:
+        def set(self, value: float, tags: dict[str, str] | None = None) -> None:
+            assert set(tags or {}) == set(self.tag_keys)
             said.append((self.name, value))
 
     monkeypatch.setattr(metrics, "Gauge", Gauge)
@@ -81,3 +82,14 @@ def test_levels_are_said_again_as_ray_forgets_them(monkeypatch: pytest.MonkeyPat
         time.sleep(0.01)
     assert said.count(("rollama_jobs_waiting", 3)) >= 3
     assert {name for name, _ in said} == set(LEVELS)
+    tags = {"model": "p", "centre": "north", "feature": "plan_side", "bin": "left"}
+    meter.level("rollama_profile_reference", 40, tags)
+    said.clear()
+    while ("rollama_profile_reference", 40) not in said and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert ("rollama_profile_reference", 40) in said
+    meter.forget("rollama_profile_reference")
+    time.sleep(0.05)
+    said.clear()
+    time.sleep(0.05)
+    assert {name for name, _ in said} == set(LEVELS), "a level that is forgotten is said no more"

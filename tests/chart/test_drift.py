@@ -1,0 +1,92 @@
+"""The chart's drift rules as Prometheus evaluates them: the same distance as the report's, quiet where it should be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from infra.chart import CHART
+from rollama.data.features import FEATURES
+from rollama.monitoring.compare import THRESHOLD
+from rollama.monitoring.distance import PSI_PER_SQUARE, divergence
+from serve.telemetry import TAGGED_LEVELS
+
+RULES = CHART / "files/drift.yaml"
+BINS = FEATURES["plan_boost"].bins
+TRAINED = (100, 50, 50)
+SEEN = {"same": (51, 24, 25), "shifted": (20, 60, 20), "few": (1, 4, 1), "new": (0, 0, 40)}
+"""Cases in 40 hours at each centre."""
+
+
+def rules() -> list[dict]:
+    found: list[dict] = yaml.safe_load(RULES.read_text().replace("%NAMESPACE%", "ns"))
+    return found
+
+
+def test_rules_use_the_report_s_threshold_and_what_is_recorded_above_them() -> None:
+    known = {"rollama_profile_total", *TAGGED_LEVELS}
+    text = RULES.read_text()
+    assert f"> {THRESHOLD**2:g}\n" in text and f"/ {PSI_PER_SQUARE:.3f}\n" in text
+    for rule in rules():
+        words = set(rule["expr"].replace("(", " ").replace("{", " ").split())
+        asked = {word.removeprefix("ray_") for word in words if word.startswith(("ray_rollama", "rollama:"))}
+        assert asked and asked <= known, asked - known
+        assert rule["expr"].count('namespace="ns"') >= len(asked)
+        known.add(rule.get("record", ""))
+    assert rules()[-1]["annotations"]["description"]
+
+
+def test_prometheus_finds_drift_where_there_is_some(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool on PATH (Debian package prometheus)")
+    (tmp_path / "rules.yaml").write_text(
+        yaml.safe_dump({"groups": [{"name": "d", "interval": "1h", "rules": rules()}]})
+    )
+    series, labels = [], 'namespace="ns",model="seg",feature="plan_boost"'
+    for centre, counts in SEEN.items():
+        for kind, seen, trained in zip(BINS, counts, TRAINED, strict=True):
+            tags = f'{labels},centre="{centre}",bin="{kind}"'
+            for pod in ("a", "b"):  # each sees half of the cases; one starts anew in the middle
+                half = f"0+{seen / 80 / 12}x480"
+                values = half if pod == "a" else f"0+{seen / 80 / 12}x239 0+{seen / 80 / 12}x239"
+                series.append({"series": f'ray_rollama_profile_total{{{tags},pod="{pod}"}}', "values": values})
+                reference = f'ray_rollama_profile_reference{{{tags},pod="{pod}"}}'
+                series.append({"series": reference, "values": f"{trained}x480"})
+    drifted = [c for c in SEEN if c in ("shifted", "new")]
+    said = rules()[-1]["annotations"]
+    expected = [
+        {
+            "exp_labels": {"severity": "warning", "namespace": "ns", "model": "seg", "feature": "plan_boost", "centre": c},
+            "exp_annotations": {
+                **said, "summary": f"plan_boost of seg at {c} is not what the model was trained on."
+            },
+        }
+        for c in drifted
+    ]  # fmt: skip
+    exact = {
+        centre: float(divergence(np.array(counts) / sum(counts), np.array(TRAINED) / sum(TRAINED)))
+        for centre, counts in SEEN.items()
+    }
+    checks = [
+        {
+            "expr": f'abs(rollama:drift:divergence{{centre="{centre}"}} - {value}) < bool 0.001', "eval_time": "40h",
+            "exp_samples": [{"labels": f'{{{labels},centre="{centre}"}}', "value": 1}],
+        }
+        for centre, value in exact.items()
+    ]  # fmt: skip
+    test = {
+        "interval": "5m", "input_series": series, "promql_expr_test": checks,
+        "alert_rule_test": [{"eval_time": "40h", "alertname": "RollamaDrift", "exp_alerts": expected}],
+    }  # fmt: skip
+    (tmp_path / "test.yaml").write_text(
+        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1h", "tests": [test]})
+    )
+    command = [promtool, "test", "rules", "test.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
