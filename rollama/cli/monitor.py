@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from rollama.core.errors import RollamaError
 from rollama.data.case import Split
@@ -40,8 +39,8 @@ def drift(
     models: str = typer.Argument(..., help="Folder of a trained model, or that with s/, p/ and seg/; or a reference."),
     dataset: str | None = typer.Option(None, "--dataset", help="Current cases as a data set: folder or reference."),
     metrics: list[str] = typer.Option(
-        [], "--metrics", help="Current cases as the endpoint counted them: a file with metrics, or the address of a Ray "
-        "node's metrics port, such as http://10.0.0.7:8080/metrics. Repeatable, one a node.",
+        [], "--metrics", help="Current cases as the endpoint counted them: a file with metrics, or the address of a "
+        "Ray node's metrics port, such as http://10.0.0.7:8080/metrics. Repeatable, one a node.",
     ),
     before: list[str] = typer.Option(
         [], "--before", help="Metrics of an earlier time: only what came since is judged. Repeatable."
@@ -97,24 +96,23 @@ def show(findings: list[Finding], every: bool) -> None:
     from rollama.monitoring.compare import Answer, overall
     from rollama.monitoring.sources import titled
 
-    table = Table("centre", "model", "feature", "answer", "n", "against", "distance [95 %]", "most moved")
+    console = Console(soft_wrap=True)
     for item in findings:
         if every or item.answer in (Answer.DRIFT, Answer.SMALL):
-            table.add_row(
-                titled(item.centre), item.model, item.feature, str(item.answer), str(item.n),
-                f"{titled(item.reference)} ({item.reference_n})",
-                f"{item.distance:.2f} [{item.low:.2f}, {item.high:.2f}]", item.moved,
-            )  # fmt: skip
-    console = Console(soft_wrap=True)
-    if table.row_count:
-        console.print(table, highlight=False)
+            console.print(
+                f"{titled(item.centre)}  {item.model}  {item.feature}  {item.answer}  {item.distance:.2f} "
+                f"({item.low:.2f} to {item.high:.2f}), {item.n} cases against {item.reference_n} of "
+                f"{titled(item.reference)}: {item.moved}",
+                highlight=False,
+                markup=False,
+            )
     for centre in dict.fromkeys(item.centre for item in findings):
         mine = [item.answer for item in findings if item.centre == centre]
         told = ", ".join(f"{mine.count(answer)} {answer}" for answer in Answer if answer in mine)
-        console.print(f"{titled(centre)}: {told}", highlight=False)
+        console.print(f"{titled(centre)}: {told}", highlight=False, markup=False)
     answer = overall(findings)
     if answer is Answer.DRIFT:
-        names = sorted({f"{item.feature} ({titled(item.centre)})" for item in findings if item.answer is Answer.DRIFT})
-        raise Drifted(f"drift in {', '.join(names)}")
+        count = sum(item.answer is Answer.DRIFT for item in findings)
+        raise Drifted(f"{count} of {len(findings)} comparisons show drift")
     if answer is Answer.TOO_FEW:
         raise TooFew("too few cases to say anything about any feature; about 40 a centre are needed")

@@ -50,7 +50,7 @@ class Feature:
 
 
 def _number(name: str, said: str, *edges: float) -> Feature:
-    inner = (f"{low:g}-{high:g}" for low, high in pairwise(edges))
+    inner = (f"{low:g}..{high:g}" for low, high in pairwise(edges))
     return Feature(name, said, (f"<{edges[0]:g}", *inner, f">={edges[-1]:g}"), edges)
 
 

@@ -76,17 +76,18 @@ def _page(findings: Sequence[Finding], settings: dict[str, Any], created: str) -
     )  # fmt: skip
     environment.filters["titled"] = titled
     centres = list(dict.fromkeys(sorted(item.centre for item in findings)))
-    sections = [
-        {"centre": centre, "counts": [(answer, count) for answer in Answer if (count := _count(findings, centre, answer))],
-         "models": [(name, MODELS[name], rows) for name in MODELS
-                    if (rows := [f for f in findings if f.centre == centre and f.model == name])]}
-        for centre in centres
-    ]  # fmt: skip
+    sections = [_section(centre, [item for item in findings if item.centre == centre]) for centre in centres]
     return environment.get_template("drift.jinja").render(
         notice=RESEARCH_ONLY, headline=HEADLINES[overall(findings)], answer=str(overall(findings)).replace(" ", "-"),
         settings=settings, sections=sections, created=created,
     )  # fmt: skip
 
 
-def _count(findings: Sequence[Finding], centre: str, answer: Answer) -> int:
-    return sum(item.centre == centre and item.answer is answer for item in findings)
+def _section(centre: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    answers = [item.answer for item in findings]
+    models = {name: [item for item in findings if item.model == name] for name in MODELS}
+    return {
+        "centre": centre,
+        "counts": [(answer, answers.count(answer)) for answer in Answer if answer in answers],
+        "models": [(name, MODELS[name], rows) for name, rows in models.items() if rows],
+    }

@@ -62,7 +62,9 @@ def test_prometheus_finds_drift_where_there_is_some(tmp_path: Path) -> None:
     said = rules()[-1]["annotations"]
     expected = [
         {
-            "exp_labels": {"severity": "warning", "namespace": "ns", "model": "seg", "feature": "plan_boost", "centre": c},
+            "exp_labels": {
+                "severity": "warning", "namespace": "ns", "model": "seg", "feature": "plan_boost", "centre": c
+            },
             "exp_annotations": {
                 **said, "summary": f"plan_boost of seg at {c} is not what the model was trained on."
             },
