@@ -15,6 +15,7 @@ from rollama.data.features import FEATURES
 from rollama.monitoring.compare import THRESHOLD
 from rollama.monitoring.distance import PSI_PER_SQUARE, divergence
 from serve.telemetry import TAGGED_LEVELS
+from tests.chart.rendering import NAMESPACE, S3, SERVING, Values, objects, of
 
 RULES = CHART / "files/drift.yaml"
 BINS = FEATURES["plan_boost"].bins
@@ -92,3 +93,13 @@ def test_prometheus_finds_drift_where_there_is_some(tmp_path: Path) -> None:
     command = [promtool, "test", "rules", "test.yaml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.chart
+def test_the_rules_come_as_a_group_of_their_own_once_an_hour(tmp_path: Path) -> None:
+    rule = of(objects(Values("", (*SERVING, S3, "--set=monitoring.rules=always"))), "PrometheusRule")
+    groups = {group["name"]: group for group in rule["spec"]["groups"]}
+    assert groups["rollama-drift"]["interval"] == "1h" and len(groups["rollama-drift"]["rules"]) == len(rules())
+    assert "interval" not in groups["rollama"], "what wakes somebody is looked at more often"
+    text = yaml.safe_dump(rule["spec"])
+    assert "%NAMESPACE%" not in text and f'namespace="{NAMESPACE}"' in text

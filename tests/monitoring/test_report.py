@@ -29,6 +29,6 @@ def test_the_three_files(tmp_path: Path) -> None:
     assert found["findings"][0]["distance"] > 0.9 and found["findings"][1]["bins"] == ["left", "right"]
     assert len(table.read_text().splitlines()) == 6 + 2
     html = page.read_text()
-    assert html.count("<svg") == 2 and "Drift: current cases differ" in html and "Research" in html
+    assert html.count("<svg") == 2 and "Drift: current cases differ" in html and "RESEARCH" in html
     assert "&lt;b&gt;new" in html and "<b>new" not in html
     assert not re.search(r"(src|href)=|https?://", html)
