@@ -28,6 +28,7 @@ def test_start_and_proximal_term(config: SegConfig, toy_dataset: Path, make_work
     trainable = {name for name, value in network.named_parameters() if value.requires_grad}
     assert set(moving(*read_artefact(start))) == trainable
     assert manifest["cases"] == {"toy": 6} and manifest["parent"] is None
+    assert manifest["profile"]["centres"]["toy"]["plan_form"] == {"parsed": 5}, "6 cases, rounded to fives"
     lengths = {}
     before = load_file(start / "model.safetensors")
     for mu in (0.0, 1000.0):

@@ -32,6 +32,7 @@ def test_it_begins_at_the_parent_and_says_so(dataset: Path, trained: Callable[[T
     assert 0 < distance(tmp_path / "model", start) < 1e-3
     manifest = load_text_model(tmp_path / "model").manifest
     assert manifest["parent"] == artefact_hash(start) and manifest["cases"] == {"a": 12}
+    assert sum(manifest["profile"]["centres"]["a"]["summary_words"].values()) == 10, "12 cases, rounded to fives"
     assert run_hash(config, "p", "x") != run_hash(config.updated(init=""), "p", "x")
 
 
