@@ -82,9 +82,15 @@ def drift(
     if not findings:
         raise TooFew("no feature was counted on both sides; nothing can be compared")
     if out is not None:
-        for path in write_report(out, findings, folder, dataset or ", ".join(metrics), threshold):
+        for path in write_report(out, findings, folder, _source(dataset, metrics), threshold):
             console.print(f"wrote {path}", highlight=False)
     show(findings, every)
+
+
+def _source(dataset: str | None, metrics: list[str]) -> str:
+    """Names without the folders that they lie in, which are nobody's business."""
+    names = [dataset] if dataset is not None else metrics
+    return ", ".join(name if name.startswith("http") else name.rstrip("/").rpartition("/")[2] for name in names)
 
 
 def show(findings: list[Finding], every: bool) -> None:

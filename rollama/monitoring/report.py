@@ -10,8 +10,10 @@ from rollama import RESEARCH_ONLY
 from rollama.core.config import hash_json
 from rollama.core.files import write_json, write_text
 from rollama.core.manifest import run_manifest
+from rollama.data.profile import ALL
 from rollama.monitoring.compare import LEVEL, Answer, Finding, overall
-from rollama.monitoring.sources import titled
+from rollama.monitoring.sources import model_folders, titled
+from rollama.training.artefact import WEIGHTS, read_manifest
 
 HEADLINES = {
     Answer.DRIFT: "Drift: current cases differ from the training cases.",
@@ -32,29 +34,31 @@ def write_report(out: Path, findings: Sequence[Finding], models: Path, source: s
         source: where the current cases come from.
         threshold: that was judged by.
     """
-    settings = {"threshold": threshold, "level": LEVEL, "source": source, "models": _hashes(models)}
+    hashes, synthetic = _models(models)
+    settings = {"threshold": threshold, "level": LEVEL, "source": source, "models": hashes}
+    notice = RESEARCH_ONLY + (". The models were trained on SYNTHETIC patients" if synthetic else "")
     ordered = sorted(findings, key=lambda item: (WORST_FIRST.index(item.answer), -item.distance))
     rows = [item.as_dict() for item in ordered]
-    manifest = run_manifest("drift", settings, hash_json(settings), answer=str(overall(findings)), findings=rows)
+    manifest = run_manifest(
+        "drift", settings, hash_json(settings), answer=str(overall(findings)), findings=rows, synthetic=synthetic
+    )
     write_json(out / "drift.json", manifest)
-    write_text(out / "drift.md", _markdown(ordered, settings))
-    write_text(out / "drift.html", _page(ordered, settings, str(manifest["created"])))
+    write_text(out / "drift.md", _markdown(ordered, settings, notice))
+    write_text(out / "drift.html", _page(ordered, settings, notice, str(manifest["created"])))
     return [out / f"drift.{suffix}" for suffix in ("html", "md", "json")]
 
 
-def _hashes(models: Path) -> dict[str, str]:
-    from rollama.training.artefact import MANIFEST, artefact_hash
-
-    folders = (
-        [models] if (models / MANIFEST).is_file() else sorted(path.parent for path in models.glob(f"*/{MANIFEST}"))
-    )
-    return {folder.name: artefact_hash(folder) for folder in folders}
+def _models(models: Path) -> tuple[dict[str, str], bool]:
+    """Model -> hash; whether any was trained on synthetic patients."""
+    manifests = {folder.name: read_manifest(folder) for folder in model_folders(models)}
+    synthetic = [m.get("synthetic") or m.get("data", {}).get("synthetic") for m in manifests.values()]
+    return {name: str(manifest["files"][WEIGHTS]) for name, manifest in manifests.items()}, any(synthetic)
 
 
-def _markdown(findings: Sequence[Finding], settings: dict[str, Any]) -> str:
+def _markdown(findings: Sequence[Finding], settings: dict[str, Any], notice: str) -> str:
     lines = [
         f"# {HEADLINES[overall(findings)]}", "",
-        f"{RESEARCH_ONLY}. Current cases: {settings['source']}. Threshold: Jensen-Shannon distance "
+        f"{notice}. Current cases: {settings['source']}. Threshold: Jensen-Shannon distance "
         f"{settings['threshold']:g}; chance of a false \"drift\" a centre: {settings['level']:g}.", "",
         "| centre | model | feature | answer | n | against | distance [95 %] | PSI, about | most moved |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -67,7 +71,7 @@ def _markdown(findings: Sequence[Finding], settings: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _page(findings: Sequence[Finding], settings: dict[str, Any], created: str) -> str:
+def _page(findings: Sequence[Finding], settings: dict[str, Any], notice: str, created: str) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -75,10 +79,10 @@ def _page(findings: Sequence[Finding], settings: dict[str, Any], created: str) -
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["titled"] = titled
-    centres = list(dict.fromkeys(sorted(item.centre for item in findings)))
+    centres = sorted({item.centre for item in findings}, key=lambda name: (name == ALL, name))
     sections = [_section(centre, [item for item in findings if item.centre == centre]) for centre in centres]
     return environment.get_template("drift.jinja").render(
-        notice=RESEARCH_ONLY, headline=HEADLINES[overall(findings)], answer=str(overall(findings)).replace(" ", "-"),
+        notice=notice, headline=HEADLINES[overall(findings)], answer=str(overall(findings)).replace(" ", "-"),
         settings=settings, sections=sections, created=created,
     )  # fmt: skip
 

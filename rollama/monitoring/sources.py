@@ -35,9 +35,8 @@ def read_profiles(models: Path, reference: Path | None = None) -> tuple[dict[str
         CheckpointError: no model, or one without a profile and no `reference`.
         DataError: the profile is of another version.
     """
-    folders = [models] if (models / MANIFEST).is_file() else sorted(p.parent for p in models.glob(f"*/{MANIFEST}"))
     found, data = dict[str, Profile](), set[str]()
-    for folder in folders:
+    for folder in model_folders(models):
         manifest = read_manifest(folder)
         task = str(manifest.get("task", "seg" if manifest.get("kind") == "segmentation" else ""))
         if task not in SEES:
@@ -55,6 +54,13 @@ def read_profiles(models: Path, reference: Path | None = None) -> tuple[dict[str
     if not found:
         raise CheckpointError(f"{models}: no trained model here; give the folder of one, or that with s/, p/ and seg/")
     return found, data
+
+
+def model_folders(models: Path) -> list[Path]:
+    """The folder itself if it is a model, else those in it."""
+    if (models / MANIFEST).is_file():
+        return [models]
+    return sorted(path.parent for path in models.glob(f"*/{MANIFEST}"))
 
 
 def of_dataset(
