@@ -26,6 +26,8 @@ THRESHOLD = 0.2
 """Jensen-Shannon distance; about a population stability index of 0.22."""
 LEVEL = 0.01
 """Chance of a false "drift" among all features of one centre."""
+LEAST = 5
+"""Fewer cases are never called drift: they may be one person's trials, and an answer would tell of single patients."""
 
 
 class Answer(StrEnum):
@@ -129,7 +131,9 @@ def _measure(centre: str, model: str, role: str, feature: Feature, trained: Prof
 
 
 def _judged(row: Finding, chance: float, threshold: float, level: float) -> Finding:
-    if chance < level:
+    if row.n < LEAST:
+        answer = Answer.TOO_FEW
+    elif chance < level:
         answer = Answer.DRIFT if row.distance >= threshold else Answer.SMALL
     else:
         answer = Answer.NONE if row.high < threshold else Answer.TOO_FEW

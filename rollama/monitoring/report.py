@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def _page(findings: Sequence[Finding], settings: dict[str, Any], notice: str, cr
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["titled"] = titled
-    centres = sorted({item.centre for item in findings}, key=lambda name: (name == ALL, name))
+    worst = Counter(item.centre for item in findings if item.answer is Answer.DRIFT)
+    centres = sorted({item.centre for item in findings}, key=lambda name: (name == ALL, -worst[name], name))
     sections = [_section(centre, [item for item in findings if item.centre == centre]) for centre in centres]
     return environment.get_template("drift.jinja").render(
         notice=notice, headline=HEADLINES[overall(findings)], answer=str(overall(findings)).replace(" ", "-"),

@@ -19,8 +19,8 @@ from tests.chart.rendering import NAMESPACE, S3, SERVING, Values, objects, of
 
 RULES = CHART / "files/drift.yaml"
 BINS = FEATURES["plan_boost"].bins
-TRAINED = (100, 50, 50)
-SEEN = {"same": (51, 24, 25), "shifted": (20, 60, 20), "few": (1, 4, 1), "new": (0, 0, 40)}
+TRAINED = (195, 5, 0)
+SEEN = {"same": (98, 2, 0), "shifted": (20, 60, 20), "few": (1, 4, 1), "new": (0, 0, 40), "trial": (0, 0, 4)}
 """Cases in 40 hours at each centre."""
 
 

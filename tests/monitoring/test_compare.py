@@ -66,6 +66,8 @@ def test_a_scanner_never_seen_needs_few_cases() -> None:
     before = {"seg": Profile({ALL: {"ct_pixel_mm": {"0.95..1.05": 200}, "ct_slice_mm": {"2.8..3.5": 200}}})}
     after = {"seg": Profile({"new": {"ct_pixel_mm": {"1.15..1.25": 5}, "ct_slice_mm": {"2.8..3.5": 5}}})}
     assert answers(compare(before, after), "new") == {"ct_pixel_mm": Answer.DRIFT, "ct_slice_mm": Answer.TOO_FEW}
+    four = {"seg": Profile({"new": {"ct_pixel_mm": {"1.15..1.25": 4}}})}
+    assert answers(compare(before, four), "new") == {"ct_pixel_mm": Answer.TOO_FEW}, "somebody's trials"
 
 
 def test_several_centres_are_also_judged_together_and_answers_repeat(trained: dict[str, Profile]) -> None:

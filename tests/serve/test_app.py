@@ -24,6 +24,9 @@ from rollama.chain.outputs import write_outputs
 from rollama.chain.run import Chain
 from rollama.core.errors import CheckpointError, ConfigError, ServeError
 from rollama.core.registry import Task
+from rollama.data.features import FEATURES
+from rollama.data.profile import Profile
+from rollama.monitoring.sources import of_metrics
 from rollama.text.generate import TextModel
 from serve.config import ServeConfig
 from tests.chain.tiny import make_models
@@ -213,6 +216,27 @@ class TestServed:
         failed = too_long.json()
         assert failed["state"] == "failed" and failed["error"]["status"] == 422
         assert "tokens" in failed["error"]["detail"]
+
+    def test_cases_are_counted_where_prometheus_asks(self, client: httpx.Client) -> None:
+        import ray
+
+        (node,) = ray.nodes()
+        address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        note = "A note that no other test sends, CANARY."
+        assert client.post("/v1/summary", json={"note": note}).status_code == 200
+        feature = FEATURES["note_words"]
+
+        def words() -> list[int]:
+            counts = of_metrics([address]).get("s", Profile()).counts("unknown", feature.name)
+            return counts if sum(counts) else []
+
+        until(lambda: bool(words()))
+        scraped = httpx.get(address).text
+        assert words()[0] >= 1 and "CANARY" not in scraped
+        series = [line for line in scraped.splitlines() if line.startswith("ray_rollama_profile_total")]
+        assert len([line for line in series if 'feature="note_words"' in line]) == len(feature.bins), (
+            "zeros are said too"
+        )
 
     def test_many_texts_at_once_are_each_answered_as_alone(self, tiny: ServeConfig, client: httpx.Client) -> None:
         notes = [f"{NOTE} Patient of {age} years." for age in range(40, 52)]
