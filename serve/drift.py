@@ -67,7 +67,7 @@ class Drift:
         self._count(owner, "p", summary, lambda: {**summary_bins(summary), **plan_bins(plan)})
 
     def target(self, owner: str, digest: str, volume: Volume, plan: Plan | None, cc: float) -> None:
-        """SEG outlined a target on the CT with this digest. Takes up to seconds on a large CT."""
+        """SEG outlined a target on the CT with this digest. Takes a third of a second with 512 x 512 x 96 voxels."""
         self._count(owner, "seg", digest, lambda: {**ct_bins(volume), **plan_bins(plan), **target_bins(cc)})
 
     def _count(self, owner: str, model: str, case: str, measure: Callable[[], Bins]) -> None:

@@ -23,7 +23,7 @@ def federation(tmp_path: Path) -> Federation:
     write_artefact(
         tmp_path / "start",
         tensors,
-        {"kind": "text-adapter", "config": {"seed": 0}, "task": "p", "metrics": {"loss": 1}},
+        {"kind": "text-adapter", "config": {"seed": 0}, "task": "p", "metrics": {"loss": 1}, "profile": {"version": 1}},
     )
     return Federation(name="trial", start=tmp_path / "start", rounds=3)
 
@@ -51,6 +51,7 @@ def test_the_final_model_says_where_it_comes_from(tmp_path: Path, federation: Fe
     tensors, manifest = read_artefact(finish(tmp_path, federation, now))
     assert tensors["w"].tolist() == [2, 2, 2]
     assert manifest["kind"] == "text-adapter" and manifest["task"] == "p" and manifest["metrics"] == {}
+    assert "profile" not in manifest, "the start model's training cases are not the federation's"
     assert manifest["federation"]["sites"] == ["a"] and manifest["federation"]["rounds"] == 1
     assert manifest["parent"] == read_json(federation.start / "manifest.json")["files"]["model.safetensors"]
 
