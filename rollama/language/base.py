@@ -10,6 +10,7 @@ Nothing is downloaded unless `allow_download` is set: `smollm2` comes from an in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,23 @@ from rollama.core.registry import BUNDLED_BASES
 from rollama.data.store import is_reference, resolve
 from rollama.language.prepared import RECORD
 
+WRITER = ("transformers_version", "_name_or_path")
+"""Entries of config.json that say who wrote it and from where, not what the model is."""
+
 
 @dataclass(frozen=True)
 class BaseInfo:
-    """Which base a model stands on: asked-for name, SHA-256 of weights and of tokenizer, and a remark."""
+    """Which base a model stands on: asked-for name, SHA-256 of weights and of tokenizer, and a remark.
+
+    `former_hash` is the weights' as it was reckoned until November 2026, from config.json to the byte: it changed with
+    the version of Transformers that had written the file, although the weights were the same. Artefacts may hold it.
+    """
 
     name: str
     weights_hash: str
     tokenizer_hash: str
     remark: str = ""
+    former_hash: str = ""
 
     def as_dict(self) -> dict[str, str]:
         """Plain values for a manifest."""
@@ -42,6 +51,12 @@ class BaseInfo:
             "tokenizer_hash": self.tokenizer_hash,
             "remark": self.remark,
         }
+
+    def other(self, recorded: Mapping[str, str]) -> str | None:
+        """The first of `weights_hash` and `tokenizer_hash` that an artefact's record has otherwise; None: the same."""
+        if recorded.get("weights_hash") not in {self.weights_hash, self.former_hash or self.weights_hash}:
+            return "weights_hash"
+        return None if recorded.get("tokenizer_hash") == self.tokenizer_hash else "tokenizer_hash"
 
 
 def base_folder(name: str, allow_download: bool = False) -> Path:
@@ -85,7 +100,10 @@ def base_info(name: str, allow_download: bool = False) -> BaseInfo:
     tokenizer = sorted(path for path in folder.glob("*token*.json"))
     remark_file = folder / RECORD
     remark = read_json(remark_file)["remark"] if remark_file.is_file() else ""
-    return BaseInfo(name, _hash_files([folder / "config.json", *weights]), _hash_files(tokenizer), remark)
+    config = folder / "config.json"
+    values = {key: value for key, value in read_json(config).items() if key not in WRITER}
+    hashes = {config.name: hash_json(values)} | {path.name: _cached_hash(path) for path in weights}
+    return BaseInfo(name, hash_json(hashes), _hash_files(tokenizer), remark, _hash_files([config, *weights]))
 
 
 def load_tokenizer(name: str, allow_download: bool = False) -> Any:

@@ -100,10 +100,9 @@ def _saved(network: SegmentationNet, normality: bool) -> dict[str, torch.Tensor]
 def _check_encoder(folder: Path, wanted: dict[str, str] | None, found: BaseInfo | None) -> None:
     if found is None:
         return
-    for key, what in (("weights_hash", "weights"), ("tokenizer_hash", "tokenizer")):
-        value = (wanted or {}).get(key)
-        if value != found.as_dict()[key]:
-            raise CheckpointError(
-                f"{folder}: was trained with other {what} of the text encoder {found.name!r} "
-                f"(SHA-256 {str(value)[:12]}, found {found.as_dict()[key][:12]}); install the base it names"
-            )
+    if key := found.other(wanted or {}):
+        what, recorded = {"weights_hash": "weights", "tokenizer_hash": "tokenizer"}[key], (wanted or {}).get(key)
+        raise CheckpointError(
+            f"{folder}: was trained with other {what} of the text encoder {found.name!r} "
+            f"(SHA-256 {str(recorded)[:12]}, found {found.as_dict()[key][:12]}); install the base it names"
+        )

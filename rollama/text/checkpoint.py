@@ -128,10 +128,10 @@ def check_base(artefact: TextArtefact, base: BaseInfo) -> None:
     Raises:
         CheckpointError: names both.
     """
-    for key, what in (("weights_hash", "base weights"), ("tokenizer_hash", "tokenizer")):
-        trained, loaded = artefact.base.get(key), base.as_dict()[key]
-        if trained != loaded:
-            raise CheckpointError(
-                f"{artefact.folder}: was trained with other {what} ({artefact.base.get('name')}, {str(trained)[:12]}) "
-                f"than the loaded base {base.name} ({loaded[:12]}); load the base it was trained on or train again"
-            )
+    if key := base.other(artefact.base):
+        what = {"weights_hash": "base weights", "tokenizer_hash": "tokenizer"}[key]
+        raise CheckpointError(
+            f"{artefact.folder}: was trained with other {what} ({artefact.base.get('name')}, "
+            f"{str(artefact.base.get(key))[:12]}) than the loaded base {base.name} ({base.as_dict()[key][:12]}); load "
+            "the base it was trained on or train again"
+        )

@@ -8,7 +8,8 @@ in two more:
     y = W x + B ((A x) * m)
 
 with all adapters' A as rows, all their B (scaled) as columns, and m, 1 at the columns of a token's own adapter. So
-tokens of several tasks and releases share each product. Where only one adapter is asked for, only its part is read.
+tokens of several tasks and releases share each product. B is kept and multiplied layer by layer: a layer's outputs do
+not depend on its neighbours' A, and a joined B would be zeros for the most part.
 
 On a CPU, W is kept as oneDNN packs it: for some tokens at once that is up to twice as fast as what torch does with a
 plain matrix (which packs it anew at every call), and as fast for one.
@@ -53,45 +54,52 @@ class JoinedLinear:
         self.packed = _packable(joined)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(joined, PACKED_FOR) if self.packed else joined
         self._base_bytes = joined.nbytes + (0 if self.bias is None else self.bias.nbytes)
-        self.down, self.up = joined.new_zeros(0, joined.shape[1]), joined.new_zeros(len(joined), 0)
-        self.columns: dict[str, slice] = {}
+        self.down = joined.new_zeros(0, joined.shape[1])
+        self.ups = {name: joined.new_zeros(len(weight), 0) for name, weight in weights.items()}
+        self.owners: dict[str, list[str]] = {name: [] for name in weights}
+        """Of each layer, the adapter of each column of its B. A's rows are in the same order, layer after layer."""
 
     @property
     def nbytes(self) -> int:
         """Memory of base and adapters."""
-        return self._base_bytes + self.down.nbytes + self.up.nbytes
+        return self._base_bytes + self.down.nbytes + sum(up.nbytes for up in self.ups.values())
+
+    @property
+    def adapters(self) -> set[str]:
+        """The names that were put."""
+        return {name for names in self.owners.values() for name in names}
 
     def put(self, name: str, parts: Mapping[str, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
         """Put an adapter beside the others: (A (r, in), B (out of the layer, r)) of the layers that it has."""
-        downs, ups = [self.down], [self.up]
+        downs = self.downs()
         for layer, (down, up) in parts.items():
-            columns = self.up.new_zeros(self.up.shape[0], len(down))
-            columns[self.parts[layer]] = up.to(columns) * scale
-            downs.append(down.to(self.down))
-            ups.append(columns)
-        first = len(self.down)
-        self.down, self.up = torch.cat(downs), torch.cat(ups, dim=1)
-        self.columns[name] = slice(first, len(self.down))
+            downs[layer] = torch.cat([downs[layer], down.to(self.down)])
+            self.ups[layer] = torch.cat([self.ups[layer], up.to(self.down) * scale], dim=1)
+            self.owners[layer] += [name] * len(down)
+        self.down = torch.cat(list(downs.values()))
 
     def drop(self, name: str) -> None:
         """Take an adapter out."""
-        gone = self.columns.pop(name)
-        keep = [place for place in range(len(self.down)) if not gone.start <= place < gone.stop]
-        self.down, self.up = self.down[keep], self.up[:, keep].contiguous()
-        size = gone.stop - gone.start
-        for other, columns in self.columns.items():
-            if columns.start >= gone.stop:
-                self.columns[other] = slice(columns.start - size, columns.stop - size)
+        downs = self.downs()
+        for layer, names in self.owners.items():
+            keep = [place for place, owner in enumerate(names) if owner != name]
+            downs[layer], self.ups[layer] = downs[layer][keep], self.ups[layer][:, keep].contiguous()
+            self.owners[layer] = [names[place] for place in keep]
+        self.down = torch.cat(list(downs.values()))
+
+    def downs(self) -> dict[str, torch.Tensor]:
+        """A of all adapters, layer by layer."""
+        parts = self.down.split([len(names) for names in self.owners.values()])
+        return dict(zip(self.owners, parts, strict=True))
 
     def mask(self, use: Use) -> torch.Tensor | None:
-        """m of a pass, (M, columns in use); None where every token has the same adapter. Alike layers share it."""
+        """m of a pass, (M or 1, columns); None where all columns are everybody's. Alike layers share it."""
+        owners = [name for names in self.owners.values() for name in names]
         if use.tokens is None:
-            return None
-        wanted = self._range(use)
-        owner = torch.full((wanted.stop - wanted.start,), -2, device=self.down.device)
-        for place, name in enumerate(use.names):
-            columns = self.columns[name]
-            owner[columns.start - wanted.start : columns.stop - wanted.start] = place
+            wanted = [name in use.names[:1] for name in owners]
+            return None if all(wanted) else torch.tensor([wanted], device=self.down.device).to(self.down.dtype)
+        places = [use.names.index(name) if name in use.names else -2 for name in owners]
+        owner = torch.tensor(places, dtype=use.tokens.dtype, device=self.down.device)
         return (use.tokens[:, None] == owner).to(self.down.dtype)
 
     def __call__(self, values: torch.Tensor, use: Use, mask: torch.Tensor | None) -> torch.Tensor:
@@ -100,19 +108,18 @@ class JoinedLinear:
             result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, "none", [], "")
         else:
             result = functional.linear(values, self.weight, self.bias)
-        wanted = self._range(use)
-        if wanted.start == wanted.stop:
+        if not use.names or not len(self.down):
             return result
-        reduced = values @ self.down[wanted].t()
+        reduced = values @ self.down.t()
         if mask is not None:
             reduced *= mask
-        return result.addmm_(reduced, self.up[:, wanted].t())
-
-    def _range(self, use: Use) -> slice:
-        found = [self.columns[name] for name in use.names]
-        if not found:
-            return slice(0, 0)
-        return slice(min(columns.start for columns in found), max(columns.stop for columns in found))
+        first = 0
+        for layer, up in self.ups.items():
+            if columns := up.shape[1]:
+                part = result if len(self.ups) == 1 else result[:, self.parts[layer]]
+                part.addmm_(reduced[:, first : first + columns], up.t())
+                first += columns
+        return result
 
 
 def _packable(weight: torch.Tensor) -> bool:

@@ -190,6 +190,8 @@ class Lean:
 
     def _use(self, adapters: Sequence[str | None], rows: torch.Tensor) -> Use:
         names = tuple(dict.fromkeys(name for name in adapters if name is not None))
+        if unknown := [name for name in names if name not in self.adapters]:
+            raise KeyError(unknown[0])  # its columns would be nobody's, and the bare base would answer
         if len(set(adapters)) == 1:
             return Use(names, None)
         own = torch.tensor([-1 if name is None else names.index(name) for name in adapters], device=self.device)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from infra.chart import CHART
+from infra.cluster.layout import HOME
 from rollama.data.features import FEATURES
 from rollama.monitoring.compare import THRESHOLD
 from rollama.monitoring.distance import PSI_PER_SQUARE, divergence
@@ -42,10 +43,11 @@ def test_rules_use_the_report_s_threshold_and_what_is_recorded_above_them() -> N
     assert rules()[-1]["annotations"]["description"]
 
 
+@pytest.mark.chart
 def test_prometheus_finds_drift_where_there_is_some(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool on PATH (Debian package prometheus)")
+    unpacked = HOME / "debian" / "promtool"
+    promtool = str(unpacked) if unpacked.is_file() else shutil.which("promtool")
+    assert promtool, "no promtool: run 'make cluster-install', or install Prometheus"
     (tmp_path / "rules.yaml").write_text(
         yaml.safe_dump({"groups": [{"name": "d", "interval": "1h", "rules": rules()}]})
     )

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -34,6 +36,24 @@ def test_hashes_follow_the_weights(tmp_path):
         model.model.norm.weight.add_(1)
     model.save_pretrained(tmp_path)
     assert base_info(str(tmp_path)).weights_hash != same.weights_hash
+
+
+def test_who_wrote_the_configuration_is_no_part_of_what_a_base_is(tmp_path):
+    model, tokenizer, _ = load_base("tiny")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    before = base_info(str(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_version": "5.99.0"}))
+    after = base_info(str(tmp_path))
+    assert after.weights_hash == before.weights_hash and after.other(before.as_dict()) is None
+    formerly = {**before.as_dict(), "weights_hash": before.former_hash}
+    assert before.other(formerly) is None
+    assert after.other(formerly) == "weights_hash"
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    assert base_info(str(tmp_path)).other(before.as_dict()) == "weights_hash"
+    assert before.other({**before.as_dict(), "tokenizer_hash": "0"}) == "tokenizer_hash"
+    assert before.other({}) == "weights_hash"
 
 
 def test_unknown_bases_are_refused_without_network():
