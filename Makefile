@@ -20,7 +20,10 @@ test: setup ## the fast tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest
 
 test-slow: setup ## real Ray, several processes, killed workers, the endpoint
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout 900
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and not matrix" --timeout 900
+
+test-load: setup ## replicas that follow the load, on this machine (minutes; CI leaves it out)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and matrix" --timeout 900
 
 test-realdata: setup ## real chest CTs, fetched by package name on first use
 	@$(BIN)/uv run -q --no-project --with pip==25.3 python tests/realdata/fetch.py && $(BIN)/pytest -m realdata tests/realdata --timeout 900

@@ -302,6 +302,7 @@ class TestServed:
             assert (body["summary"], body["plan_text"]) == expected[name][NOTES.index(note)]
         assert all(answer.json()["models"] != first for _, answer in answers[changed + 8 :])
 
+    @pytest.mark.matrix
     def test_replicas_follow_the_load_and_nobody_notices(self, changing: Changing, client: httpx.Client) -> None:
         fast = {"look_back_period_s": 4, "upscale_delay_s": 4, "downscale_delay_s": 8, "target_ongoing_requests": 1}
         text = {"min_replicas": 1, "max_replicas": 2, **fast}
