@@ -26,7 +26,7 @@ from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pi
 from rollama.segmentation.checkpoint import build_network, load_start, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import DdpEngine
-from rollama.segmentation.finishing import finish
+from rollama.segmentation.finishing import finish, measured
 from rollama.segmentation.method import build_method
 from rollama.segmentation.model import SegBatch, SegmentationNet
 from rollama.segmentation.text_encoder import encoder_text
@@ -190,7 +190,10 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
         done = run(engine, method, batches, rate, config.steps, first, callbacks, lambda: validation.stopped)
     kept = validation.restore_best()
     if worker.rank == 0:
-        found = finish(network, cases, cases_to_validate, worker.device)
+        if config.measure or start is None:
+            found = finish(network, cases, cases_to_validate, worker.device)
+        else:
+            found = measured(start)
         found["metrics"] |= {"trained_steps": done, **({} if kept is None else {"kept_step": kept})}
         save_model(
             out, network, info, key,
