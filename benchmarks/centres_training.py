@@ -18,8 +18,8 @@ from rollama.core.errors import ConfigError
 
 SMALL = (
     "text.method=plain", "text.lora.enabled=false", "text.batch=16", "text.micro_batch=16", "text.lr=6e-3",
-    "text.max_new_tokens=200", "text.steps=500", "segmentation.batch=8", "segmentation.micro_batch=8",
-    "segmentation.lr=3e-3", "segmentation.steps=400", "segmentation.prompt_every=4", "segmentation.alignment_depth=1",
+    "text.max_new_tokens=200", "text.steps=400", "segmentation.batch=8", "segmentation.micro_batch=8",
+    "segmentation.lr=3e-3", "segmentation.steps=240", "segmentation.prompt_every=4", "segmentation.alignment_depth=1",
     "segmentation.noise_alpha=5", "segmentation.hu_range=[-250,250]",
 )  # fmt: skip
 """What the preset `tiny` needs to learn something in a minute on one core: SEG at 12 mm, P as a whole tiny network."""
@@ -41,7 +41,7 @@ class Setup:
     overrides: tuple[str, ...]
     dataset: str
     rounds: int
-    few_steps: float = 0.1
+    few_steps: float = 0.05
     few_lr: float = 0.25
     device: str = "cpu"
 
@@ -89,7 +89,8 @@ class Setup:
         batch = config.batch // centres
         changes: dict[str, Any] = {
             "steps": config.steps // self.rounds, "batch": batch, "micro_batch": min(batch, config.micro_batch),
-            "seed": 1000 * seed + number, "centres": config.centres.model_dump() | {"only": (centre,)},
+            "seed": 1000 * seed + number, "part": (number, self.rounds),
+            "centres": config.centres.model_dump() | {"only": (centre,)},
             "scale": config.scale.model_dump() | {"checkpoint_every": config.steps},
         }  # fmt: skip
         return config.updated(**changes, **({"measure": False} if what == "seg" else {}))

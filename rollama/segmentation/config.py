@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from rollama.core.config import StrictModel
 from rollama.core.registry import ImagePosition, SegMethod
-from rollama.training.config import CentresSection, ScaleConfig
+from rollama.training.config import WHOLE, CentresSection, Part, ScaleConfig
 
 Triple = tuple[float, float, float]
 Sizes = tuple[int, int, int]
@@ -173,6 +173,10 @@ class SegConfig(StrictModel):
         "", pattern=r"^([0-9a-f]{64})?$", description="SHA-256 of the weights to start from (--init); empty: the seed"
     )
     prox_mu: float = Field(0.0, ge=0, description="FedProx: mu/2 times the squared distance from the first weights")
+    part: Part = Field(
+        WHOLE,
+        description="[k, n]: the k-th of n trainings that share one learning-rate schedule (a federation's rounds)",
+    )
     measure: bool = Field(
         True,
         description="measure threshold, reach, calibration and what is usual after training; false takes over those of "
@@ -213,8 +217,6 @@ class SegConfig(StrictModel):
                 raise ValueError(
                     f"channels must be multiples of 2 * alignment_heads = {2 * self.alignment_heads}, found {value}"
                 )
-        if not self.measure and not self.init:
-            raise ValueError("measure false needs a start (--init), whose threshold, reach and calibration are kept")
         if self.edit_weight and not self.plan_edits:
             raise ValueError("edit_weight needs plan_edits: without other plans there is nothing to compare")
         if any(size % self.stride for size in self.patch):

@@ -82,6 +82,7 @@ def coordinate(grid: Grid, folder: Path, federation: Federation) -> Path:
                 "federation": federation.name,
                 "nonce": nonce,
                 "round": number,
+                "rounds": federation.rounds,
                 "start": start,
                 "prox-mu": federation.prox_mu,
             }

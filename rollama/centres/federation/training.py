@@ -26,7 +26,7 @@ class TrainingFailed(RollamaError):
 
 
 def train(
-    site: Site, folder: Path, received: Tensors, number: int, prox_mu: float, federation: str
+    site: Site, folder: Path, received: Tensors, number: int, rounds: int, prox_mu: float, federation: str
 ) -> tuple[Tensors, int]:
     """Run a round of the site's training in `folder`, that of its file: (weights after it, cases it was trained on).
 
@@ -41,7 +41,7 @@ def train(
     out = work / "models" / NAME
     values = {
         "init": init, "out": out, "work": work, "name": NAME, "prox_mu": prox_mu, "seed": number,
-        "task": manifest.get("task", "seg"),
+        "rounds": rounds, "task": manifest.get("task", "seg"),
     }  # fmt: skip
     log = site.state / federation / f"round-{number:04d}.log"
     _run(site, folder, values, log)
