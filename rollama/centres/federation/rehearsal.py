@@ -41,10 +41,11 @@ def rehearse(folder: Path, federation: Federation, sites: Sequence[str], train: 
         ConfigError: a strategy or privacy that only Flower computes.
         RollamaError: a site's policy lets nothing leave, or no round changed the start model.
     """
-    if federation.strategy not in (Strategy.FEDAVG, Strategy.FEDPROX) or federation.privacy.kind != "none":
+    plain = federation.privacy.kind == "none" and policy.local_privacy is None
+    if federation.strategy not in (Strategy.FEDAVG, Strategy.FEDPROX) or not plain:
         raise ConfigError(
-            f"{federation.name}: strategy {federation.strategy} with privacy {federation.privacy.kind} is Flower's to "
-            "compute; a rehearsal averages (fedavg, fedprox) without privacy"
+            f"{federation.name}: strategy {federation.strategy}{'' if plain else ' with differential privacy'} is "
+            "Flower's to compute; a rehearsal averages (fedavg, fedprox) without privacy"
         )
     now = standing(folder, federation)
     agreed = standing(folder / "none", federation).weights
