@@ -173,9 +173,9 @@ class Fleet:
     def run(self) -> None:
         self.begin("run", "run", str(self.coordinator))
 
-    def ended(self) -> int:
+    def ended(self, seconds: float = 2 * PATIENCE_S) -> int:
         """Exit code of the run, once it has ended."""
-        return self.running["run"].wait(2 * PATIENCE_S)
+        return self.running["run"].wait(seconds)
 
     def events(self, event: str | None = None, of: str = "coordinator") -> list[dict[str, Any]]:
         """Lines of a record: the coordinator's, or a site's."""

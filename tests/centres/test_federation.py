@@ -152,6 +152,8 @@ def test_a_capture_holds_what_the_record_says_and_no_more(fleet: Fleet) -> None:
 
 
 @pytest.mark.matrix
+@pytest.mark.timeout(2400)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("what", ["p", "seg"])
 def test_real_trainings_give_the_weights_of_their_rehearsal(what: str, tmp_path: Path) -> None:
     """Four sites train P or SEG as processes over TLS; the study of centres rehearses the same in one process."""
@@ -180,7 +182,7 @@ def test_real_trainings_give_the_weights_of_their_rehearsal(what: str, tmp_path:
             fleet.join(centre)
         wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= len(centres))
         fleet.run()
-        assert fleet.ended() == 0, fleet.log("run")
+        assert fleet.ended(1800) == 0, fleet.log("run")
     finally:
         fleet.close()
     train(job, setup)
