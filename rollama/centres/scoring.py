@@ -112,7 +112,7 @@ def markdown(what: str, rows: Sequence[Mapping[str, Any]], title: str, synthetic
             cells = []
             for split, centre in groups:
                 row = found.get((system, split, centre))
-                cells.append("" if row is None else f"{Estimate(**row['metrics'][metric])}, n={row['n']}")
+                cells.append("" if row is None else f"{(value := Estimate(**row['metrics'][metric]))}, n={value.n}")
             lines.append(f"| {system} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

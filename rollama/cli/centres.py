@@ -140,6 +140,24 @@ def compare(
     _report(what, entries, out, data, f"{what}: comparison")
 
 
+@app.command("measure")
+def measure(
+    model: str = typer.Argument(..., help="A SEG, such as a federation's: folder or reference."),
+    dataset: str = typer.Option(..., help="Data set folder or reference; its training and validation cases are used."),
+    out: Path = typer.Option(..., help="Folder of the new artefact."),
+    only: list[str] = typer.Option([], help="Measure on this centre's cases only; may be given again."),
+) -> None:
+    """Measure a SEG's threshold, reach, calibration and what is usual again, on cases at hand; no weight changes."""
+    from rollama.centres.measuring import measure_again
+    from rollama.data.store import resolve
+    from rollama.training.artefact import read_manifest
+    from rollama.training.config import CentresSection
+
+    found = read_manifest(measure_again(resolve(model), resolve(dataset), out, CentresSection(only=tuple(only))))
+    typer.echo(f"threshold {found['threshold']}, {found['metrics']}", err=True)
+    typer.echo(str(out))
+
+
 def _opened(preset: str, overrides: list[str], workspace: Path | None, dataset: str | None) -> tuple[Any, Path, Path]:
     """The preset, the workspace and the data set's folder."""
     from rollama.cli.train import default_dataset

@@ -122,6 +122,8 @@ def write_evaluation(
 
 def _summarise(name: str, members: Sequence[Record]) -> statistics.Estimate:
     values = [record.metrics[name] for record in members]
-    if name in YES_NO and members[0].source != counterfactual.ALL_EDITS:  # there it is a share of a patient's edits
+    # Over all edits of a patient's plan, or over several trainings, a yes/no metric is a share.
+    share = members[0].source == counterfactual.ALL_EDITS or any(0 < value < 1 for value in values)
+    if name in YES_NO and not share:
         return statistics.rate(values)
     return statistics.estimate(values, [record.centre for record in members])

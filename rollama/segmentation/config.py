@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from rollama.core.config import StrictModel
 from rollama.core.registry import ImagePosition, SegMethod
-from rollama.training.config import CentresSection, ScaleConfig
+from rollama.training.config import WHOLE, CentresSection, Part, ScaleConfig
 
 Triple = tuple[float, float, float]
 Sizes = tuple[int, int, int]
@@ -173,6 +173,15 @@ class SegConfig(StrictModel):
         "", pattern=r"^([0-9a-f]{64})?$", description="SHA-256 of the weights to start from (--init); empty: the seed"
     )
     prox_mu: float = Field(0.0, ge=0, description="FedProx: mu/2 times the squared distance from the first weights")
+    part: Part = Field(
+        WHOLE,
+        description="[k, n]: the k-th of n trainings that share one learning-rate schedule (a federation's rounds)",
+    )
+    measure: bool = Field(
+        True,
+        description="measure threshold, reach, calibration and what is usual after training; false takes over those of "
+        "--init, such as at a site of a federation, whose coordinator keeps none of them",
+    )
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
 
     @property

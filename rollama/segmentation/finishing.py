@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,13 @@ from rollama.segmentation.normality import Example, describe
 from rollama.segmentation.predict import SegmentationModel
 from rollama.segmentation.region import Reach
 from rollama.segmentation.validation import best_threshold
+from rollama.training.artefact import read_manifest
 
 EXAMINED = 100
 """So many training cases, of each centre as evenly as they come, show what is usual; more would only take longer."""
+
+MEASURED = ("reach", "plans_only", "threshold", "calibration")
+"""Entries of a manifest that `finish` writes."""
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,12 @@ def finish(
         log.info("segmentation: %d training plans are free text: texts are not checked", len(training) - len(plans))
     log.info("segmentation: validation Dice %s, probabilities times %s", dice, calibration.scale)
     return {**found, "metrics": metrics}
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """What `finish` found of the trained model in `folder`, without its metrics: they are not another model's."""
+    manifest = read_manifest(folder)
+    return {key: manifest[key] for key in MEASURED if key in manifest} | {"metrics": {}}
 
 
 def _examine(model: SegmentationModel, case: Case) -> tuple[Example, tuple[np.ndarray, np.ndarray]]:

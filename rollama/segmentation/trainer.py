@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rollama.core.errors import DataError
+from rollama.core.errors import ConfigError, DataError
 from rollama.data.case import Case, Split
 from rollama.data.dataset import open_dataset
 from rollama.data.plan import Guideline
@@ -27,7 +27,7 @@ from rollama.data.transforms import Prepared, Sample, draw, prepare, training_pi
 from rollama.segmentation.checkpoint import build_network, load_start, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import DdpEngine
-from rollama.segmentation.finishing import finish
+from rollama.segmentation.finishing import finish, measured
 from rollama.segmentation.method import build_method
 from rollama.segmentation.model import SegBatch, SegmentationNet
 from rollama.segmentation.text_encoder import encoder_text
@@ -157,6 +157,8 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
     data = restricted(whole, config.centres, config.seed)
     cases = data.select(Split.TRAIN)
     start = start_folder(config.init, worker.init)
+    if start is None and not config.measure:
+        raise ConfigError("measure: false needs a start (--init), whose threshold, reach and calibration are kept")
     if config.plan_edits and not any(
         regions_path(case, guideline).is_file() for case in cases for guideline in Guideline
     ):
@@ -185,13 +187,16 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
         Checkpointer(engine, worker.scratch, key, config.scale.checkpoint_every, config.steps, worker.report)
     )
     source = TrainingData(config, cases, network, worker)
-    rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
+    rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup, part=config.part)
     callbacks = [validation, *callbacks, *worker.callbacks]
     with Ahead(source.batches, config.steps) as batches:
         done = run(engine, method, batches, rate, config.steps, first, callbacks, lambda: validation.stopped)
     kept = validation.restore_best()
     if worker.rank == 0:
-        found = finish(network, cases, cases_to_validate, worker.device)
+        if start is None or config.measure:
+            found = finish(network, cases, cases_to_validate, worker.device)
+        else:
+            found = measured(start)
         found["metrics"] |= {"trained_steps": done, **({} if kept is None else {"kept_step": kept})}
         save_model(
             out, network, info, key,

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from rollama.core.config import StrictModel
 from rollama.core.registry import Consistency, TextMethod
 from rollama.data.chat import Template
-from rollama.training.config import CentresSection, ScaleConfig
+from rollama.training.config import WHOLE, CentresSection, Part, ScaleConfig
 
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LINEARS: tuple[Linear, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -76,6 +76,10 @@ class TextConfig(StrictModel):
         "", pattern=r"^([0-9a-f]{64})?$", description="SHA-256 of the weights to start from (--init); empty: the seed"
     )
     prox_mu: float = Field(0.0, ge=0, description="FedProx: mu/2 times the squared distance from the first weights")
+    part: Part = Field(
+        WHOLE,
+        description="[k, n]: the k-th of n trainings that share one learning-rate schedule (a federation's rounds)",
+    )
     scale: ScaleConfig = ScaleConfig()
     monitor: MonitorSection = MonitorSection()
     max_new_tokens: int = Field(256, ge=1, description="generation stops here")

@@ -115,7 +115,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         callbacks.append(Monitor(engine, save, config.monitor.every, config.steps, worker.scratch, worker.evaluations))
     callbacks.append(Checkpointer(engine, worker.scratch, key, every, config.steps, worker.report))
     callbacks += worker.callbacks
-    rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup)
+    rate = partial(one_cycle, steps=config.steps, peak=config.lr, warmup=config.warmup, part=config.part)
     run(engine, method, batches.step, rate, config.steps, first, callbacks)
 
     tensors = engine.parameters()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rollama.core.config import StrictModel
 
@@ -24,6 +24,17 @@ class ScaleConfig(StrictModel):
     checkpoint_every: int = Field(20, ge=1, description="optimizer steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
     max_failures: int = Field(3, ge=0, description="worker failures survived before the run is given up")
+
+
+def _one_of(value: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= value[0] <= value[1]:
+        raise ValueError(f"part: found {value}; give [k, n] with k from 1 to n")
+    return value
+
+
+Part = Annotated[tuple[int, int], AfterValidator(_one_of)]
+"""(k, n): a training is the k-th of n that share one schedule of the learning rate."""
+WHOLE = (1, 1)
 
 
 class CentresMode(StrEnum):

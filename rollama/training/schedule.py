@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 
-def one_cycle(step: int, steps: int, peak: float, warmup: float = 0.1, floor: float = 0.02) -> float:
+def one_cycle(
+    step: int, steps: int, peak: float, warmup: float = 0.1, floor: float = 0.02, part: tuple[int, int] = (1, 1)
+) -> float:
     """Linear warm-up, then cosine decay (the one-cycle policy, arXiv 1708.07120, without the momentum cycle).
 
     Args:
@@ -14,7 +16,9 @@ def one_cycle(step: int, steps: int, peak: float, warmup: float = 0.1, floor: fl
         peak: highest learning rate.
         warmup: share of the run spent warming up.
         floor: last learning rate as a share of `peak`.
+        part: (k, n): the run is the k-th of n of this length that share one schedule, such as a federation's rounds.
     """
+    step, steps = step + (part[0] - 1) * steps, steps * part[1]
     ramp = max(1, round(warmup * steps))
     if step < ramp:
         return peak * (step + 1) / ramp

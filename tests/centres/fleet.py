@@ -52,14 +52,16 @@ def wait_for(what: str, found: Callable[[], Any], seconds: float = PATIENCE_S) -
 class Fleet:
     """A coordinator's folder, sites' folders, and the processes that run on them."""
 
-    def __init__(self, root: Path, port: int, **settings: Any) -> None:
+    def __init__(self, root: Path, port: int, start: Path | None = None, **settings: Any) -> None:
         self.root, self.port, self.python = root, port, flower_python()
         self.coordinator = root / "coordinator"
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        start = {"w": np.full(4, 0.1, np.float32), "b": np.zeros(1, np.float32)}
-        write_artefact(
-            self.coordinator / "start", start, {"kind": "mini", "config": {}, "task": "p", "synthetic": True}
-        )
+        if start is not None:
+            shutil.copytree(start, self.coordinator / "start")
+        else:
+            small = {"w": np.full(4, 0.1, np.float32), "b": np.zeros(1, np.float32)}
+            about = {"kind": "mini", "config": {}, "task": "p", "synthetic": True}
+            write_artefact(self.coordinator / "start", small, about)
         values = {
             "name": "trial", "rounds": 2, "min_sites": 2, "round_timeout_s": 200, "grace_s": 60,
             "guard": {"max_relative": 50}, **settings,
@@ -114,8 +116,16 @@ class Fleet:
         )  # fmt: skip
         wait_for("the SuperLink", lambda: self.log("serve").count("Uvicorn running") > before)
 
-    def site(self, name: str, seed: int, port: int | None = None, slow_s: float = 0, **policy: Any) -> Path:
-        """Make a site's folder with 40 invented cases and a key; returns its file."""
+    def site(
+        self,
+        name: str,
+        seed: int,
+        port: int | None = None,
+        slow_s: float = 0,
+        command: list[str] | None = None,
+        **policy: Any,
+    ) -> Path:
+        """Make a site's folder with 40 invented cases and a key; returns its file. `command`: another training."""
         folder = self.root / name
         folder.mkdir()
         rng = np.random.default_rng(seed)
@@ -124,7 +134,7 @@ class Fleet:
         shutil.copytree(self.coordinator / "start", folder / "start")
         shutil.copy(self.authority, folder / "ca.pem")
         self.call("-m", "rollama", "federation", "key", str(folder / "site.key"))
-        command = [
+        command = command or [
             sys.executable,
             str(HERE / "small_training.py"),
             "{init}",
@@ -163,9 +173,9 @@ class Fleet:
     def run(self) -> None:
         self.begin("run", "run", str(self.coordinator))
 
-    def ended(self) -> int:
+    def ended(self, seconds: float = 2 * PATIENCE_S) -> int:
         """Exit code of the run, once it has ended."""
-        return self.running["run"].wait(2 * PATIENCE_S)
+        return self.running["run"].wait(seconds)
 
     def events(self, event: str | None = None, of: str = "coordinator") -> list[dict[str, Any]]:
         """Lines of a record: the coordinator's, or a site's."""

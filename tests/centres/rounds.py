@@ -19,11 +19,16 @@ from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
 
 from rollama.centres.federation import client_app, record, server_app
-from rollama.centres.federation.config import read_federation
+from rollama.centres.federation.config import read_federation, read_site
+from rollama.centres.federation.rehearsal import rehearse
+from rollama.centres.federation.training import train
 from rollama.centres.federation.weights import Tensors, read_artefact, write_artefact
+from rollama.core.files import read_json
 
 START = {"w": np.full(4, 0.1, np.float32), "b": np.zeros(1, np.float32)}
 SITES = {"north": (0, 40), "south": (1, 10)}
+MORE = {**SITES, "west": (2, 23), "east": (3, 31)}
+"""With more than two, the order of the sums shows in the last bits."""
 MANIFEST = {"kind": "mini", "config": {}, "task": "p", "synthetic": True}
 TRUE = np.array([1.0, -2.0, 0.5, 0.0])
 
@@ -54,14 +59,16 @@ class Direct:
         return [self.replies.pop(name) for name in list(names) if name in self.replies]
 
 
-def make(root: Path, settings: dict[str, Any], policy: dict[str, Any]) -> tuple[Path, Direct]:
-    """Folders of a coordinator and two sites with 40 and 10 cases."""
+def make(
+    root: Path, settings: dict[str, Any], policy: dict[str, Any], which: dict[str, tuple[int, int]] = SITES
+) -> tuple[Path, Direct]:
+    """Folders of a coordinator and its sites, by default two with 40 and 10 cases."""
     folder = root / "coordinator"
     write_artefact(folder / "start", START, MANIFEST)
     values = {"name": "trial", "rounds": 2, "min_sites": 2, "grace_s": 1, "guard": {"max_relative": 50}, **settings}
     (folder / "federation.yaml").write_text(json.dumps(values))
     files = []
-    for name, (seed, cases) in SITES.items():
+    for name, (seed, cases) in which.items():
         place = root / name
         shutil.copytree(folder / "start", place / "start")
         rng = np.random.default_rng(seed)
@@ -101,6 +108,25 @@ def run(root: Path, settings: dict[str, Any], policy: dict[str, Any]) -> dict[st
     found["whole"] = [record.verify(path) for path in root.glob("*/**/record.jsonl")]
     found["taken"] = [line["sha256"] for line in events if line["event"] == "accepted"]
     return found
+
+
+def rehearsed(root: Path, settings: dict[str, Any], policy: dict[str, Any]) -> list[list[str]]:
+    """Hashes of the weights after each round: by Flower's strategy over our apps, and rehearsed in this process."""
+    folder, grid = make(root, settings, policy, MORE)
+    server_app.coordinate(grid, folder, read_federation(folder))  # type: ignore[arg-type]
+    sites = {site.name: (site, path.parent) for path in grid.files.values() for site in [read_site(path)]}
+
+    def one(name: str, number: int, received: Tensors) -> tuple[Tensors, int]:
+        site, place = sites[name]
+        federation = read_federation(folder)
+        return train(site, place, received, number, federation.rounds, federation.prox_mu, "again")
+
+    rules = next(iter(sites.values()))[0].policy
+    rehearse(root / "rehearsal", read_federation(folder), list(sites), one, rules)
+    return [
+        [read_json(path)["weights"] for path in sorted((place / "rounds").glob("*/round.json"))]
+        for place in (folder, root / "rehearsal")
+    ]
 
 
 class Rogues(Direct):
@@ -197,6 +223,11 @@ def main(root: Path) -> None:
             {"local_privacy": {"clipping_norm": 0.5, "sensitivity": 0.01, "epsilon": 1.0, "delta": 1e-5}},
         ),
         "rogues": with_rogues(root / "rogues"),
+        "rehearsal": {
+            "fedavg": rehearsed(root / "r1", {"rounds": 3, "min_sites": 4}, {}),
+            "fedprox": rehearsed(root / "r2", {"strategy": "fedprox", "prox_mu": 0.5}, {}),
+            "alike and clipped": rehearsed(root / "r3", {"weight_by_cases": False}, {"max_norm": 0.3}),
+        },
         "few": run(root / "few", one, {"min_cases": 20}),
         "silent": run(root / "silent", one, {"counts": "none"}),
     }  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rollama.cohort.config import CohortConfig
+from rollama.cohort.make import make_cohort
 from rollama.core.files import read_json
 from tests.centres.fleet import Fleet, wait_for
 
@@ -146,3 +149,46 @@ def test_a_capture_holds_what_the_record_says_and_no_more(fleet: Fleet) -> None:
     (left,) = fleet.events("left", of="north")
     said = sorted((tensor["name"], tensor["sha256"]) for tensor in left["tensors"])
     assert seen == said
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(2400)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("what", ["p", "seg"])
+def test_real_trainings_give_the_weights_of_their_rehearsal(what: str, tmp_path: Path) -> None:
+    """Four sites train P or SEG as processes over TLS; the study of centres rehearses the same in one process."""
+    from benchmarks.centres_study import SETUP, START, Job, train
+    from benchmarks.centres_training import Setup, training_centres
+
+    dataset = tmp_path / "cohort"
+    make_cohort(dataset, CohortConfig.model_validate({"size": "xs", "train": 3, "validation": 1, "test": 1}))
+    steps = tuple(f"{part}.{key}=4" for part in ("text", "segmentation") for key in ("steps", "batch", "micro_batch"))
+    setup = Setup("tiny", steps, str(dataset), rounds=2)
+    setup.write(tmp_path / SETUP)
+    job = Job(tmp_path, what, 0, "federated")
+    start = train(job.other(START), setup)
+    centres = training_centres(dataset)
+    fleet = Fleet(
+        tmp_path / "fleet", free_port(), start, min_sites=len(centres), round_timeout_s=900, guard={"max_relative": 1e3}
+    )
+    try:
+        for number, centre in enumerate(centres):
+            command = [sys.executable, "-m", "benchmarks.centres_training", str(tmp_path / SETUP), what, centre]
+            command += ["{seed}", "{init}", "{out}"]
+            fleet.site(centre, number, command=command, max_norm=1e9, max_relative=1e3, min_cases=1)
+        fleet.serve()
+        for centre in centres:
+            fleet.register(centre)
+            fleet.join(centre)
+        wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= len(centres))
+        fleet.run()
+        assert fleet.ended(1800) == 0, fleet.log("run")
+    finally:
+        fleet.close()
+    train(job, setup)
+    (rehearsal,) = (tmp_path / "federated").iterdir()
+    flower, rehearsed = (
+        [read_json(path)["weights"] for path in sorted((place / "rounds").glob("*/round.json"))]
+        for place in (fleet.coordinator, rehearsal)
+    )
+    assert flower == rehearsed and len(set(flower)) == 2

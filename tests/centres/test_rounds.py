@@ -76,6 +76,12 @@ def test_rogue_updates_are_refused_by_name_and_the_round_goes_on(found: dict[str
     assert found["rogues"]["finished"] == [[3, True], [2, True]]
 
 
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "alike and clipped"])
+def test_a_rehearsal_gives_flowers_weights_to_the_bit(found: dict[str, Any], name: str) -> None:
+    flower, rehearsal = found["rehearsal"][name]
+    assert flower == rehearsal and len(set(flower)) == len(flower) >= 2
+
+
 @pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "clip at site", "clip here", "noise", "local"])
 def test_what_left_is_what_came(found: dict[str, Any], name: str) -> None:
     case = found[name]

@@ -84,7 +84,7 @@ def test_one_training_does_not_pretend_to_be_several() -> None:
         _check_mode(What.P, text(mode="federated"))
 
 
-@pytest.mark.parametrize("verb", ["train", "adapt", "compare"])
+@pytest.mark.parametrize("verb", ["train", "adapt", "compare", "measure"])
 def test_the_verbs_explain_themselves(verb: str) -> None:
     from rollama.cli.centres import app
 

@@ -34,11 +34,11 @@ def site(folder: Path, *command: str, **training: object) -> Site:
 
 
 def run(chosen: Site, folder: Path) -> tuple[dict[str, np.ndarray], int]:
-    return train(chosen, folder, {"w": np.full(2, 8.0, np.float32)}, 3, 0.5, "trial")
+    return train(chosen, folder, {"w": np.full(2, 8.0, np.float32)}, 3, 20, 0.5, "trial")
 
 
 def test_it_begins_from_the_weights_that_came(tmp_path: Path) -> None:
-    chosen = site(tmp_path, sys.executable, "halve.py", "{init}", "{out}", "{prox_mu}", "{seed}", "{task}")
+    chosen = site(tmp_path, sys.executable, "halve.py", "{init}", "{out}", "{prox_mu}", "{seed}", "{rounds}", "{task}")
     tensors, cases = run(chosen, tmp_path)
     assert tensors["w"].tolist() == [4, 4] and cases == 7
     assert "patient 4711" in (tmp_path / "state" / "trial" / "round-0003.log").read_text()

@@ -14,18 +14,21 @@ import torch
 from torch import distributed
 from torch import multiprocessing as mp
 
+from rollama.centres.measuring import measure_again
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import make_cohort
 from rollama.cohort.regions import write_regions
-from rollama.core.errors import CheckpointError, DataError
+from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import SegMethod
 from rollama.data.dataset import open_dataset
 from rollama.data.organs import case_ct
 from rollama.data.plan import Side, render_plan
 from rollama.data.volumes import read_ct
 from rollama.segmentation.config import SegConfig
+from rollama.segmentation.finishing import MEASURED
 from rollama.segmentation.predict import SegmentationModel
 from rollama.segmentation.trainer import train_segmentation
+from rollama.training.artefact import artefact_hash, load_artefact, read_manifest
 from rollama.training.metrics_log import read_metrics
 from rollama.training.worker import Worker
 from tests.segmentation.conftest import make_plan
@@ -113,6 +116,30 @@ def test_artefact_names_its_encoder_and_refuses_another(
     (tmp_path / "m" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="other weights of the text encoder"):
         SegmentationModel.load(tmp_path / "m")
+
+
+def test_a_site_need_not_measure_and_whoever_has_the_model_can(
+    config: SegConfig, toy_dataset: Path, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="measure: false needs a start"):
+        train_segmentation(config.updated(measure=False), toy_dataset, tmp_path / "x", make_worker("x"))
+    train_segmentation(config.updated(steps=1), toy_dataset, tmp_path / "start", make_worker("start"))
+    start = read_manifest(tmp_path / "start")
+    config = config.updated(init=artefact_hash(tmp_path / "start"), steps=8)
+    for name, measure in (("site", False), ("whole", True)):
+        worker = replace(make_worker(name), init=tmp_path / "start")
+        train_segmentation(config.updated(measure=measure), toy_dataset, tmp_path / name, worker)
+    site, whole = (read_manifest(tmp_path / name) for name in ("site", "whole"))
+    assert all(site[key] == start[key] for key in MEASURED)
+    again = measure_again(tmp_path / "site", toy_dataset, tmp_path / "again", device=torch.device("cpu"))
+    found = read_manifest(again)
+    assert all(found[key] == whole[key] for key in MEASURED)
+    assert whole["calibration"] != start["calibration"]
+    assert found["metrics"].items() <= whole["metrics"].items() and found["measured"]["training"] == {"toy": 6}
+    tensors = [load_artefact(tmp_path / name)[0] for name in ("again", "whole")]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
+    SegmentationModel.load(again)
 
 
 def test_vision_twin_trains_without_an_encoder(

@@ -62,7 +62,8 @@ def answer(site: Site, folder: Path, message: Message, context: Context) -> Mess
     if str(config["start"]) != digest(agreed):
         raise Withheld("start: the federation begins with another model than this site agreed to")
     check_forms(received, agreed, "the weights that came")
-    trained, cases = train(site, folder, received, number, float(config["prox-mu"]), _plain(federation))
+    rounds = max(number, int(str(config["rounds"])))
+    trained, cases = train(site, folder, received, number, rounds, float(config["prox-mu"]), _plain(federation))
     leaving, norms = outgoing(trained, received, agreed, cases, site.policy)
 
     def reply(_message: Message, _context: Context) -> Message:

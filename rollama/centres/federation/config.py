@@ -112,7 +112,10 @@ class Policy(StrictModel):
 
 
 class Training(StrictModel):
-    """The site's own training. Placeholders of `command`: init, out, work, name, prox_mu, seed, task."""
+    """The site's own training.
+
+    Placeholders of `command`: init, out, work, name, prox_mu, seed (the round), rounds, task.
+    """
 
     command: tuple[str, ...] = Field(min_length=1, description="must leave the trained model in the folder {out}")
     timeout_s: float = Field(3600, gt=0)

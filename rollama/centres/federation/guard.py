@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from rollama.centres.federation.config import GuardSection
 from rollama.centres.federation.policy import check_forms
-from rollama.centres.federation.weights import Tensors, digest, distance, size
+from rollama.centres.federation.weights import Tensors, digest, distance, size, total_bytes
 from rollama.core.errors import RollamaError
 
 SPREAD_FROM = 3
@@ -44,6 +45,15 @@ class Verdict:
     sha256: str
     norm: float | None
     refusal: str | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a round's facts and the record keep of it; no tensor."""
+        update = self.update
+        return {
+            "node": update.node, "site": update.site, "sha256": self.sha256, "norm": self.norm, "cases": update.cases,
+            "bytes": total_bytes(update.tensors), "refusal": self.refusal,
+        }  # fmt: skip
 
 
 def sift(

@@ -12,7 +12,7 @@ import fcntl
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from rollama.centres.federation.config import Federation, read_federation
 from rollama.centres.federation.guard import Update, Verdict, sift
 from rollama.centres.federation.state import RECORD, Standing, finish, keep_round, standing
 from rollama.centres.federation.strategies import WEIGHT, build_strategy, restore, strategy_state
-from rollama.centres.federation.weights import Tensors, digest, total_bytes
+from rollama.centres.federation.weights import Tensors, digest
 from rollama.core.errors import ConfigError, RollamaError
 
 POLL_S = 1.0
@@ -82,6 +82,7 @@ def coordinate(grid: Grid, folder: Path, federation: Federation) -> Path:
                 "federation": federation.name,
                 "nonce": nonce,
                 "round": number,
+                "rounds": federation.rounds,
                 "start": start,
                 "prox-mu": federation.prox_mu,
             }
@@ -93,10 +94,10 @@ def coordinate(grid: Grid, folder: Path, federation: Federation) -> Path:
         )  # fmt: skip
         replies = collect(grid, messages, federation)
         verdicts, facts = judge(replies, now, nonce, federation, folder, number)
-        good = {verdict.update.node for verdict in verdicts if verdict.refusal is None}
+        good = {verdict.update.node: verdict.update.site for verdict in verdicts if verdict.refusal is None}
         changed = len(good) >= federation.min_sites
         if changed:
-            kept = [prepared(reply, federation) for reply in replies if str(reply.metadata.src_node_id) in good]
+            kept = [prepared(reply, federation) for reply in in_order(replies, good)]
             arrays, _ = strategy.aggregate_train(number, kept)
             if arrays is None:
                 raise RollamaError(f"round {number}: Flower's {federation.strategy} gave no weights")
@@ -148,14 +149,15 @@ def judge(
             record.append(folder / RECORD, "unreadable", round=number, node=node, reason=type(error).__name__)
     verdicts = sift(updates, now.weights, nonce, now.seen, federation.guard)
     for verdict in verdicts:
-        update = verdict.update
-        line = {
-            "node": update.node, "site": update.site, "sha256": verdict.sha256, "norm": verdict.norm,
-            "cases": update.cases, "bytes": total_bytes(update.tensors), "refusal": verdict.refusal,
-        }  # fmt: skip
-        facts.append(line)
-        record.append(folder / RECORD, "refused" if verdict.refusal else "accepted", round=number, **line)
+        facts.append(verdict.facts)
+        record.append(folder / RECORD, "refused" if verdict.refusal else "accepted", round=number, **verdict.facts)
     return verdicts, facts
+
+
+def in_order(replies: Iterable[Message], sites: Mapping[str, str]) -> list[Message]:
+    """The replies of these nodes (node -> site), by site: float sums must not depend on who answers first."""
+    kept = [reply for reply in replies if str(reply.metadata.src_node_id) in sites]
+    return sorted(kept, key=lambda reply: (sites[node := str(reply.metadata.src_node_id)], node))
 
 
 def arrays_of(weights: Tensors) -> ArrayRecord:

@@ -25,6 +25,8 @@ from rollama.core.manifest import run_manifest
 
 ROUNDS, RECORD, MODEL = "rounds", "record.jsonl", "model"
 TENSORS, STRATEGY, FACTS = "model.safetensors", "strategy.safetensors", "round.json"
+REHEARSED = "rehearsed"
+"""Entry of a round's facts: whether it was computed in one process, without sites (see `rehearsal`)."""
 FREE = {"start", "rounds", "round_timeout_s", "grace_s", "min_sites"}
 """Settings that may change while a federation runs."""
 # fmt: off
@@ -107,6 +109,7 @@ def finish(folder: Path, federation: Federation, now: Standing) -> Path:
         "settings": federation.model_dump(mode="json", exclude={"start"}),
         "sites": sorted({update["site"] for update in kept}),
         "refused": sum(update["refusal"] is not None for facts in rounds for update in facts["updates"]),
+        "rehearsed": sum(bool(facts.get(REHEARSED)) for facts in rounds),
     }
     key = hash_json({"identity": identity(federation, digest(moving(tensors, manifest))), "rounds": now.done})
     taken = {name: value for name, value in manifest.items() if name not in OF_ITS_OWN}

@@ -26,7 +26,7 @@ class TrainingFailed(RollamaError):
 
 
 def train(
-    site: Site, folder: Path, received: Tensors, number: int, prox_mu: float, federation: str
+    site: Site, folder: Path, received: Tensors, number: int, rounds: int, prox_mu: float, federation: str
 ) -> tuple[Tensors, int]:
     """Run a round of the site's training in `folder`, that of its file: (weights after it, cases it was trained on).
 
@@ -36,20 +36,31 @@ def train(
         TrainingFailed: the command failed, ran too long, or left no artefact.
         CheckpointError: what it left is damaged.
     """
-    tensors, manifest = read_artefact(site.start)
     work = site.state / federation / "work"
-    shutil.rmtree(work, ignore_errors=True)  # a round that was interrupted began from other weights
-    work.mkdir(parents=True)
-    init, out = work / "init", work / "models" / NAME
-    write_artefact(init, {**tensors, **received}, manifest)
+    init, manifest = begin(site.start, received, work)
+    out = work / "models" / NAME
     values = {
         "init": init, "out": out, "work": work, "name": NAME, "prox_mu": prox_mu, "seed": number,
-        "task": manifest.get("task", "seg"),
+        "rounds": rounds, "task": manifest.get("task", "seg"),
     }  # fmt: skip
     log = site.state / federation / f"round-{number:04d}.log"
     _run(site, folder, values, log)
     if not out.is_dir():
         raise TrainingFailed(f"the site's training left no model in its folder {{out}}; see {log.name} at the site")
+    return taken(out)
+
+
+def begin(start: Path, received: Tensors, work: Path) -> tuple[Path, dict[str, Any]]:
+    """Empty the folder `work` and write what a round's training begins from: (that artefact, the start's manifest)."""
+    tensors, manifest = read_artefact(start)
+    shutil.rmtree(work, ignore_errors=True)  # a round that was interrupted began from other weights
+    work.mkdir(parents=True)
+    write_artefact(work / "init", {**tensors, **received}, manifest)
+    return work / "init", manifest
+
+
+def taken(out: Path) -> tuple[Tensors, int]:
+    """What a round's training left: (its trained tensors, the cases it was trained on)."""
     after, described = read_artefact(out)
     return moving(after, described), cases_of(described)
 
