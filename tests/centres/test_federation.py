@@ -5,7 +5,10 @@ The first test is in CI (make test-federation); the faults are run by hand (make
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -121,6 +124,29 @@ def test_the_coordinator_is_killed_and_comes_back(fleet: Fleet) -> None:
     again = averaged(fleet, 1)
     assert all(bool((again[name] == value).all()) for name, value in first.items())
     assert read_json(fleet.coordinator / "rounds" / "0003" / "round.json")["changed"]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("fleet", [{"rounds": 3}], indirect=True)
+def test_flowers_process_that_starts_runs_dies(fleet: Fleet) -> None:
+    """The SuperLink lives on without it and would begin no run ever again; the coordinator starts the SuperLink anew."""
+    for seed, name in enumerate(("north", "south")):
+        fleet.site(name, seed, slow_s=2)
+    fleet.serve()
+    for name in ("north", "south"):
+        fleet.register(name)
+        fleet.join(name)
+    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 2)
+    fleet.run()
+    wait_for("the first round", lambda: (fleet.coordinator / "rounds" / "0001" / "round.json").is_file())
+    mine = os.getpgid(fleet.running["serve"].pid)
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(place.name)) == mine and b"flower-superexec" in (place / "cmdline").read_bytes():
+                os.kill(int(place.name), signal.SIGKILL)
+    wait_for("a new SuperLink", lambda: "starting it again" in fleet.log("serve"))
+    assert fleet.ended() == 0, fleet.log("run") + fleet.log("serve")[-3000:]
+    assert [line["round"] for line in fleet.events("finished")] == [1, 2, 3]
 
 
 @pytest.mark.matrix
