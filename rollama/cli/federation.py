@@ -10,6 +10,7 @@ import contextlib
 import json
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import subprocess
+    from multiprocessing.process import BaseProcess
 
 FOLDER = typer.Argument(..., help="The coordinator's folder, with federation.yaml.", exists=True, file_okay=False)
 SITE_FILE = typer.Argument(..., help="The site's file, site.yaml.", exists=True, dir_okay=False)
@@ -68,7 +70,7 @@ def serve(
     told: list[int] = []
     for left in range(RESTARTS, -1, -1):
         try:
-            _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)  # type: ignore[misc]
+            _until_told(link, partial(_well, door, link), told)
             break
         except ClusterError as error:
             if not left or not door.is_alive():
@@ -208,6 +210,12 @@ def _told(line: dict[str, Any]) -> str:
 def _run_state(answer: dict[str, Any]) -> str:
     runs = answer.get("runs") or [{}]
     return str(runs[0].get("status", "")) or json.dumps(runs[0])[:200]
+
+
+def _well(door: BaseProcess, link: subprocess.Popen[bytes]) -> bool:
+    from rollama.centres.federation import processes
+
+    return door.is_alive() and not processes.lame(link)
 
 
 def _until_told(process: subprocess.Popen[bytes], also: Any = lambda: True, told: list[int] | None = None) -> None:

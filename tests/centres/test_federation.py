@@ -129,7 +129,7 @@ def test_the_coordinator_is_killed_and_comes_back(fleet: Fleet) -> None:
 @pytest.mark.matrix
 @pytest.mark.parametrize("fleet", [{"rounds": 3}], indirect=True)
 def test_flowers_process_that_starts_runs_dies(fleet: Fleet) -> None:
-    """The SuperLink lives on without it and would begin no run ever again; the coordinator starts the SuperLink anew."""
+    """The SuperLink lives on without it and would begin no run again; the coordinator starts the SuperLink anew."""
     for seed, name in enumerate(("north", "south")):
         fleet.site(name, seed, slow_s=2)
     fleet.serve()
