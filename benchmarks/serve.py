@@ -188,18 +188,24 @@ def main() -> None:
     names = [(system, mix) for system, mixes in SYSTEMS.items() for mix in mixes if mix in parts]
     sessions: dict[tuple[str, str], list[dict[str, Any]]] = {name: [] for name in names}
     alone: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
+    failed = False
     for turn in range(given.turns):
         for name in names if turn % 2 == 0 else reversed(names):
             print(f"turn {turn + 1}: {name[0]}, {name[1]}", file=sys.stderr, flush=True)
             sessions[name].append(session(*name, given, cases, edits))
         for side in (alone if turn % 2 == 0 else reversed(alone)) if "decode" in parts else ():
-            alone[side].append(decode(side, given, [case["note"] for case in cases[: 1 if given.quick else 3]]))
-    text, broken = report(sessions, alone if alone["ours"] else {}, vars(given), OURS, PEER, truths)
+            try:
+                alone[side].append(decode(side, given, [case["note"] for case in cases[: 1 if given.quick else 3]]))
+            except SystemExit as error:  # ten minutes of other figures must not be lost with this one
+                print(error, file=sys.stderr)
+                failed = True
+    whole = all(alone.values())
+    text, broken = report(sessions, alone if whole else {}, vars(given), OURS, PEER, truths)
     print(text)
     if given.json:
         kept = {f"{system}: {mix}": without_answers(runs) for (system, mix), runs in sessions.items()}
         given.json.write_text(json.dumps({"sessions": kept, "decode": alone}, indent=1))
-    sys.exit(1 if broken else 0)
+    sys.exit(1 if broken or failed else 0)
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -81,7 +81,7 @@ def run_ours(models: Path, notes: list[str]) -> dict[str, Any]:
 
     # A row's step reads the base and its own adapter; that of the other task lies there unread.
     linears = [linear for layer in base.layers for linear in layer.linears.values()]
-    bare = base.nbytes - sum(linear.down.nbytes + linear.up.nbytes for linear in linears)
+    bare = base.nbytes - sum(size_of([linear.down, *linear.ups.values()]) for linear in linears)
     read = {task: bare + size_of(model.artefacts[task].tensors.values()) for task in model.artefacts}
     most, found = decoder.most, {}
     for name, tokens in (("plain", 1), ("guessed", most)):
