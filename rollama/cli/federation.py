@@ -24,7 +24,7 @@ FOLDER = typer.Argument(..., help="The coordinator's folder, with federation.yam
 SITE_FILE = typer.Argument(..., help="The site's file, site.yaml.", exists=True, dir_okay=False)
 POLL_S, ASK_EVERY_S = 2.0, 20.0
 RESTARTS = 3
-"""Runs that Flower gave up and that are begun again; each goes on from the last whole round."""
+"""Runs that Flower gave up, and SuperLinks that died, which are begun again; all go on from the last whole round."""
 
 app = typer.Typer(help="One model trained by several hospitals: data stay, weights move.", no_args_is_help=True)
 
@@ -53,6 +53,7 @@ def serve(
     from rollama.centres.federation import gate, processes
     from rollama.centres.federation.config import read_federation
     from rollama.centres.federation.state import standing
+    from rollama.core.errors import ClusterError
 
     federation = read_federation(folder)
     standing(folder, federation)  # a damaged state is told before sites are let in
@@ -64,7 +65,17 @@ def serve(
     link = processes.superlink(where)
     door.start()
     typer.echo(f"{federation.name}: serving sites on {host}:{port}", err=True)
-    _until_told(link, door.is_alive)
+    told: list[int] = []
+    for left in range(RESTARTS, -1, -1):
+        try:
+            _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)
+            break
+        except ClusterError as error:
+            if not left or not door.is_alive():
+                door.terminate()
+                raise
+            typer.echo(f"{federation.name}: {error}; starting it again", err=True)
+            link = processes.superlink(where)
     door.terminate()
 
 
@@ -199,11 +210,14 @@ def _run_state(answer: dict[str, Any]) -> str:
     return str(runs[0].get("status", "")) or json.dumps(runs[0])[:200]
 
 
-def _until_told(process: subprocess.Popen[bytes], also: Any = lambda: True) -> None:
-    """Wait for SIGINT or SIGTERM, then end the process; raise when it ends by itself."""
+def _until_told(process: subprocess.Popen[bytes], also: Any = lambda: True, told: list[int] | None = None) -> None:
+    """Wait for SIGINT or SIGTERM, then end the process; raise when it ends by itself, or when `also` says no more.
+
+    `told` collects the signals, for a caller that waits for one process after another.
+    """
     from rollama.core.errors import ClusterError
 
-    told: list[int] = []
+    told = [] if told is None else told
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda found, _frame: told.append(found))
     while not told and process.poll() is None and also():

@@ -5,7 +5,10 @@ The first test is in CI (make test-federation); the faults are run by hand (make
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -35,6 +38,17 @@ def fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     made = Fleet(tmp_path, free_port(), **settings)
     yield made
     made.close()
+
+
+def children(pid: int, called: str = "flower-superlink") -> list[int]:
+    """Children of a process in whose command line the words stand."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and called.encode() in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
 
 
 def averaged(fleet: Fleet, number: int) -> dict[str, np.ndarray]:
@@ -121,6 +135,26 @@ def test_the_coordinator_is_killed_and_comes_back(fleet: Fleet) -> None:
     again = averaged(fleet, 1)
     assert all(bool((again[name] == value).all()) for name, value in first.items())
     assert read_json(fleet.coordinator / "rounds" / "0003" / "round.json")["changed"]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("fleet", [{"rounds": 3}], indirect=True)
+def test_flowers_process_that_starts_runs_dies(fleet: Fleet) -> None:
+    """The SuperLink lives on without it and would begin no run again; the coordinator starts the SuperLink anew."""
+    for seed, name in enumerate(("north", "south")):
+        fleet.site(name, seed, slow_s=2)
+    fleet.serve()
+    for name in ("north", "south"):
+        fleet.register(name)
+        fleet.join(name)
+    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 2)
+    fleet.run()
+    wait_for("the first round", lambda: (fleet.coordinator / "rounds" / "0001" / "round.json").is_file())
+    (child,) = (name for link in children(fleet.running["serve"].pid) for name in children(link, "flower-superexec"))
+    os.kill(child, signal.SIGKILL)
+    wait_for("a new SuperLink", lambda: "starting it again" in fleet.log("serve"))
+    assert fleet.ended() == 0, fleet.log("run") + fleet.log("serve")[-3000:]
+    assert [line["round"] for line in fleet.events("finished")] == [1, 2, 3]
 
 
 @pytest.mark.matrix

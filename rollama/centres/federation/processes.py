@@ -6,6 +6,7 @@ on 127.0.0.1.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -84,6 +85,19 @@ def superlink(where: Coordinator) -> subprocess.Popen[bytes]:
         "--database", str(where.folder / "superlink.db"),
     ]  # fmt: skip
     return subprocess.Popen(_found(command), env=environment(where.home), cwd=where.folder)
+
+
+def lame(link: subprocess.Popen[bytes]) -> bool:
+    """Whether the SuperLink's child that starts runs has died; the SuperLink does not notice, and no run begins again.
+
+    Seen where the machine was so busy that SQLite gave up waiting for its lock. Linux only; elsewhere never.
+    """
+    for listed in Path(f"/proc/{link.pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile, or a child
+            for child in listed.read_text().split():
+                if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    return True
+    return False
 
 
 def supernode(site: Site, file: Path) -> subprocess.Popen[bytes]:
