@@ -24,7 +24,7 @@ from rollama.evaluation.tables import POOLED, make_tables
 
 METRIC = {"s": "rougeL", "p": "fields_mean", "seg": "dice"}
 """The figure of each model in tables and curves."""
-SHOWN = {"s": ("rougeL",), "p": ("fields_mean", "rougeL"), "seg": ("dice", "missed")}
+SHOWN = {"s": ("rougeL",), "p": ("fields_mean", "rougeL"), "seg": ("dice", "wrong_side", "missed")}
 Progress = Callable[[str, int, int], None]
 
 

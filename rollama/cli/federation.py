@@ -70,7 +70,7 @@ def serve(
     told: list[int] = []
     for left in range(RESTARTS, -1, -1):
         try:
-            _until_told(link, partial(_well, door, link), told)
+            _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)
             break
         except ClusterError as error:
             if not left or not door.is_alive():
@@ -210,12 +210,6 @@ def _told(line: dict[str, Any]) -> str:
 def _run_state(answer: dict[str, Any]) -> str:
     runs = answer.get("runs") or [{}]
     return str(runs[0].get("status", "")) or json.dumps(runs[0])[:200]
-
-
-def _well(door: BaseProcess, link: subprocess.Popen[bytes]) -> bool:
-    from rollama.centres.federation import processes
-
-    return door.is_alive() and not processes.lame(link)
 
 
 def _until_told(process: subprocess.Popen[bytes], also: Any = lambda: True, told: list[int] | None = None) -> None:

@@ -40,6 +40,17 @@ def fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     made.close()
 
 
+def children(pid: int, called: str = "flower-superlink") -> list[int]:
+    """Children of a process in whose command line the words stand."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and called.encode() in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
+
+
 def averaged(fleet: Fleet, number: int) -> dict[str, np.ndarray]:
     """The weighted mean of what the sites of a round sent, from their own records' norms and the stored rounds."""
     from safetensors.numpy import load_file
@@ -139,11 +150,8 @@ def test_flowers_process_that_starts_runs_dies(fleet: Fleet) -> None:
     wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 2)
     fleet.run()
     wait_for("the first round", lambda: (fleet.coordinator / "rounds" / "0001" / "round.json").is_file())
-    mine = os.getpgid(fleet.running["serve"].pid)
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.getpgid(int(place.name)) == mine and b"flower-superexec" in (place / "cmdline").read_bytes():
-                os.kill(int(place.name), signal.SIGKILL)
+    (child,) = (name for link in children(fleet.running["serve"].pid) for name in children(link, "flower-superexec"))
+    os.kill(child, signal.SIGKILL)
     wait_for("a new SuperLink", lambda: "starting it again" in fleet.log("serve"))
     assert fleet.ended() == 0, fleet.log("run") + fleet.log("serve")[-3000:]
     assert [line["round"] for line in fleet.events("finished")] == [1, 2, 3]
