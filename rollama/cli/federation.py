@@ -70,7 +70,7 @@ def serve(
     told: list[int] = []
     for left in range(RESTARTS, -1, -1):
         try:
-            _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)
+            _until_told(link, partial(_well, door, link), told)
             break
         except ClusterError as error:
             if not left or not door.is_alive():
