@@ -10,7 +10,6 @@ import contextlib
 import json
 import signal
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import subprocess
-    from multiprocessing.process import BaseProcess
 
 FOLDER = typer.Argument(..., help="The coordinator's folder, with federation.yaml.", exists=True, file_okay=False)
 SITE_FILE = typer.Argument(..., help="The site's file, site.yaml.", exists=True, dir_okay=False)
@@ -70,7 +68,7 @@ def serve(
     told: list[int] = []
     for left in range(RESTARTS, -1, -1):
         try:
-            _until_told(link, partial(_well, door, link), told)
+            _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)
             break
         except ClusterError as error:
             if not left or not door.is_alive():
