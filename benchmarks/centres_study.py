@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.centres_tables import FEDERATED, POOLED
 from benchmarks.centres_training import Setup, fit, training_centres
 
 TASKS = ("p", "seg")
@@ -37,7 +37,7 @@ COHORT = (
     "cohort.combination=0", "cohort.counterfactual=0",
 )  # fmt: skip
 """Cases of each centre; the preset's own cohort has other numbers."""
-POOLED, FEDERATED, START = "pooled", "federated", "start"
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -178,17 +178,24 @@ def run(job: Job) -> tuple[str, float]:
     return job.name, time.perf_counter() - started
 
 
+def ended(wave: Sequence[Job], parallel: int) -> Iterator[tuple[str, float]]:
+    """What `run` gives of each job, as they end; in this process unless several run at a time."""
+    if parallel == 1:
+        yield from map(run, wave)
+        return
+    # A CUDA context and DeepSpeed's process group are a process's own, so processes are spawned, not forked.
+    with multiprocessing.get_context("spawn").Pool(parallel) as pool:
+        yield from pool.imap_unordered(run, wave)
+
+
 def read_records(workspace: Path, jobs: Iterable[Job]) -> dict[Job, list[Any]]:
     """What `run` left of these jobs."""
-    from rollama.evaluation.run import Record
+    from rollama.evaluation.run import from_line
 
     found = {}
     for job in jobs:
         path = workspace / "records" / f"{job.name}.jsonl"
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-        for line in lines:
-            line["metrics"] = {name: math.nan if x is None else x for name, x in line["metrics"].items()}
-        found[job] = [Record(**line) for line in lines]
+        found[job] = [from_line(line) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
     return found
 
 
@@ -219,17 +226,9 @@ def main() -> None:
     plan = waves(workspace, dataset, arguments.tasks, range(arguments.seeds))
     started, done = time.perf_counter(), 0
     for wave in [] if arguments.tables_only else plan:
-        if arguments.parallel == 1:
-            results: Iterable[tuple[str, float]] = map(run, wave)
-            for name, seconds in results:
-                done += 1
-                print(f"{done}/{sum(map(len, plan))} {name}: {seconds:.0f} s", flush=True)
-            continue
-        # A CUDA context and DeepSpeed's process group are a process's own, so processes are spawned, not forked.
-        with multiprocessing.get_context("spawn").Pool(arguments.parallel) as pool:
-            for name, seconds in pool.imap_unordered(run, wave):
-                done += 1
-                print(f"{done}/{sum(map(len, plan))} {name}: {seconds:.0f} s", flush=True)
+        for name, seconds in ended(wave, arguments.parallel):
+            done += 1
+            print(f"{done}/{sum(map(len, plan))} {name}: {seconds:.0f} s", flush=True)
     print(f"{time.perf_counter() - started:.0f} s in all", flush=True)
     for what in arguments.tasks:
         jobs = [job for wave in plan[1:] for job in wave if job.what == what]

@@ -28,7 +28,7 @@ from rollama.data.features import SEES, Bins
 from rollama.data.plan import Surgery
 from rollama.data.profile import Profile, parse_profile, profile_of
 from rollama.monitoring.compare import THRESHOLD, Answer, Finding, compare
-from rollama.monitoring.distance import PSI_PER_SQUARE
+from rollama.monitoring.distance import PSI_PER_SQUARE, divergence
 
 REFERENCE = 100
 SIZES = (10, 20, 40)
@@ -60,14 +60,12 @@ def profiles(cases: Sequence[tuple[str, Binned]], rounded: bool) -> dict[str, Pr
 def alarms(finding: Finding) -> bool:
     """The alert rule: beyond the threshold and beyond chance (chi squared, its quantile after Wilson and Hilferty)."""
     p, q = np.array(finding.trained), np.array(finding.seen)
-    middle = (p + q) / 2
-    divergence = sum(float((s[s > 0] * np.log2(s[s > 0] / middle[s > 0])).sum()) for s in (p, q)) / 2
     free = len(finding.bins) - 1
     if not free:
         return False
     quantile = free * (1 - 2 / (9 * free) + ALERT_Z * (2 / (9 * free)) ** 0.5) ** 3
     chance = quantile * (1 / finding.n + 1 / finding.reference_n) / PSI_PER_SQUARE
-    return divergence > max(THRESHOLD**2, chance)
+    return float(divergence(p, q)) > max(THRESHOLD**2, chance)
 
 
 def summary(trials: Sequence[Sequence[Finding]]) -> dict[str, Any]:

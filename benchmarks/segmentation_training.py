@@ -112,22 +112,18 @@ def counted_share() -> list[str]:
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from benchmarks.full_size import ENCODERS
     from rollama.presets import load_preset
     from rollama.segmentation.model import SegmentationNet
     from rollama.segmentation.text_encoder import PlanTokens, TextEncoder
 
-    encoders = {
-        "SmolLM2-135M": LlamaConfig(hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
-                                    num_attention_heads=9, num_key_value_heads=3, vocab_size=49152),
-        "LLaMA-2-7B": LlamaConfig(),
-    }  # fmt: skip
     sizes = {"80 x 64 x 48, 16 to 128 channels": "demo", "384 x 384 x 128, 48 to 384 channels": "cluster-seg"}
     rows = []
-    for name, shape in encoders.items():
+    for name, shape in ENCODERS.items():
         for size, preset in sizes.items():
             config = load_preset(preset).segmentation
             with torch.device("meta"):
-                network = SegmentationNet(config, TextEncoder(config, LlamaForCausalLM(shape), None))
+                network = SegmentationNet(config, TextEncoder(config, LlamaForCausalLM(LlamaConfig(**shape)), None))
                 plan = PlanTokens(torch.zeros(1, 45, dtype=torch.long), torch.tensor([45], device="cpu"))
                 image, origin = torch.zeros(1, 1, *config.patch), torch.zeros(1, 3)
             assert network.text_encoder is not None

@@ -79,10 +79,7 @@ def run_ours(models: Path, notes: list[str]) -> dict[str, Any]:
                 begun = time.perf_counter()
             steps += 1
 
-    # A row's step reads the base and its own adapter; that of the other task lies there unread.
-    linears = [linear for layer in base.layers for linear in layer.linears.values()]
-    bare = base.nbytes - sum(size_of([linear.down, *linear.ups.values()]) for linear in linears)
-    read = {task: bare + size_of(model.artefacts[task].tensors.values()) for task in model.artefacts}
+    read = dict.fromkeys(model.artefacts, base.nbytes)  # a step reads the base and the adapters of all tasks
     most, found = decoder.most, {}
     for name, tokens in (("plain", 1), ("guessed", most)):
         rates: list[Rate] = []

@@ -106,18 +106,20 @@ def train(
 def obedience(model: Path, dataset: Path, limit: int) -> str:
     """How a model follows edited plans of `limit` held-out cases a centre: one line of Markdown."""
     from benchmarks.segmentation_study import measure
+    from rollama.evaluation.counterfactual import ALL_EDITS
     from rollama.evaluation.edits import MATTERS
 
     records = measure(model, dataset, {}, model.parent.parent / "study", limit, True)
-    cells = []
-    for source in (*MATTERS, "all edits that matter", "boost on or off"):
-        found = [record.metrics["success"] for record in records if record.source == source]
-        known = [value for value in found if not math.isnan(value)]
-        cells.append(f"{100 * sum(known) / len(known):.0f}" if known else "-")
-    for source, metric in (("all edits that matter", "leakage"), ("reference", "dice"), ("reference", "wrong_side")):
-        found = [r.metrics[metric] for r in records if r.source == source and metric in r.metrics]
-        known = [value for value in found if not math.isnan(value)]
-        cells.append(f"{sum(known) / max(1, len(known)):.3f}")
+
+    def known(source: str, metric: str) -> list[float]:
+        found = [record.metrics[metric] for record in records if record.source == source and metric in record.metrics]
+        return [value for value in found if not math.isnan(value)]
+
+    followed = [known(source, "success") for source in (*MATTERS, ALL_EDITS, "boost on or off")]
+    cells = [f"{100 * sum(values) / len(values):.0f}" if values else "-" for values in followed]
+    for source, metric in ((ALL_EDITS, "leakage"), ("reference", "dice"), ("reference", "wrong_side")):
+        values = known(source, metric)
+        cells.append(f"{sum(values) / max(1, len(values)):.3f}")
     return " | ".join([model.name, *cells])
 
 

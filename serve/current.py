@@ -45,8 +45,7 @@ class Current:
             RollamaError: it is the first one and not to be found.
         """
         if self.release is None:
-            self.hashes = await asyncio.to_thread(_hashes, release)
-            self.trained = await asyncio.to_thread(_trained, release)
+            self.hashes, self.trained = await asyncio.to_thread(_read, release)
             self.release = release
             self._tell("served", self.hashes)
             return
@@ -73,8 +72,7 @@ class Current:
         while True:
             hashes: dict[str, str] = {}
             try:
-                hashes = await asyncio.to_thread(_hashes, release)
-                trained = await asyncio.to_thread(_trained, release)
+                hashes, trained = await asyncio.to_thread(_read, release)
                 await self._warm(release)
                 break
             except Exception as error:  # whatever it is: what is served stays, and it is tried again
@@ -93,12 +91,10 @@ class Current:
         self._tell("served", hashes)
 
 
-def _hashes(release: Release) -> dict[str, str]:
-    return hash_models(release.fetch(tuple(Release.model_fields)))
-
-
-def _trained(release: Release) -> dict[str, Profile]:
-    return read_trained(release.fetch(tuple(Release.model_fields)))
+def _read(release: Release) -> tuple[dict[str, str], dict[str, Profile]]:
+    """The models' identities, and what those that say so were trained on."""
+    folders = release.fetch(tuple(Release.model_fields))
+    return hash_models(folders), read_trained(folders)
 
 
 def _short(reference: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rollama.core.errors import DataError
-from rollama.data.features import SEES, Bins, ct_bins, note_bins, plan_bins, summary_bins, target_bins
+from rollama.data.features import FEATURES, SEES, Bins, ct_bins, note_bins, plan_bins, summary_bins, target_bins
 from rollama.data.plan import Plan
 from rollama.data.profile import Profile, profile_in
 from rollama.data.volumes import Volume
@@ -55,8 +55,8 @@ class Drift:
             profile = profiles.get(tags["model"])
             if profile is not None:
                 _, counts = profile.reference(tags["centre"], tags["feature"])
-                kinds = next(f.bins for side in SEES[tags["model"]] for f in side if f.name == tags["feature"])
-                self.meter.level(REFERENCE, float(counts[kinds.index(tags["bin"])]), tags)
+                place = FEATURES[tags["feature"]].bins.index(tags["bin"])
+                self.meter.level(REFERENCE, float(counts[place]), tags)
 
     def summary(self, owner: str, note: str, summary: str) -> None:
         """S wrote a summary of a note."""

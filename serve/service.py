@@ -57,7 +57,7 @@ class Service:
         self.drift = Drift(
             self.meter,
             lambda caller: centres.get(caller, config.centre),
-            (*{config.centre: 0, **dict.fromkeys(centres.values())},),
+            tuple(dict.fromkeys((config.centre, *centres.values()))),
         )
         self.checking = asyncio.Semaphore(CHECKS)
         self.limits = Limits(config.max_ct_bytes, config.max_ct_voxels)

@@ -13,10 +13,10 @@ import torch
 from rollama.core.errors import DataError
 from rollama.data.case import Split
 from rollama.data.dataset import open_dataset
-from rollama.segmentation.checkpoint import NORMALITY, load_model
+from rollama.segmentation.checkpoint import load_model, saved_tensors
 from rollama.segmentation.finishing import MEASURED, finish
 from rollama.segmentation.validation import validation_cases
-from rollama.training.artefact import WEIGHTS, load_artefact, save_artefact
+from rollama.training.artefact import WEIGHTS, save_artefact
 from rollama.training.centres import case_counts, restricted
 from rollama.training.config import CentresSection
 from rollama.training.worker import inference_device
@@ -48,10 +48,6 @@ def measure_again(
     if not validation:
         raise DataError(f"{dataset}: no validation case with a target to measure threshold and calibration on")
     found = finish(network, training, validation, device)
-    kept = {name: value for name, value in load_artefact(model)[0].items() if not name.startswith(NORMALITY)}
-    if network.normality.known:
-        usual = {f"{NORMALITY}{name}": value for name, value in network.normality.state_dict().items()}
-        kept |= usual
     about = {
         "data": data.info.content_hash,
         "training": case_counts(training),
@@ -59,5 +55,5 @@ def measure_again(
         "before": manifest["files"][WEIGHTS],
     }
     described = {key: value for key, value in manifest.items() if key not in OLD}
-    save_artefact(out, kept, {**described, **found, "measured": about})
+    save_artefact(out, saved_tensors(network, network.normality.known), {**described, **found, "measured": about})
     return out

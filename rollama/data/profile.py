@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rollama.core.errors import DataError
 from rollama.data.case import Case, TextCase
@@ -29,7 +26,7 @@ from rollama.data.features import (
     summary_bins,
     target_bins,
 )
-from rollama.data.volumes import read_ct
+from rollama.data.volumes import read_ct, read_mask
 
 CELL = 5
 ALL = "_all"
@@ -98,7 +95,8 @@ def profile_of(cases: Sequence[TextCase], task: str, most_cts: int = MOST_CTS) -
         bins: Bins = {**note_bins(case.note), **summary_bins(case.summary)}
         bins |= plan_bins(case.plan) if case.plan_text else {}
         if task == "seg" and isinstance(case, Case) and case.case_id in read:
-            bins |= {**ct_bins(read_ct(case.image)), **target_bins(_volume_cc(case.target))}
+            ct = read_ct(case.image)
+            bins |= {**ct_bins(ct), **target_bins(float(read_mask(case.target, ct).sum()) * ct.voxel_cc)}
         profile.add(case.centre, {name: kind for name, kind in bins.items() if name in wanted})
     return profile
 
@@ -142,11 +140,3 @@ def profile_in(manifest: Mapping[str, Any], source: str) -> Profile | None:
 def centres_of(profiles: Iterable[Profile]) -> list[str]:
     """The centres that any of some profiles knows, without `ALL`."""
     return sorted({name for profile in profiles for name in profile.centres} - {ALL})
-
-
-def _volume_cc(path: Path) -> float:
-    import nibabel
-
-    image: Any = nibabel.load(path)
-    voxel = float(np.prod(image.header.get_zooms()[:3])) / 1000
-    return float(np.count_nonzero(np.asarray(image.dataobj))) * voxel

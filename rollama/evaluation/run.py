@@ -237,6 +237,17 @@ def to_line(record: Record, keep_text: bool) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
+def from_line(line: str) -> Record:
+    """The record of a line with metrics.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    row = json.loads(line)
+    metrics = {name: math.nan if value is None else float(value) for name, value in row["metrics"].items()}
+    return Record(**{**row, "metrics": metrics})
+
+
 def _generate(
     model: TextGenerator,
     task: Task,

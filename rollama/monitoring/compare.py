@@ -11,7 +11,7 @@ all of them (is this hospital like what the model has seen?).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -137,7 +137,7 @@ def _judged(row: Finding, chance: float, threshold: float, level: float) -> Find
         answer = Answer.DRIFT if row.distance >= threshold else Answer.SMALL
     else:
         answer = Answer.NONE if row.high < threshold else Answer.TOO_FEW
-    return Finding(**{**vars(row), "answer": answer, "chance": chance})
+    return replace(row, answer=answer, chance=chance)
 
 
 def overall(findings: Sequence[Finding]) -> Answer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from rollama.core.errors import DataError
 from rollama.core.files import hash_file, read_json
 from rollama.data.case import TextCase
 from rollama.evaluation import counterfactual
-from rollama.evaluation.run import Record
+from rollama.evaluation.run import Record, from_line
 from rollama.evaluation.tables import OURS
 from rollama.release.protocol import REFERENCE, Figure
 
@@ -68,9 +66,7 @@ def read_scores(folder: Path) -> tuple[Scores, dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            metrics = {name: math.nan if value is None else float(value) for name, value in row["metrics"].items()}
-            records.append(Record(**{**row, "metrics": metrics}))
+            records.append(from_line(line))
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}: line {number} is not the scores of a case") from error
     return Scores.of(records, hash_file(path)), results

@@ -45,7 +45,7 @@ def save_model(
     folder: Path, network: SegmentationNet, encoder: BaseInfo | None, config_hash: str, **extra: Any
 ) -> None:
     """Write the artefact; `extra` goes into the manifest (data hash, label kind, metrics, timings)."""
-    tensors = _saved(network, network.normality.known)
+    tensors = saved_tensors(network, network.normality.known)
     values = network.config.model_dump(mode="json")
     manifest = run_manifest(
         KIND, values, config_hash, encoder=encoder.as_dict() if encoder else None, seed=network.config.seed, **extra
@@ -69,7 +69,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
     network, found = build_network(config, device)
     _check_encoder(folder, manifest.get("encoder"), found)
     known = any(name.startswith(NORMALITY) for name in tensors)
-    load_parameters(_saved(network, known), tensors, str(folder))
+    load_parameters(saved_tensors(network, known), tensors, str(folder))
     network.eval()
     return network, manifest
 
@@ -88,10 +88,10 @@ def load_start(network: SegmentationNet, folder: Path, encoder: BaseInfo | None)
         raise CheckpointError(f"{folder}: holds a {manifest.get('kind')!r} artefact; expected {KIND!r}")
     _check_encoder(folder, manifest.get("encoder"), encoder)
     values = {name: value for name, value in tensors.items() if not name.startswith(NORMALITY)}
-    load_parameters(_saved(network, normality=False), values, str(folder))
+    load_parameters(saved_tensors(network, normality=False), values, str(folder))
 
 
-def _saved(network: SegmentationNet, normality: bool) -> dict[str, torch.Tensor]:
+def saved_tensors(network: SegmentationNet, normality: bool) -> dict[str, torch.Tensor]:
     """What an artefact holds: trained parameters, calibration of the text embeddings, and what is usual if known."""
     every = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: value for name, value in every.items() if normality or not name.startswith(NORMALITY)}

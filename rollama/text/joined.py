@@ -64,11 +64,6 @@ class JoinedLinear:
         """Memory of base and adapters."""
         return self._base_bytes + self.down.nbytes + sum(up.nbytes for up in self.ups.values())
 
-    @property
-    def adapters(self) -> set[str]:
-        """The names that were put."""
-        return {name for names in self.owners.values() for name in names}
-
     def put(self, name: str, parts: Mapping[str, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
         """Put an adapter beside the others: (A (r, in), B (out of the layer, r)) of the layers that it has."""
         downs = self.downs()
@@ -116,8 +111,7 @@ class JoinedLinear:
         first = 0
         for layer, up in self.ups.items():
             if columns := up.shape[1]:
-                part = result if len(self.ups) == 1 else result[:, self.parts[layer]]
-                part.addmm_(reduced[:, first : first + columns], up.t())
+                result[:, self.parts[layer]].addmm_(reduced[:, first : first + columns], up.t())
                 first += columns
         return result
 

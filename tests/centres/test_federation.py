@@ -51,6 +51,19 @@ def children(pid: int, called: str = "flower-superlink") -> list[int]:
     return found
 
 
+def after_the_first_round(fleet: Fleet) -> None:
+    """Two slow sites, and a federation that has ended its first round and goes on."""
+    for seed, name in enumerate(("north", "south")):
+        fleet.site(name, seed, slow_s=2)
+    fleet.serve()
+    for name in ("north", "south"):
+        fleet.register(name)
+        fleet.join(name)
+    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 2)
+    fleet.run()
+    wait_for("the first round", lambda: (fleet.coordinator / "rounds" / "0001" / "round.json").is_file())
+
+
 def averaged(fleet: Fleet, number: int) -> dict[str, np.ndarray]:
     """The weighted mean of what the sites of a round sent, from their own records' norms and the stored rounds."""
     from safetensors.numpy import load_file
@@ -115,15 +128,7 @@ def test_rogue_updates_are_refused_and_the_round_goes_on(fleet: Fleet) -> None:
 @pytest.mark.matrix
 @pytest.mark.parametrize("fleet", [{"rounds": 3, "strategy": "fedyogi"}], indirect=True)
 def test_the_coordinator_is_killed_and_comes_back(fleet: Fleet) -> None:
-    for seed, name in enumerate(("north", "south")):
-        fleet.site(name, seed, slow_s=2)
-    fleet.serve()
-    for name in ("north", "south"):
-        fleet.register(name)
-        fleet.join(name)
-    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 2)
-    fleet.run()
-    wait_for("the first round", lambda: (fleet.coordinator / "rounds" / "0001" / "round.json").is_file())
+    after_the_first_round(fleet)
     first = averaged(fleet, 1)
     fleet.kill("serve")
     fleet.kill("run")
@@ -141,15 +146,7 @@ def test_the_coordinator_is_killed_and_comes_back(fleet: Fleet) -> None:
 @pytest.mark.parametrize("fleet", [{"rounds": 3}], indirect=True)
 def test_flowers_process_that_starts_runs_dies(fleet: Fleet) -> None:
     """The SuperLink lives on without it and would begin no run again; the coordinator starts the SuperLink anew."""
-    for seed, name in enumerate(("north", "south")):
-        fleet.site(name, seed, slow_s=2)
-    fleet.serve()
-    for name in ("north", "south"):
-        fleet.register(name)
-        fleet.join(name)
-    wait_for("the sites", lambda: fleet.log("serve").count("Activated node") >= 2)
-    fleet.run()
-    wait_for("the first round", lambda: (fleet.coordinator / "rounds" / "0001" / "round.json").is_file())
+    after_the_first_round(fleet)
     (child,) = (name for link in children(fleet.running["serve"].pid) for name in children(link, "flower-superexec"))
     os.kill(child, signal.SIGKILL)
     wait_for("a new SuperLink", lambda: "starting it again" in fleet.log("serve"))

@@ -149,8 +149,9 @@ def judge(
             record.append(folder / RECORD, "unreadable", round=number, node=node, reason=type(error).__name__)
     verdicts = sift(updates, now.weights, nonce, now.seen, federation.guard)
     for verdict in verdicts:
-        facts.append(verdict.facts)
-        record.append(folder / RECORD, "refused" if verdict.refusal else "accepted", round=number, **verdict.facts)
+        line = verdict.facts
+        facts.append(line)
+        record.append(folder / RECORD, "refused" if verdict.refusal else "accepted", round=number, **line)
     return verdicts, facts
 
 
