@@ -24,6 +24,7 @@ from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.engine import check_engine
 from serve.pipeline import PipelineDeployment
+from serve.proxy import CALLBACK, CALLBACK_VARIABLE
 from serve.release import Release
 from serve.segmentation import SegmentationDeployment
 from serve.text import MOST_ROWS, TextDeployment
@@ -114,6 +115,7 @@ def start(config: ServeConfig) -> str:
     import ray
 
     if not ray.is_initialized():
+        os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)  # proxies have the variables of the node that starts them
         cpus = max(os.cpu_count() or 1, int(-(-(config.text_cpus + config.segmentation_cpus) // 1)))
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     try:
