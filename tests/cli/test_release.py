@@ -9,23 +9,7 @@ import pytest
 import yaml
 
 from rollama.cli.main import main
-
-PROTOCOL = {
-    "format": 1,
-    "name": "tiny",
-    "version": 1,
-    "cases": {"all": 6, "centre": 2, "subgroup": 2},
-    "centres": {"bound": "mean"},
-    "subgroups": {"by": ["side"], "bound": "mean", "small": "tell"},
-    "rules": [
-        {"task": "p", "metric": "rougeL", "margin": 0.4},
-        {"task": "p", "metric": "rougeL", "input": "capitals", "margin": 0.4},
-        {"task": "seg", "metric": "missed", "margin": 0.99},  # defined for every case, also without a target
-    ],
-    "limits": [{"task": "seg", "metric": name, "at_most": 0.999, "each": "all"} for name in ("missed", "invented")],
-    "inputs": {"corrupted": ["capitals"]},
-    "changes": {"s": ["*"], "p": ["*"], "seg": ["*"]},
-}
+from tests.release.trained import PROTOCOL, trained
 
 
 def run(*arguments):
@@ -141,34 +125,18 @@ def cohort(tmp_path):
     return tmp_path / "cohort"
 
 
-def models(folder, cohort, seed):
-    """Three models as a training of the tiny preset leaves them, with weights that know nothing."""
-    from rollama.cli.train import What, run_key
-    from rollama.core.files import read_json, write_json
-    from rollama.presets import load_preset
-    from tests.chain.tiny import make_models
-
-    content = read_json(cohort / "dataset.json")["content_hash"]
-    for name in make_models(folder, first_seed=seed).iterdir():
-        manifest = read_json(name / "manifest.json")
-        manifest |= {"config_hash": run_key(What(name.name), load_preset("tiny"), cohort)}
-        manifest |= {"data_hash": content} if name.name == "seg" else {"data": {"content_hash": content}}
-        write_json(name / "manifest.json", manifest)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_from_the_first_release_through_a_cycle_to_a_roll_back(site, cohort, tmp_path, capsys):
     key = ("--key", "private/job.key")
-    old = models(tmp_path / "old", cohort, 0)
+    old = trained(tmp_path / "old", cohort, 0)
     assert run("evaluate", old, "--dataset", cohort, "--out", "first", *key) == 0, said(capsys)
     assert run("promote", "first", *key) == 0
     first = said(capsys)[0].splitlines()[-1]
     served = yaml.safe_load((site / "serve-models.yaml").read_text())["serve"]["models"]
     assert set(served) == {"s", "p", "seg"} and all("@sha256:" in value for value in served.values())
 
-    models(tmp_path / "ws" / "models", cohort, 5)
+    trained(tmp_path / "ws" / "models", cohort, 5)
     cycle = ("cycle", "--preset", "tiny", "--workspace", tmp_path / "ws", "--dataset", cohort, "--out", "second", *key)
     assert run(*cycle) == 0, said(capsys)
     out, err = said(capsys)
