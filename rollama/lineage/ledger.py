@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rollama.core.chain import FIRST, event_hash, events, file_name, load_signing_key, sign_head
+from rollama.core.chain import Links, events, file_name, load_signing_key, sign_head
+from rollama.core.config import hash_json
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.storage import Location, Storage, join, open_storage
 from rollama.data.case import TextCase
@@ -50,7 +51,7 @@ class Ledger:
         """
         self.storage, self.heads, self.signing_key, self.clock = storage, heads, signing_key, clock
         self.writer = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock()))}-{secrets.token_hex(4)}"
-        self.count, self.last = 0, FIRST
+        self.links = Links()
 
     def record(self, event: Event) -> None:
         """Write an event, unless some writer has written the same before.
@@ -61,14 +62,12 @@ class Ledger:
         facts = event.model_dump(mode="json")
         if any(known.model_dump(mode="json") == facts for known in self.events()):
             return
-        made = {
-            "writer": self.writer, "number": self.count, "time": self.clock(), "before": self.last, "what": event.what,
-            **facts,
-        }  # fmt: skip
-        self.storage.write_bytes(file_name(self.writer, self.count), (json.dumps(made, sort_keys=True) + "\n").encode())
-        self.count, self.last = self.count + 1, event_hash(made)
+        made = self.links.event(self.writer, self.clock(), **facts)
+        name = file_name(self.writer, self.links.number)
+        self.storage.write_bytes(name, (json.dumps(made, sort_keys=True) + "\n").encode())
+        self.links.step(hash_json(made))
         if self.heads is not None:
-            sign_head(self.heads, self.signing_key, self.writer, self.count, self.last, self.clock())
+            sign_head(self.heads, self.signing_key, self.writer, self.links.number, self.links.last, self.clock())
 
     def keep_cases(self, info: DatasetInfo, cases: Iterable[TextCase]) -> None:
         """Write down once which cases a data set held, by the hash of its content."""

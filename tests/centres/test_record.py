@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rollama.centres.federation import record
+from rollama.core.chain import FIRST
 from rollama.core.errors import DataError
 
 
@@ -21,17 +22,17 @@ def path(tmp_path: Path) -> Path:
 def test_a_whole_record_is_whole(path: Path) -> None:
     assert record.verify(path) == []
     assert [line["round"] for line in record.read(path)] == [0, 1, 2, 3]
-    assert record.read(path)[0]["previous"] == record.START
+    assert record.read(path)[0]["previous"] == FIRST
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda lines: [lines[0], lines[1].replace('"bytes": 20', '"bytes": 21'), *lines[2:]], "line 2: was changed"),
-        (lambda lines: [lines[0], *lines[2:]], "line 2: does not follow"),
-        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], "line 2: its number is 3"),
-        (lambda lines: lines[1:], "line 1: does not follow"),
-        (lambda lines: [*lines, lines[-1]], "line 5: its number is 4"),
+        (lambda lines: [lines[0], lines[1].replace('"bytes": 20', '"bytes": 21'), *lines[2:]], "line 2 was changed"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2 is missing"),
+        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], "line 2 is missing"),
+        (lambda lines: lines[1:], "line 1 is missing"),
+        (lambda lines: [*lines, lines[-1]], "line 5 is missing: what stands there has another number"),
         (lambda lines: [*lines[:2], "{", *lines[3:]], "line 3 is not JSON"),
     ],
 )
