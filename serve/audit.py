@@ -2,7 +2,8 @@
 
 Every server writes a chain of its own (`core.chain`); what comes while the store is busy goes into one file. Heads are
 signed now and then and belong somewhere else (`audit_heads`). An event holds a caller's name, the route, ids, model
-digests and a status: no text, no file name, no address.
+digests and a status, a job's also the hash of every result, so that a contour that was downloaded is known again: no
+text, no name of a caller's file, no address.
 
 An event that the store does not take is kept and tried again; while 2000 are not taken, requests are refused.
 """

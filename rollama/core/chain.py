@@ -6,8 +6,8 @@ shows in the heads: signed notes of how long each chain was at some time, which 
 
 The hash needs no key: what comes after the last signed head could be written anew by who may write there. The endpoint
 writes such chains (`serve/audit.py`), and so does what imports data, trains, predicts and releases (`rollama/lineage`);
-one check serves both. Two more logs lie on disk in forms of their own, because each entry of a release history carries a
-signature and a federation's record is one file that two processes write; how their entries hang together is the same,
+one check serves both. Two more logs lie on disk in forms of their own, because each record of a release history carries
+a signature and a federation's record is one file that two processes write; how their entries hang together is the same,
 and is judged here (`Links`).
 """
 

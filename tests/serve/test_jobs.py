@@ -61,7 +61,7 @@ def test_a_job_from_its_request_to_its_outcome(store: JobStore) -> None:
         1000.0,
     )
     store.put_file(job_id, 1, "target.nii.gz", b"123")
-    assert store.finish(job_id, Status(State.DONE, 1, files=("target.nii.gz",)))
+    assert store.finish(job_id, Status(State.DONE, 1, files={"target.nii.gz": "5"}))
     done = store.status(job_id)
     assert done.final and store.get_file(job_id, done, "target.nii.gz") == b"123"
     assert store.get_file(job_id, done, "../../request.json") is None
@@ -83,7 +83,7 @@ def test_a_lost_lease_lets_another_begin_and_the_first_can_change_nothing(store:
     store.update(job_id, Status(State.RUNNING, 2, "target"))
     store.update(job_id, Status(State.RUNNING, 1, "summary"))  # the first wakes up
     assert store.status(job_id).attempt == 2
-    assert store.finish(job_id, Status(State.DONE, 2, files=("a",)))
+    assert store.finish(job_id, Status(State.DONE, 2, files={"a": "5"}))
     assert not store.finish(job_id, Status(State.FAILED, 1))
     assert (store.status(job_id).state, store.status(job_id).attempt) == (State.DONE, 2)
 
@@ -167,7 +167,7 @@ def test_what_expires_leaves_nothing(store: JobStore, clock: Clock, tmp_path: Pa
     store.put_ct(job_id, tmp_path / "ct", 2000.0)
     assert store.claim(job_id, "a") == 1
     store.put_file(job_id, 1, "target.nii.gz", b"123")
-    store.finish(job_id, Status(State.DONE, 1, files=("target.nii.gz",)))
+    store.finish(job_id, Status(State.DONE, 1, files={"target.nii.gz": "5"}))
     assert store.sweep() == 0
     clock.now = 2001
     other = ask(store)

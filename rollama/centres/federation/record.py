@@ -1,7 +1,7 @@
 """What left a site and what came in, as JSON lines of which each carries the hash of the one before.
 
-How lines hang together is judged as in every other chain here (`core.chain`). The form is one of its own: one file, read
-by people, into which two processes of a site write, each line on the disk before anything leaves.
+How lines hang together is judged as in every other chain here (`core.chain`). The form is one of its own: one file,
+read by people, into which two processes of a site write, each line on the disk before anything leaves.
 
 A changed, removed or reordered line is found by `verify`. A chain alone cannot see lines cut off at its end; so the
 reader compares with a head kept elsewhere (`--head`), for example on paper or in the coordinator's own record, which
