@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from rollama.lineage.query import Lineage
@@ -97,8 +97,8 @@ def _case(known: Lineage, case: str, console: Console) -> None:
 
 def _models(known: Lineage, models: Iterable[str], console: Console, nothing: str) -> None:
     table = Table(
-        "model", "task", "data", "predictions", "in use", "saw withdrawn subjects", box=None, padding=(0, 2),
-        pad_edge=False,
+        Column("model", min_width=16, no_wrap=True), "task", "data", "contours", "in use", "saw withdrawn", box=None,
+        padding=(0, 2), pad_edge=False,
     )  # fmt: skip
     for digest in models:
         life = known.life(digest)

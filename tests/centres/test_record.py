@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from rollama.centres.federation import record
 from rollama.core.chain import FIRST
+from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 
 
@@ -47,6 +49,19 @@ def test_a_cut_tail_needs_a_head_kept_elsewhere(path: Path) -> None:
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:-1]))
     assert record.verify(path) == []
     assert "lines at the end are missing" in record.verify(path, head)[0]
+
+
+def test_a_word_with_a_line_separator_is_one_line(path: Path) -> None:
+    record.append(path, "failed", reason="one\u2028two")
+    assert record.verify(path) == [] and record.read(path)[-1]["reason"] == "one\u2028two"
+
+
+def test_a_record_begun_by_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    body = {"number": 1, "time": "2026-11-01T00:00:00.000+00:00", "event": "left", "previous": "0" * 64}
+    path.write_text(json.dumps({**body, "hash": hash_json(body)}) + "\n")
+    record.append(path, "left", round=1)
+    assert record.verify(path) == [] and record.read(path)[1]["previous"] == hash_json(body)
 
 
 def test_a_damaged_record_takes_no_more_lines(path: Path) -> None:

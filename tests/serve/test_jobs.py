@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,19 @@ def test_a_job_from_its_request_to_its_outcome(store: JobStore) -> None:
     assert store.claim(job_id, "b") is None and store.waiting() == []
     for wrong in ("", "..", "0" * 31, "../" + job_id):
         assert store.request(wrong) is None
+
+
+def test_an_outcome_of_an_earlier_version_is_read(store: JobStore) -> None:
+    job_id = ask(store)
+    assert store.claim(job_id, "a") == 1
+    store.put_file(job_id, 1, "target.nii.gz", b"123")
+    store.finish(job_id, Status(State.DONE, 1, files={"target.nii.gz": "5"}))
+    name = f"jobs/{job_id}/final.json"
+    now = json.loads(store.storage.read_text(name))
+    assert tuple(now["files"]) == ("target.nii.gz",), "and that version reads names from today's"
+    store.storage.write_text(name, json.dumps({**now, "files": ["target.nii.gz"]}))
+    done = store.status(job_id)
+    assert done.files == {"target.nii.gz": ""} and store.get_file(job_id, done, "target.nii.gz") == b"123"
 
 
 def test_a_lost_lease_lets_another_begin_and_the_first_can_change_nothing(store: JobStore, clock: Clock) -> None:
