@@ -2,7 +2,8 @@
 
 Every server writes a chain of its own (`core.chain`); what comes while the store is busy goes into one file. Heads are
 signed now and then and belong somewhere else (`audit_heads`). An event holds a caller's name, the route, ids, model
-digests and a status: no text, no file name, no address.
+digests and a status, a job's also the hash of every result, so that a contour that was downloaded is known again: no
+text, no name of a caller's file, no address.
 
 An event that the store does not take is kept and tried again; while 2000 are not taken, requests are refused.
 """
@@ -18,7 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rollama.core.chain import FIRST, event_hash, file_name, load_signing_key, sign_head
+from rollama.core.chain import Links, file_name, load_signing_key, sign_head
+from rollama.core.config import hash_json
 from rollama.core.errors import ServeError
 from rollama.core.storage import Storage, open_storage
 from serve.config import ServeConfig
@@ -56,8 +58,8 @@ class Audit:
         """
         self.storage, self.writer, self.heads, self.signing_key = storage, writer, heads, signing_key
         self.every_s, self.clock = every_s, clock
-        self.count, self.last, self.signed, self.signed_at = 0, FIRST, 0, clock()
-        self.stored, self.stored_last, self.dropped = 0, FIRST, 0
+        self.links, self.stored = Links(), Links()
+        self.signed, self.signed_at, self.dropped = 0, clock(), 0
         self.pending: deque[dict[str, Any]] = deque()
         self._wake = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
@@ -75,10 +77,10 @@ class Audit:
         if not self.takes_more and not event.get("who"):
             self.dropped += 1
             return
-        made = {"writer": self.writer, "number": self.count, "time": self.clock(), "before": self.last, **event}
+        made = self.links.event(self.writer, self.clock(), **event)
         if self.dropped:
             made["strangers_not_recorded"], self.dropped = self.dropped, 0
-        self.count, self.last = self.count + 1, event_hash(made)
+        self.links.step(hash_json(made))
         self.pending.append(made)
         self._wake.set()
         if self._flusher is None:
@@ -91,7 +93,7 @@ class Audit:
             await asyncio.wait([self._flusher])
             self._flusher, self._wake = None, asyncio.Event()
         await asyncio.to_thread(self._store)
-        if self.count > self.signed:
+        if self.links.number > self.signed:
             await asyncio.to_thread(self._sign)
 
     async def _flush(self) -> None:
@@ -128,14 +130,14 @@ class Audit:
                 some = some[:count]
             for _ in some:
                 self.pending.popleft()
-            self.stored, self.stored_last = some[-1]["number"] + 1, event_hash(some[-1])
+            self.stored = Links(some[-1]["number"] + 1, hash_json(some[-1]))
 
     def _sign(self) -> None:
         if self.heads is None or self.signing_key is None:
             return
-        count, last = self.stored, self.stored_last
-        sign_head(self.heads, self.signing_key, self.writer, count, last, self.clock())
-        self.signed, self.signed_at = count, self.clock()
+        stored = self.stored
+        sign_head(self.heads, self.signing_key, self.writer, stored.number, stored.last, self.clock())
+        self.signed, self.signed_at = stored.number, self.clock()
 
 
 def open_audit(config: ServeConfig) -> Audit:

@@ -82,7 +82,9 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of a job. `result` holds what there is of texts, plan and measures; `error` is a problem."""
+    """What is known of a job. `result` holds what there is of texts, plan and measures; `error` is a problem; `files`
+    are its results by name, each with its SHA-256 (empty in what an older version wrote).
+    """
 
     state: State
     attempt: int = 0
@@ -91,7 +93,7 @@ class Status:
     total: int = 0
     updated: float = 0.0
     result: dict[str, Any] = field(default_factory=dict, repr=False)
-    files: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
     error: dict[str, Any] | None = None
 
     @property
@@ -310,7 +312,9 @@ class JobStore:
 
 def _status(text: str) -> Status:
     values = json.loads(text)
-    return Status(**{**values, "state": State(values["state"]), "files": tuple(values["files"])})
+    files = values["files"]
+    files = files if isinstance(files, dict) else dict.fromkeys(files, "")
+    return Status(**{**values, "state": State(values["state"]), "files": files})
 
 
 def _last(names: Iterable[str], ending: str) -> list[str]:

@@ -85,8 +85,10 @@ class Service:
         for stage, seconds in status.result.get("timings", {}).items():
             self.meter.time("rollama_stage_seconds", seconds, {"stage": stage})
         if self.audit is not None:
-            models = status.result.get("models", {})
-            self.audit.add(who=job.owner, what="job", job=job.job_id, outcome=str(status.state), models=models)
+            self.audit.add(
+                who=job.owner, what="job", job=job.job_id, outcome=str(status.state),
+                models=status.result.get("models", {}), files=status.files,
+            )  # fmt: skip
 
     def deadline(self) -> float:
         """When a request that comes now has to be answered, in seconds since 1970."""

@@ -6,6 +6,7 @@ Knows no Ray: the models come as callables.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -162,16 +163,18 @@ class PipelineWork:
     def _keep(
         self, job_id: str, attempt: int, result: ChainResult, volume: Volume, folder: Path, inputs: dict[str, str],
         ct: Path,
-    ) -> tuple[tuple[str, ...], list[str]]:  # fmt: skip
-        """The names of the files, and what whoever reads them should look at."""
+    ) -> tuple[dict[str, str], list[str]]:  # fmt: skip
+        """The files' names with their SHA-256, and what whoever reads them should look at."""
         try:
             manifest = write_outputs(result, volume, folder, inputs, ct)
         except DataError as error:
             raise ServeError("the results cannot be written") from error
-        names = tuple(sorted(path.name for path in folder.iterdir()))
-        for name in names:
-            self.store.put_file(job_id, attempt, name, (folder / name).read_bytes())
-        return names, list(manifest["warnings"])
+        files = {}
+        for path in sorted(folder.iterdir()):
+            data = path.read_bytes()
+            files[path.name] = hashlib.sha256(data).hexdigest()
+            self.store.put_file(job_id, attempt, path.name, data)
+        return files, list(manifest["warnings"])
 
 
 async def to_the_end(work: Callable[..., Result], *arguments: Any) -> Result:

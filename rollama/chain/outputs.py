@@ -8,7 +8,7 @@
     <out>/target.dcm      the target as an RTSTRUCT on the CT's series; only where the CT came as a DICOM series
     <out>/overlay.png     CT planes with the outline
     <out>/manifest.json   versions, model and input hashes, flags, warnings, timings, places in the note that support
-                          each field of the plan (`evidence`); no clinical text
+                          each field of the plan (`evidence`), SHA-256 of the other files; no clinical text
 
 Text files begin with the research label, which `rollama.chain.inputs` skips when they are handed in again.
 """
@@ -28,7 +28,7 @@ from rollama.chain.overlay import write_overlay
 from rollama.chain.run import ChainResult
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
-from rollama.core.files import new_folder, read_json, write_json, write_text
+from rollama.core.files import hash_file, new_folder, read_json, write_json, write_text
 from rollama.core.manifest import run_manifest
 from rollama.data.volumes import Volume, write_mask, write_probability
 
@@ -94,7 +94,7 @@ def write_outputs(
         manifest = prediction_manifest(result, volume, inputs or {})
         if ct is not None and ct.is_dir():
             manifest["warnings"] += _write_structures(folder / STRUCTURES, result, volume, ct)
-        manifest["files"] = sorted(path.name for path in folder.iterdir())
+        manifest["files"] = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
         write_json(folder / "manifest.json", manifest)
     return manifest
 

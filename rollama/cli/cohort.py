@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rollama.cli import cohort_export, cohort_proof, cohort_score
-from rollama.cli.options import SET
+from rollama.cli.options import SET, TELL
 from rollama.core.registry import CohortSize, Site
 
 FIRST_FIGURES = 7
@@ -32,11 +32,13 @@ def make(
     site: Site = typer.Option(Site.BREAST, help="prostate is a small second site with free-text plans."),
     workers: int = typer.Option(0, min=0, help="Processes; 0: one a core, 1: no Ray."),
     overrides: list[str] = SET,
+    workspace: str | None = TELL,
 ) -> None:
     """Generate a cohort: notes, summaries, plans, CT phantoms and targets. Deterministic by seed.
 
     An interrupted run keeps what is finished; the same command goes on with the rest.
     """
+    from rollama.cli.import_text import tell
     from rollama.presets import load_preset
 
     if size is not None or site is not Site.BREAST:
@@ -48,6 +50,7 @@ def make(
     else:
         config = load_preset(preset, overrides).cohort
     make_once(out, config, workers)
+    tell(workspace, out)
 
 
 def make_once(out: Path, config: object, workers: int = 0) -> None:

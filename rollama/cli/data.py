@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from rollama.cli.options import TELL
+
 if TYPE_CHECKING:
     from rollama.data.case import Case
 
@@ -56,6 +58,7 @@ def import_(
     test: float = typer.Option(0.1, min=0, max=1, help="Share drawn for test, where no split is given."),
     skip_bad: bool = typer.Option(False, "--skip-bad", help="Leave bad cases out instead of refusing all."),
     synthetic: bool = typer.Option(False, "--synthetic", help="The patients are invented."),
+    workspace: str | None = TELL,
 ) -> None:
     """Make a data set that trains SEG (and S and P, if there are notes and summaries). Names every bad case at once.
 
@@ -63,7 +66,7 @@ def import_(
 
     rollama data import rtstruct patients/ mine --texts plans.jsonl --roi CTVp_breast --roi CTVn_L4 --label CTV
     """
-    from rollama.cli.import_text import read_mapping
+    from rollama.cli.import_text import read_mapping, tell
     from rollama.cli.progress import bar
     from rollama.core.errors import ConfigError
     from rollama.data.intake import import_cases, nifti_cases, nnunet_cases
@@ -90,6 +93,7 @@ def import_(
     console = Console(stderr=True)
     with bar("reading and checking", len(raws), console) as update:
         taken = import_cases(raws, found, out, centre, label.value, synthetic, skip_bad, (validation, test), update)
+    tell(workspace, out)
     for name, reason in sorted(taken.left_out.items()):
         console.print(f"left out {name}: {reason}", highlight=False, markup=False)
     unused = set(found) - {raw.case_id for raw in raws}
@@ -114,6 +118,7 @@ def add(
     summary: Path | None = typer.Option(None, help="Text file; only S and P need it."),
     note: Path | None = typer.Option(None, help="Text file; only S and P need it."),
     centre: str | None = typer.Option(None, help="The hospital. Default: the corrected case's, or the only one."),
+    workspace: str | None = TELL,
 ) -> None:
     """Store a corrected plan or contour as a new training case, in a new version of the data set.
 
@@ -122,6 +127,7 @@ def add(
     rollama data add mine mine2 --id p99 --ct ct.nii.gz --contour corrected.nii.gz --plan out/plan.yaml
     """
     from rollama.chain.inputs import read_input_ct, read_request
+    from rollama.cli.import_text import tell
     from rollama.core.errors import ConfigError
     from rollama.data.additions import Addition, add_case
     from rollama.data.dataset import open_dataset
@@ -144,6 +150,7 @@ def add(
         raise ConfigError("--contour: needs the CT that it was drawn on; give --ct or --corrects")
     mask = read_mask(contour, volume) if contour is not None and volume is not None else None
     add_case(root, Addition(case_id, centre, texts, volume if ct else None, mask, corrects), out)
+    tell(workspace, out)
     Console(stderr=True).print(f"{out}: {len(dataset.cases) + 1} cases, {case_id} among them", highlight=False)
 
 

@@ -179,6 +179,7 @@ def show_record(
 ) -> None:
     """Check a record and sum up what left and what came; exit code 1 when it is not whole."""
     from rollama.centres.federation import record
+    from rollama.core.chain import FIRST
     from rollama.core.errors import DataError
 
     problems = record.verify(path, head)
@@ -187,7 +188,7 @@ def show_record(
     lines = record.read(path)
     for line in lines:
         typer.echo(f"{line['time']} {_told(line)}")
-    typer.echo(f"{len(lines)} lines, whole; head {lines[-1]['hash'] if lines else record.START}")
+    typer.echo(f"{len(lines)} lines, whole; head {lines[-1]['hash'] if lines else FIRST}")
 
 
 def _told(line: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from rollama.cli.options import TELL
+
 
 def import_text(
     source: Path = typer.Argument(..., help="A file of JSON lines, or a folder of text files."),
@@ -23,6 +25,7 @@ def import_text(
     test: float = typer.Option(0.1, min=0, max=1, help="Share drawn for test, without --split."),
     centre: str = typer.Option("centre", help="Name of the hospital."),
     synthetic: bool = typer.Option(False, "--synthetic", help="The texts are invented."),
+    workspace: str | None = TELL,
 ) -> None:
     """Make a data set of texts that trains S (note and summary) and P (summary and plan).
 
@@ -34,6 +37,7 @@ def import_text(
 
     pairs = read_mapping(mapping)
     data = import_texts(Source(source, pairs, case_id, split, (validation, test)), out, centre, synthetic=synthetic)
+    tell(workspace, out)
     counts: dict[str, int] = {}
     for case in data.cases:
         counts[str(case.split)] = counts.get(str(case.split), 0) + 1
@@ -48,6 +52,15 @@ def import_text(
         )
     if not synthetic:
         console.print("[bold red]The folder holds clinical text: keep it where patients' data may be.[/]")
+
+
+def tell(workspace: str | None, dataset: Path) -> None:
+    """Tell a workspace's lineage, if one is named, of a data set that was just made."""
+    from rollama.core.storage import locate
+    from rollama.lineage.record import record_data
+
+    if workspace is not None:
+        record_data(locate(workspace), dataset)
 
 
 def read_mapping(items: list[str]) -> dict[str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from rollama.lineage.query import Lineage
@@ -29,14 +29,19 @@ def lineage(
         None, "--model", help="Folder of a model, or the beginning of its digest: its data, parents, releases."
     ),
     contour: Path | None = typer.Option(
-        None, "--contour", help="Folder or target file of a prediction: which models made it, from which inputs?"
+        None, "--contour", help="File or folder of a prediction: which models made it, from which inputs?"
+    ),
+    audit: str | None = typer.Option(
+        None,
+        "--audit",
+        help="With --contour: folder or s3://bucket/prefix with the endpoint's audit trail, to ask too.",
     ),
     workspace: str = WORKSPACE,
 ) -> None:
-    """Ask the events that training, evaluation and release wrote down; without a question, list all models.
+    """Ask the events that imports, training, evaluation, prediction and release wrote down; alone, list all models.
 
     A model saw a case if the case was in the training or validation split of its data, or if a model that it began
-    with saw it.
+    with saw it. A contour is known by the hash of its file, wherever the file is now.
     """
     if context.invoked_subcommand is not None:
         return
@@ -47,10 +52,12 @@ def lineage(
 
     if sum(item is not None for item in (case, model, contour)) > 1:
         raise ConfigError("ask one thing at a time: --case, --model or --contour")
+    if audit is not None and contour is None:
+        raise ConfigError("--audit goes with --contour")
     console = Console(soft_wrap=True)
     known = Lineage(open_ledger(locate(workspace)))
     if contour is not None:
-        _contour(known, contour, console)
+        _contour(known, contour, audit, console)
     elif model is not None:
         _model(known, _digest(known, model), console)
     elif case is not None:
@@ -83,17 +90,22 @@ def withdraw(
 def _case(known: Lineage, case: str, console: Console) -> None:
     if case in known.withdrawn:
         console.print(f"{case} was withdrawn", highlight=False)
+    for content, name, split in known.held(case):
+        console.print(f"{name}: {split} in data {content[:12]} ({_origin(known, content)})", highlight=False)
     _models(known, known.who_saw(case), console, f"no recorded model saw {case}")
 
 
 def _models(known: Lineage, models: Iterable[str], console: Console, nothing: str) -> None:
-    table = Table("model", "task", "data", "in use", "saw withdrawn subjects", box=None, padding=(0, 2), pad_edge=False)
+    table = Table(
+        Column("model", min_width=16, no_wrap=True), "task", "data", "contours", "in use", "saw withdrawn", box=None,
+        padding=(0, 2), pad_edge=False,
+    )  # fmt: skip
     for digest in models:
         life = known.life(digest)
         tasks, data = ({getattr(event, name) for event in life.trained} for name in ("task", "data"))
         table.add_row(
             digest[:16], ", ".join(sorted(tasks)), ", ".join(sorted(item[:12] for item in data)),
-            "yes" if life.in_use else "", ", ".join(life.withdrawn),
+            str(len(life.predicted) or ""), "yes" if life.in_use else "", ", ".join(life.withdrawn),
         )  # fmt: skip
     console.print(table if table.row_count else nothing, highlight=False)
 
@@ -103,7 +115,8 @@ def _model(known: Lineage, digest: str, console: Console) -> None:
     lines: list[tuple[str, str]] = [("model", digest)]
     for event in life.trained:
         cases = known.ledger.cases(event.data)
-        lines += [("task", event.task), ("data", f"{event.data} ({_counted(cases)})"), ("run", event.run)]
+        lines += [("task", event.task), ("data", f"{event.data} ({_counted(cases)})")]
+        lines += [("data from", _origin(known, event.data)), ("run", event.run)]
         lines += [("base", event.base)] if event.base else []
     lines += [("began with", parent) for parent in life.ancestors]
     lines += [("evaluated on", f"{event.data}, figures {event.result[:16]}") for event in life.evaluated]
@@ -111,34 +124,40 @@ def _model(known: Lineage, digest: str, console: Console) -> None:
         ("rolled back to" if event.rolled_back else "released", f"record {event.record[:16]}")
         for event in life.released
     ]
+    lines += [
+        ("predicted", f"{event.created}, target {event.files.get('target.nii.gz', '')[:16]}")
+        for event in life.predicted
+    ]
     lines += [("in use", "yes" if life.in_use else "no")]
     lines += [("SAW A WITHDRAWN SUBJECT", case) for case in life.withdrawn]
     _facts(lines, console)
 
 
-def _contour(known: Lineage, place: Path, console: Console) -> None:
-    from rollama.core.errors import DataError
-    from rollama.core.files import hash_file, read_json
+def _contour(known: Lineage, place: Path, audit: str | None, console: Console) -> None:
+    from rollama.core.storage import open_storage
+    from rollama.lineage.contour import find_making
 
-    folder = place if place.is_dir() else place.parent
-    if not (folder / "manifest.json").is_file():
-        raise DataError(f"{folder}: no manifest.json beside the contour; give what 'rollama predict' or a job wrote")
-    manifest: dict[str, Any] = read_json(folder / "manifest.json")
-    if manifest.get("kind") != "prediction":
-        raise DataError(f"{folder / 'manifest.json'}: kind is {manifest.get('kind')!r}, expected 'prediction'")
-    files = manifest.get("files", {})
-    for name in [place.name] if place.is_file() else sorted(files):
-        if name not in files or not (folder / name).is_file() or hash_file(folder / name) != files[name]:
-            raise DataError(f"{folder / name}: is not the file that this prediction wrote; it was changed or replaced")
-    lines = [("made", str(manifest.get("created"))), ("plan from", str(manifest.get("plan_source")))]
-    lines += [(f"input {name}", value) for name, value in sorted(manifest.get("inputs", {}).items())]
     recorded = set(known.models())
-    for name, digest in sorted(manifest.get("models", {}).items()):
-        seen = known.forbidden(digest) if digest in recorded else ()
-        remark = "not recorded in this workspace" if digest not in recorded else ""
-        remark = f"saw withdrawn {', '.join(seen)}" if seen else remark
-        lines.append((f"model {name}", f"{digest}  {remark}".rstrip()))
-    _facts(lines, console)
+    for number, making in enumerate(find_making(known, place, open_storage(audit) if audit else None)):
+        if number:
+            console.print()
+        lines = [("made", making.created), ("told by", making.told_by), *making.facts.items()]
+        lines += [(f"input {name}", value) for name, value in sorted(making.inputs.items())]
+        for name, digest in sorted(making.models.items()):
+            seen = known.forbidden(digest) if digest in recorded else ()
+            remark = "not recorded in this workspace" if digest not in recorded else ""
+            remark = f"saw withdrawn {', '.join(seen)}" if seen else remark
+            lines.append((f"model {name}", f"{digest}  {remark}".rstrip()))
+        _facts(lines, console)
+
+
+def _origin(known: Lineage, content: str) -> str:
+    """How a data set came to be, in words."""
+    steps = []
+    for event in known.made(content):
+        added = f" {event.case}" + (f" of {event.corrects}" if event.corrects else "") if event.case else ""
+        steps.append(f"{event.kind}{added}, rollama {event.version[:18]}")
+    return "; then ".join(steps) or "nothing recorded about its making"
 
 
 def _facts(lines: list[tuple[str, str]], console: Console) -> None:

@@ -29,6 +29,11 @@ def predict(
         Decoding.FREE, help="constrained: hold P to the plan's form, so that every plan it ends parses."
     ),
     models: Path = typer.Option(Path("runs/demo/models"), "--models", help="Folder with the models s/, p/ and seg/."),
+    workspace: str | None = typer.Option(
+        None,
+        "--workspace",
+        help="Folder or s3://bucket/prefix whose lineage is told. Default: the folder above --models, if it has one.",
+    ),
 ) -> None:
     """Summarise the note, suggest a plan and segment the target on the CT.
 
@@ -40,7 +45,10 @@ def predict(
     from rollama.chain.run import Chain, model_folders
     from rollama.cli.progress import bar
     from rollama.core.files import hash_file
+    from rollama.core.storage import locate
     from rollama.data.organs import with_organs
+    from rollama.lineage.ledger import has_ledger
+    from rollama.lineage.record import record_prediction
 
     console = Console(stderr=True)
     request = read_request(note, summary, plan)
@@ -60,6 +68,8 @@ def predict(
         result = chain.answer(request, volume, progress, probability)
         update(3, note="writing")
         written = write_outputs(result, volume, out, inputs, ct)
+        if workspace is not None or has_ledger(models.parent):
+            record_prediction(locate(workspace or models.parent), out, written)
         update(4)
     for warning in written["warnings"]:
         console.print(f"[bold yellow]look:[/] {warning}", highlight=False)

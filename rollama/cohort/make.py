@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from rollama import RESEARCH_ONLY
+from rollama import RESEARCH_ONLY, __version__
 from rollama.cohort.anatomy import landmarks
 from rollama.cohort.body import Shape, check_shape, draw_shape
 from rollama.cohort.card import dataset_card
@@ -42,6 +42,7 @@ from rollama.core.seeding import numpy_generator
 from rollama.data import parts
 from rollama.data.case import Split
 from rollama.data.dataset import DatasetInfo, content_hash, write_centre
+from rollama.data.origin import Origin
 from rollama.data.plan import render_plan
 
 GZIP_LEVEL = 3
@@ -321,6 +322,7 @@ def _finish(root: Path, staging: Path, config: CohortConfig, items: Sequence[Ite
             if item.centre == centre
         ]
         write_centre(staging / centre, records)
+    content, recipe = content_hash(staging, centres), cohort_digest(config)
     info = DatasetInfo(
         name=config.name,
         version=config.version,
@@ -329,12 +331,13 @@ def _finish(root: Path, staging: Path, config: CohortConfig, items: Sequence[Ite
         notice=f"SYNTHETIC DATA. {RESEARCH_ONLY}",
         centres=centres,
         external_centres=tuple(name for name in centres if name in EXTERNAL_CENTRES),
-        content_hash=content_hash(staging, centres),
+        content_hash=content,
         generator={
             "room": "rollama.cohort",
             "config": config.model_dump(mode="json"),
-            "config_hash": cohort_digest(config),
+            "config_hash": recipe,
         },
+        origins=(Origin(kind="cohort", data=content, version=__version__, synthetic=True, recipe=recipe),),
     )
     write_json(staging / "dataset.json", info.model_dump(mode="json"))
     write_text(staging / "dataset_card.md", dataset_card(info, counts, rule_rows(config)))

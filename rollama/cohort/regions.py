@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rollama import __version__
 from rollama.cohort.anatomy import Anatomy, landmarks
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import body_of, write_nifti
@@ -23,6 +24,7 @@ from rollama.core.files import read_json, write_json
 from rollama.core.registry import Site
 from rollama.data.case import Case, Split
 from rollama.data.dataset import content_hash, open_dataset
+from rollama.data.origin import Origin
 from rollama.data.plan import Guideline
 from rollama.data.regions import PARTS, pack, regions_path
 
@@ -95,5 +97,9 @@ def write_regions(root: Path, progress: Callable[[int, int], None] | None = None
     record = read_json(root / "dataset.json")
     found = content_hash(root, data.info.centres)
     if record["content_hash"] != found:
-        write_json(root / "dataset.json", {**record, "content_hash": found})
+        step = Origin(
+            kind="regions", data=found, version=__version__, synthetic=True, extends=str(record["content_hash"])
+        )
+        steps = [*record.get("origins", ()), step.model_dump(mode="json")]
+        write_json(root / "dataset.json", {**record, "content_hash": found, "origins": steps})
     return len(left)

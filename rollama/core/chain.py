@@ -5,31 +5,66 @@ one before. A changed, inserted or removed event breaks the chain. That the end 
 shows in the heads: signed notes of how long each chain was at some time, which belong somewhere else.
 
 The hash needs no key: what comes after the last signed head could be written anew by who may write there. The endpoint
-writes such chains (`serve/audit.py`), and so does what trains and releases models (`rollama/lineage`); one check serves
-both.
+writes such chains (`serve/audit.py`), and so does what imports data, trains, predicts and releases (`rollama/lineage`);
+one check serves both. Two more logs lie on disk in forms of their own, because each record of a release history carries
+a signature and a federation's record is one file that two processes write; how their entries hang together is the same,
+and is judged here (`Links`).
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rollama.core.config import hash_json
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.storage import Storage
 
 FIRST = "0" * 64
-"""What the first event of a chain names as its predecessor."""
+"""What the first entry of a chain names as its predecessor."""
 FOLDER = "audit"
 
 
-def event_hash(event: dict[str, Any]) -> str:
-    """SHA-256 of an event: of its JSON with sorted keys and without spaces."""
-    return hashlib.sha256(json.dumps(event, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+class Links:
+    """The end of a chain: what the next entry must say of its place, for who adds one and for who checks one."""
+
+    def __init__(self, number: int = 0, last: str = FIRST) -> None:
+        """Begin at an entry's number, after an entry with the hash `last`."""
+        self.number, self.last = number, last
+
+    def problem(self, number: object, before: object, kind: str = "event") -> str:
+        """Why an entry with this number and predecessor cannot be the next one; empty when it can.
+
+        Args:
+            number, before: what the entry says.
+            kind: what the chain's entries are called.
+        """
+        if number != self.number:
+            return f"{kind} {self.number} is missing: what stands there has another number"
+        if before != self.last:
+            return f"{kind} {self.number} does not follow from the {kind} before it; one of the two was changed"
+        return ""
+
+    def step(self, identity: str) -> None:
+        """Go on behind an entry with this hash."""
+        self.number, self.last = self.number + 1, identity
+
+    def event(self, writer: str, now: float, **facts: Any) -> dict[str, Any]:
+        """The next event of a writer's chain, with its place; `step` once it is certain to be written."""
+        return {"writer": writer, "number": self.number, "time": now, "before": self.last, **facts}
+
+
+def read_line(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None when it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def file_name(writer: str, number: int) -> str:
@@ -49,9 +84,21 @@ def sign_head(heads: Storage, signing_key: Any, writer: str, count: int, last: s
         now: seconds since 1970.
     """
     head = {"writer": writer, "events": count, "last": last, "time": now}
-    signature = signing_key.sign(event_hash(head).encode())
+    signature = signing_key.sign(hash_json(head).encode())
     signed = {**head, "signature": base64.b64encode(signature).decode()}
     heads.create(f"{writer}/{count:09d}.json", json.dumps(signed, sort_keys=True).encode())
+
+
+def sign_heads(storage: Storage, heads: Storage, signing_key: Any, now: float) -> None:
+    """Sign the end of every chain as it stands, whoever wrote it, with a key that not every writer has.
+
+    Raises:
+        DataError: a chain is not whole, or shorter or other than was signed before; names the first.
+    """
+    require_whole(storage, heads, signing_key.public_key())
+    for writer, names in sorted(_chains(storage).items()):
+        _, links, _ = _read(writer, storage, names)
+        sign_head(heads, signing_key, writer, links.number, links.last, now)
 
 
 def load_signing_key(path: Path) -> Any:
@@ -119,17 +166,28 @@ def verify(storage: Storage, heads: Storage | None = None, public_key: Any = Non
     ]
 
 
+def require_whole(storage: Storage, heads: Storage | None = None, public_key: Any = None) -> None:
+    """Refuse to go on from a damaged store.
+
+    Raises:
+        DataError: a chain is not whole; names the first.
+    """
+    for chain in verify(storage, heads, public_key):
+        if chain.problems:
+            raise DataError(f"{storage.uri}: the chain {chain.writer} is not whole: {chain.problems[0]}")
+
+
 def events(storage: Storage) -> list[dict[str, Any]]:
     """All events of all chains, oldest first as far as their writers' clocks agree; a chain's own stay in order.
 
     Raises:
         DataError: a chain is not whole; names the first.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for writer, names in sorted(_chains(storage).items()):
-        some, problems = _read(writer, storage, names)
-        if problems:
-            raise DataError(f"{storage.uri}: the chain {writer} is not whole: {problems[0]}")
+        some, _, problem = _read(writer, storage, names)
+        if problem:
+            raise DataError(f"{storage.uri}: the chain {writer} is not whole: {problem}")
         found += some
     return sorted(found, key=lambda event: (float(event["time"]), str(event["writer"]), int(event["number"])))
 
@@ -141,28 +199,29 @@ def _chains(storage: Storage) -> dict[str, list[str]]:
     return chains
 
 
-def _read(writer: str, storage: Storage, names: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def _read(writer: str, storage: Storage, names: Sequence[str]) -> tuple[list[dict[str, Any]], Links, str]:
+    """The events of a chain, where it ends, and what is wrong with the next one, if it does not end there."""
     found: list[dict[str, Any]] = []
-    last = FIRST
+    links = Links()
     for name in names:
         for line in (storage.read_bytes(name) or b"?").splitlines():
-            event = _parsed(line)
+            event = read_line(line)
             if event is None:
-                return found, [f"{name}: not readable"]
-            if event.get("number") != len(found) or event.get("writer") != writer:
-                return found, [f"{name}: event {len(found)} is missing"]
-            if event.get("before") != last:
-                return found, [f"{name}: does not follow from the event before it; one of the two was changed"]
+                return found, links, f"{name}: not readable"
+            number = event.get("number") if event.get("writer") == writer else None
+            if problem := links.problem(number, event.get("before")):
+                return found, links, f"{name}: {problem}"
             found.append(event)
-            last = event_hash(event)
-    return found, []
+            links.step(hash_json(event))
+    return found, links, ""
 
 
 def _verify(
     writer: str, storage: Storage, names: list[str], heads: Storage | None, notes: list[str], public_key: Any
 ) -> Chain:
-    found, problems = _read(writer, storage, names)
-    hashes = [FIRST, *map(event_hash, found)]
+    found, _, problem = _read(writer, storage, names)
+    problems = [problem] if problem else []
+    hashes = [FIRST, *map(hash_json, found)]
     signed = 0
     for head in _heads(heads, notes, public_key, problems):
         count = int(head["events"])
@@ -179,22 +238,14 @@ def _heads(heads: Storage | None, notes: list[str], public_key: Any, problems: l
     from cryptography.exceptions import InvalidSignature
 
     for name in notes:
-        head = _parsed(heads.read_bytes(name) or b"") if heads is not None else None
+        head = read_line(heads.read_bytes(name) or b"") if heads is not None else None
         if head is None or "signature" not in head:
             problems.append(f"head {name}: not readable")
             continue
         signature = base64.b64decode(head.pop("signature"))
         try:
-            public_key.verify(signature, event_hash(head).encode())
+            public_key.verify(signature, hash_json(head).encode())
         except InvalidSignature:
             problems.append(f"head {name}: the signature is wrong")
             continue
         yield head
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from rollama.core.files import new_folder, read_json, write_json, write_text
 from rollama.data.case import Case, Split
 from rollama.data.dataset import KEYS, Dataset, content_hash, open_dataset
 from rollama.data.intake import contradictions
+from rollama.data.origin import Origin, tool_version
 from rollama.data.texts import clean_id
 from rollama.data.volumes import Mask, Volume, read_ct, read_mask, to_canonical, write_ct, write_mask
 
@@ -85,8 +86,14 @@ def add_case(root: Path, addition: Addition, out: Path) -> None:
         write_json(centre / "dataset.json", datalist)
         lines = (centre / "text.jsonl").read_text(encoding="utf-8").removesuffix("\n")
         write_text(centre / "text.jsonl", f"{lines}\n{json.dumps(record, ensure_ascii=False, sort_keys=True)}\n")
+        content = content_hash(folder, dataset.info.centres)
+        step = Origin(
+            kind="correction", data=content, version=tool_version(), synthetic=dataset.info.synthetic,
+            extends=dataset.info.content_hash, case=name, corrects=addition.corrects or "", changed=_changed(addition),
+        )  # fmt: skip
         # No generator makes this data set again.
-        info = dataset.info.updated(content_hash=content_hash(folder, dataset.info.centres), generator={})
+        changes = {"content_hash": content, "generator": {}, "origins": (*dataset.info.origins, step)}
+        info = dataset.info.model_copy(update=changes)
         write_json(folder / "dataset.json", info.model_dump(mode="json"))
         open_dataset(folder, check_volumes=False)  # the old volumes were checked above, the new ones are ours
 
@@ -118,13 +125,16 @@ def _slices(volume: Volume) -> set[str]:
     return {hashlib.sha256(plane.tobytes()).hexdigest() for plane in planes if plane.min() != plane.max()}
 
 
+def _changed(addition: Addition) -> tuple[Literal["plan", "contour"], ...]:
+    plan: tuple[Literal["plan"], ...] = ("plan",) if "plan_text" in addition.texts else ()
+    return (*plan, "contour") if addition.contour is not None else plan
+
+
 def _history(addition: Addition) -> dict[str, str]:
-    new = (("plan", "plan_text" in addition.texts), ("contour", addition.contour is not None))
-    changed = [name for name, given in new if given]
     return {
         "added": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "corrects": addition.corrects or "",
-        "corrected": ", ".join(changed),
+        "corrected": ", ".join(_changed(addition)),
     }
 
 

@@ -3,7 +3,8 @@
 Layout::
 
     <root>/dataset_card.md            what it is, how it was made, what it may be used for
-    <root>/dataset.json               name, version, synthetic or not, label kind (CTV or PTV), centres, content hash
+    <root>/dataset.json               name, version, synthetic or not, label kind (CTV or PTV), centres, content hash,
+                                      origins
     <root>/<centre>/dataset.json      MONAI datalist: lists under "training", "validation" and the held-out splits'
                                       names, each item {"case_id", "image", "label"}, paths relative to this folder
     <root>/<centre>/text.jsonl        one JSON line a case: case_id, note, summary, plan_text, evidence, provenance
@@ -33,6 +34,7 @@ from rollama.core.config import StrictModel, build, hash_json
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.files import hash_file, read_json, write_json, write_text
 from rollama.data.case import Case, Split, TextCase
+from rollama.data.origin import Origin
 from rollama.data.plan import parse_plan
 
 KEYS = {split: "training" if split is Split.TRAIN else str(split) for split in Split}
@@ -51,6 +53,7 @@ class DatasetInfo(StrictModel):
     external_centres: tuple[str, ...] = ()
     content_hash: str
     generator: dict[str, Any] = Field(default_factory=dict)
+    origins: tuple[Origin, ...] = Field((), description="how it came to be, oldest step first")
 
 
 Kind = TypeVar("Kind", bound=TextCase)

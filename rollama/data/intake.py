@@ -24,6 +24,7 @@ from rollama.core.files import new_folder, read_json, write_json
 from rollama.data.case import Case, Split
 from rollama.data.dataset import Dataset, DatasetInfo, content_hash, open_dataset, write_centre
 from rollama.data.organs import case_ct
+from rollama.data.origin import Origin, OriginKind, tool_version
 from rollama.data.plan import FIELDS, Side, parse_plan
 from rollama.data.regions import disagreement
 from rollama.data.texts import check_centre, check_unique, clean_id, draw_split
@@ -39,11 +40,12 @@ SIDE_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Raw:
-    """A case before it is read; `split` is None where the source does not say."""
+    """A case before it is read; `split` is None where the source does not say, `kind` is how its volumes lie."""
 
     case_id: str
     load: Load
     split: Split | None = None
+    kind: OriginKind = "nifti"
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def import_cases(
             lines = "\n  ".join(f"{name}: {reason}" for name, reason in sorted(bad.items())[:50])
             raise DataError(f"{len(bad)} of {len(raws)} cases cannot be used:\n  {lines}")
         write_centre(temporary / centre, records)
+        content = content_hash(temporary, [centre])
         info = DatasetInfo(
             name=out.name,
             version="1",
@@ -119,7 +122,8 @@ def import_cases(
             label=label,
             notice="SYNTHETIC DATA" if synthetic else "CLINICAL DATA: keep it where patients' data may be",
             centres=(centre,),
-            content_hash=content_hash(temporary, [centre]),
+            content_hash=content,
+            origins=(Origin(kind=raws[0].kind, data=content, version=tool_version(), synthetic=synthetic),),
         )
         write_json(temporary / "dataset.json", info.model_dump(mode="json"))
         checked = open_dataset(temporary)
@@ -223,7 +227,7 @@ def nnunet_cases(folder: Path, values: Sequence[int] = ()) -> list[Raw]:
             split = Split.VALIDATION if name in validation else fold
             image = folder / f"images{part}" / f"{name}_0000{ending}"
             known = split if folds or fold is Split.TEST else None
-            found.append(Raw(clean_id(name, str(label)), partial(_pair, image, label, tuple(values)), known))
+            found.append(Raw(clean_id(name, str(label)), partial(_pair, image, label, tuple(values)), known, "nnunet"))
     if not found:
         raise DataError(f"{folder}: no label file ends in {ending}")
     return found

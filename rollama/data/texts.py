@@ -21,6 +21,7 @@ from rollama.core.files import new_folder, write_json, write_text
 from rollama.core.seeding import derive_seed
 from rollama.data.case import Split
 from rollama.data.dataset import KEYS, DatasetInfo, TextDataset, content_hash, open_texts
+from rollama.data.origin import Origin, tool_version
 
 FIELDS = {"note": "note", "summary": "summary", "plan": "plan_text"}
 """Names in a mapping, and in a data set's text.jsonl."""
@@ -69,6 +70,7 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
         write_json(temporary / centre / "dataset.json", lists)
         lines = [json.dumps(record, ensure_ascii=False, sort_keys=True) for _, record in records]
         write_text(temporary / centre / "text.jsonl", "\n".join(lines) + "\n")
+        content = content_hash(temporary, [centre])
         info = DatasetInfo(
             name=source.path.stem,
             version="1",
@@ -76,7 +78,8 @@ def import_texts(source: Source, out: Path, centre: str, synthetic: bool = False
             label="none",
             notice="SYNTHETIC TEXT" if synthetic else "CLINICAL TEXT: keep it where patients' data may be",
             centres=(centre,),
-            content_hash=content_hash(temporary, [centre]),
+            content_hash=content,
+            origins=(Origin(kind="texts", data=content, version=tool_version(), synthetic=synthetic),),
         )
         write_json(temporary / "dataset.json", info.model_dump(mode="json"))
         checked = open_texts(temporary)

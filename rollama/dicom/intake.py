@@ -35,7 +35,10 @@ def rtstruct_cases(folder: Path, rois: Sequence[str]) -> list[Raw]:
     patients = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not patients:
         raise DataError(f"{folder}: holds no patient folders")
-    return [Raw(clean_id(path.name, str(path)), partial(load_patient, path, tuple(rois))) for path in patients]
+    return [
+        Raw(clean_id(path.name, str(path)), partial(load_patient, path, tuple(rois)), kind="rtstruct")
+        for path in patients
+    ]
 
 
 def load_patient(folder: Path, rois: tuple[str, ...]) -> tuple[Volume, Mask]:

@@ -8,10 +8,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from rollama.core.config import StrictModel
 from rollama.core.errors import DataError
+from rollama.data.origin import Origin
 
 Digest = Annotated[str, Field(min_length=1, max_length=100)]
 """SHA-256 in hex: of a model's weights file, or of a data set's content."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Data(Origin):
+    """A step in the making of a data set: imported, generated, or a correction added to another one."""
+
+    what: Literal["data"] = "data"
 
 
 class Trained(StrictModel):
@@ -35,6 +42,16 @@ class Evaluated(StrictModel):
     result: Digest = Field(description="SHA-256 of the figures")
 
 
+class Predicted(StrictModel):
+    """Models made the files of a prediction."""
+
+    what: Literal["predicted"] = "predicted"
+    created: Name = Field(description="time in its manifest")
+    models: dict[Literal["s", "p", "seg"], Digest]
+    inputs: dict[Name, Digest] = Field(description="ct, text, organs -> hash of the file")
+    files: dict[Name, Digest] = Field(description="name -> SHA-256 of what was written, the manifest among it")
+
+
 class Released(StrictModel):
     """Models went to the clinic's endpoint; `rolled_back`: by going back to earlier ones."""
 
@@ -51,13 +68,13 @@ class Withdrawn(StrictModel):
     case: Name
 
 
-Event = Annotated[Trained | Evaluated | Released | Withdrawn, Field(discriminator="what")]
-_EVENTS: TypeAdapter[Trained | Evaluated | Released | Withdrawn] = TypeAdapter(Event)
+Event = Data | Trained | Evaluated | Predicted | Released | Withdrawn
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="what")])
 CHAIN = ("writer", "number", "time", "before")
 """What the chain adds to an event."""
 
 
-def parse_event(event: dict[str, Any]) -> Trained | Evaluated | Released | Withdrawn:
+def parse_event(event: dict[str, Any]) -> Event:
     """An event as it was recorded.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The events of a workspace: data seen, models trained, evaluated, released; subjects withdrawn.
+"""The events of a workspace: data made, models trained, evaluated, released, predictions; subjects withdrawn.
 
 "Which models saw this patient?" has to be answered years later, when the training folder is gone. So whatever makes
 something writes an event beside the workspace's models, at `<workspace>/lineage`, in a hash chain of its own
@@ -6,7 +6,8 @@ something writes an event beside the workspace's models, at `<workspace>/lineage
 ids, hashes, names of models and figures.
 
 `ROLLAMA_LINEAGE_KEY` (an Ed25519 key file) and `ROLLAMA_LINEAGE_HEADS` (a folder or bucket elsewhere) make every
-writer sign how long its chain was; without them a cut end is not noticed.
+writer sign how long its chain was, and a release sign all chains (`vouch`), also of those who have no key; without
+them a cut end is not noticed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rollama.core.chain import FIRST, event_hash, events, file_name, load_signing_key, sign_head
+from rollama.core.chain import Links, events, file_name, load_signing_key, require_whole, sign_head, sign_heads
+from rollama.core.config import hash_json
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.storage import Location, Storage, join, open_storage
 from rollama.data.case import TextCase
@@ -50,7 +52,7 @@ class Ledger:
         """
         self.storage, self.heads, self.signing_key, self.clock = storage, heads, signing_key, clock
         self.writer = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock()))}-{secrets.token_hex(4)}"
-        self.count, self.last = 0, FIRST
+        self.links = Links()
 
     def record(self, event: Event) -> None:
         """Write an event, unless some writer has written the same before.
@@ -58,17 +60,38 @@ class Ledger:
         Raises:
             ClusterError, DataError: the place cannot be written.
         """
-        facts = event.model_dump(mode="json")
-        if any(known.model_dump(mode="json") == facts for known in self.events()):
-            return
-        made = {
-            "writer": self.writer, "number": self.count, "time": self.clock(), "before": self.last, "what": event.what,
-            **facts,
-        }  # fmt: skip
-        self.storage.write_bytes(file_name(self.writer, self.count), (json.dumps(made, sort_keys=True) + "\n").encode())
-        self.count, self.last = self.count + 1, event_hash(made)
+        if event not in self.events():
+            self.add(event)
+
+    def add(self, event: Event) -> None:
+        """Write an event without a look at all others: for what happens often and never twice.
+
+        Raises:
+            ClusterError, DataError: the place cannot be written.
+        """
+        made = self.links.event(self.writer, self.clock(), **event.model_dump(mode="json"))
+        name = file_name(self.writer, self.links.number)
+        self.storage.write_bytes(name, (json.dumps(made, sort_keys=True) + "\n").encode())
+        self.links.step(hash_json(made))
         if self.heads is not None:
-            sign_head(self.heads, self.signing_key, self.writer, self.count, self.last, self.clock())
+            sign_head(self.heads, self.signing_key, self.writer, self.links.number, self.links.last, self.clock())
+
+    def require_whole(self) -> None:
+        """Check all chains, with the signed heads where they are configured.
+
+        Raises:
+            DataError: a chain is not whole, or its end was cut off.
+        """
+        require_whole(self.storage, self.heads, self.signing_key.public_key() if self.signing_key else None)
+
+    def vouch(self) -> None:
+        """Sign the ends of all chains, whoever wrote them; without key and place for heads nothing happens.
+
+        Raises:
+            DataError: a chain is not whole, or its end was cut off.
+        """
+        if self.heads is not None:
+            sign_heads(self.storage, self.heads, self.signing_key, self.clock())
 
     def keep_cases(self, info: DatasetInfo, cases: Iterable[TextCase]) -> None:
         """Write down once which cases a data set held, by the hash of its content."""
@@ -94,6 +117,10 @@ class Ledger:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.storage.uri}/{name}: damaged ({type(error).__name__})") from None
 
+    def data_kept(self) -> list[str]:
+        """Content hashes of all data sets whose cases were written down."""
+        return [name.removeprefix("cases/").removesuffix(".json") for name in self.storage.names("cases")]
+
     def events(self) -> list[Event]:
         """What all writers have written, oldest first.
 
@@ -101,6 +128,11 @@ class Ledger:
             DataError: a chain is not whole.
         """
         return [parse_event(event) for event in events(self.storage)]
+
+
+def has_ledger(workspace: Location) -> bool:
+    """Whether somebody wrote into a workspace's ledger before."""
+    return bool(open_storage(join(workspace, FOLDER)).names("audit"))
 
 
 def open_ledger(workspace: Location) -> Ledger:

@@ -1,7 +1,8 @@
 """Questions to a ledger: which models saw this case, what a model is made of, what must not be used any more.
 
 A model saw a case when the case was in the training or the validation split of its data (validation chooses weights
-and thresholds), or when a model that it began with saw it.
+and thresholds), or when a model that it began with saw it. A correction of a case shows the same subject, so who asks
+about one of the two is told about both.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from rollama.core.errors import DataError
 from rollama.data.case import Split
-from rollama.lineage.events import Evaluated, Released, Trained, Withdrawn
+from rollama.lineage.events import Data, Evaluated, Predicted, Released, Trained, Withdrawn
 from rollama.lineage.ledger import Ledger
 
 SEEN_SPLITS = (str(Split.TRAIN), str(Split.VALIDATION))
@@ -25,6 +26,7 @@ class Life:
         trained: how it was made (several times, if a run was repeated).
         ancestors: models that it began with, and those they began with.
         evaluated: where it took part.
+        predicted: what it made, as far as `rollama predict` wrote it down.
         released: releases that held it, oldest first.
         in_use: whether the newest release holds it.
         withdrawn: subjects that it or an ancestor saw and that were withdrawn since.
@@ -34,6 +36,7 @@ class Life:
     trained: tuple[Trained, ...]
     ancestors: tuple[str, ...]
     evaluated: tuple[Evaluated, ...]
+    predicted: tuple[Predicted, ...]
     released: tuple[Released, ...]
     in_use: bool
     withdrawn: tuple[str, ...]
@@ -50,6 +53,8 @@ class Lineage:
         """
         self.ledger = ledger
         found = ledger.events()
+        self.data = [event for event in found if isinstance(event, Data)]
+        self.predicted = [event for event in found if isinstance(event, Predicted)]
         self.trained = [event for event in found if isinstance(event, Trained)]
         self.evaluated = [event for event in found if isinstance(event, Evaluated)]
         self.released = [event for event in found if isinstance(event, Released)]
@@ -96,9 +101,44 @@ class Lineage:
         data = {event.data for event in self.trained if event.model in (model, *self.ancestors(model))}
         return frozenset().union(*(self._trained_on(content) for content in sorted(data)))
 
+    def subject(self, case: str) -> frozenset[str]:
+        """The cases that show the same subject: a case, what corrects it, and what it corrects."""
+        pairs = [{event.case, event.corrects} for event in self.data if event.corrects]
+        found, grown = {case}, True
+        while grown:
+            more = found.union(*(pair for pair in pairs if pair & found))
+            found, grown = more, more != found
+        return frozenset(found)
+
+    def held(self, case: str) -> list[tuple[str, str, str]]:
+        """Data set (content hash), case and split, wherever the subject of a case is in a data set.
+
+        Raises:
+            DataError: a list of cases is damaged.
+        """
+        wanted = self.subject(case)
+        return [
+            (content, item["case"], item["split"])
+            for content in self.ledger.data_kept()
+            for item in self.ledger.cases(content)
+            if item["case"] in wanted
+        ]
+
+    def made(self, content: str) -> list[Data]:
+        """The steps in which a data set came to be, oldest first; empty where nobody wrote them down."""
+        found: list[Data] = []
+        while content:
+            step = next((event for event in self.data if event.data == content and event not in found), None)
+            if step is None:
+                break
+            found.insert(0, step)
+            content = step.extends
+        return found
+
     def who_saw(self, case: str) -> list[str]:
-        """Models that saw a case, in the order in which they were trained."""
-        return [model for model in self.models() if case in self.seen(model)]
+        """Models that saw a case or another one of its subject, in the order in which they were trained."""
+        wanted = self.subject(case)
+        return [model for model in self.models() if wanted & self.seen(model)]
 
     def life(self, model: str) -> Life:
         """All about one model (a whole digest).
@@ -109,13 +149,14 @@ class Lineage:
         inside = [event for event in self.released if model in event.models.values()]
         return Life(
             model, tuple(event for event in self.trained if event.model == model), self.ancestors(model),
-            tuple(event for event in self.evaluated if model in event.models.values()), tuple(inside),
+            tuple(event for event in self.evaluated if model in event.models.values()),
+            tuple(event for event in self.predicted if model in event.models.values()), tuple(inside),
             bool(self.released) and model in self.released[-1].models.values(), self.forbidden(model),
         )  # fmt: skip
 
     def forbidden(self, model: str) -> tuple[str, ...]:
         """Withdrawn subjects that a model saw."""
-        return tuple(case for case in self.withdrawn if case in self.seen(model)) if self.withdrawn else ()
+        return tuple(case for case in self.withdrawn if self.subject(case) & self.seen(model))
 
     def _trained_on(self, content: str) -> frozenset[str]:
         if content not in self._seen:

@@ -26,11 +26,13 @@ def refuse_withdrawn(site: Site, hashes: Mapping[str, str]) -> list[str]:
 
     Raises:
         Refused: one of them saw one.
-        DataError: the lineage is not whole.
+        DataError: the lineage is not whole, by its chains and by the signed heads where they are configured.
     """
     if site.lineage is None:
         return []
-    known = Lineage(open_ledger(locate(site.lineage)))
+    ledger = open_ledger(locate(site.lineage))
+    ledger.require_whole()
+    known = Lineage(ledger)
     recorded = set(known.models())
     seen = {name: known.forbidden(digest) for name, digest in hashes.items() if digest in recorded}
     if told := [f"{name} saw {', '.join(cases)}" for name, cases in sorted(seen.items()) if cases]:
@@ -39,8 +41,15 @@ def refuse_withdrawn(site: Site, hashes: Mapping[str, str]) -> list[str]:
 
 
 def tell_lineage(site: Site, record: Record) -> None:
-    """Write a release or roll-back into the lineage, once."""
+    """Write a release or roll-back into the lineage, once, and sign the ends of all its chains as they stand now.
+
+    Raises:
+        ConfigError: only one of key and place for heads is given, or the key cannot be used.
+        DataError: the lineage is not whole; the release stands, and the same command tells the lineage again.
+    """
     if site.lineage is not None:
         back = record.entry.kind == "rolled back"
         event = Released(models=dict(record.entry.hashes), record=record.identity, rolled_back=back)
-        open_ledger(locate(site.lineage)).record(event)
+        ledger = open_ledger(locate(site.lineage))
+        ledger.record(event)
+        ledger.vouch()

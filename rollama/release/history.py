@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from rollama import RESEARCH_ONLY
+from rollama.core.chain import FIRST, Links
 from rollama.core.config import StrictModel, build
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.storage import Storage
@@ -28,8 +29,6 @@ from rollama.release.verdict import Parts
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-FIRST = "0" * 64
-"""What the first record names as its predecessor."""
 RECORDS, SETTLED, DOCUMENTS = "records", "settled", "documents"
 ATTEMPTS = 20
 """How often a record that takes any number tries the next one."""
@@ -143,16 +142,16 @@ def read_history(storage: Storage, trust: Trust) -> History:
         ClusterError, DataError: the storage cannot be read.
     """
     records: list[Record] = []
+    links = Links(1)
     names = [name for name in storage.names(RECORDS) if name.endswith(".json")]
     for place, name in enumerate(names, 1):
         problem = ""
         try:
             record = build(Record, json.loads(storage.read_bytes(name) or b""), name)
             entry = record.entry
-            if name != _name(place) or entry.number != place:
-                problem = f"{name}: record {place} is missing"
-            elif entry.before != (records[-1].identity if records else FIRST):
-                problem = f"{name}: does not follow from the record before; one of the two was changed"
+            number = entry.number if name == _name(place) else None
+            if said := links.problem(number, entry.before, "record"):
+                problem = f"{name}: {said}"
             else:
                 trust.check(Role.RELEASE, canonical(entry.model_dump(mode="json")), record.signature, name, place)
         except NotTrusted as error:
@@ -162,6 +161,7 @@ def read_history(storage: Storage, trust: Trust) -> History:
         if problem:
             return History(tuple(records), (problem,))
         records.append(record)
+        links.step(record.identity)
     return History(tuple(records))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rollama.centres.federation import record
+from rollama.core.chain import FIRST
+from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 
 
@@ -21,17 +24,17 @@ def path(tmp_path: Path) -> Path:
 def test_a_whole_record_is_whole(path: Path) -> None:
     assert record.verify(path) == []
     assert [line["round"] for line in record.read(path)] == [0, 1, 2, 3]
-    assert record.read(path)[0]["previous"] == record.START
+    assert record.read(path)[0]["previous"] == FIRST
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda lines: [lines[0], lines[1].replace('"bytes": 20', '"bytes": 21'), *lines[2:]], "line 2: was changed"),
-        (lambda lines: [lines[0], *lines[2:]], "line 2: does not follow"),
-        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], "line 2: its number is 3"),
-        (lambda lines: lines[1:], "line 1: does not follow"),
-        (lambda lines: [*lines, lines[-1]], "line 5: its number is 4"),
+        (lambda lines: [lines[0], lines[1].replace('"bytes": 20', '"bytes": 21'), *lines[2:]], "line 2 was changed"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2 is missing"),
+        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], "line 2 is missing"),
+        (lambda lines: lines[1:], "line 1 is missing"),
+        (lambda lines: [*lines, lines[-1]], "line 5 is missing: what stands there has another number"),
         (lambda lines: [*lines[:2], "{", *lines[3:]], "line 3 is not JSON"),
     ],
 )
@@ -46,6 +49,19 @@ def test_a_cut_tail_needs_a_head_kept_elsewhere(path: Path) -> None:
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:-1]))
     assert record.verify(path) == []
     assert "lines at the end are missing" in record.verify(path, head)[0]
+
+
+def test_a_word_with_a_line_separator_is_one_line(path: Path) -> None:
+    record.append(path, "failed", reason="one\u2028two")
+    assert record.verify(path) == [] and record.read(path)[-1]["reason"] == "one\u2028two"
+
+
+def test_a_record_begun_by_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    body = {"number": 1, "time": "2026-11-01T00:00:00.000+00:00", "event": "left", "previous": "0" * 64}
+    path.write_text(json.dumps({**body, "hash": hash_json(body)}) + "\n")
+    record.append(path, "left", round=1)
+    assert record.verify(path) == [] and record.read(path)[1]["previous"] == hash_json(body)
 
 
 def test_a_damaged_record_takes_no_more_lines(path: Path) -> None:

@@ -16,6 +16,7 @@ from rollama.chain.inputs import read_request
 from rollama.chain.outputs import check_out, write_outputs
 from rollama.chain.run import Chain, ChainResult
 from rollama.core.errors import DataError
+from rollama.core.files import hash_file, read_json
 from rollama.core.registry import Decoding
 from rollama.data.plan import Plan, render_plan
 from rollama.data.volumes import Volume
@@ -57,6 +58,8 @@ def test_a_probability_that_was_asked_for(tmp_path: Path, ct: Volume, result: Ch
     likely = result.mask * np.uint8(150)
     manifest = write_outputs(dataclasses.replace(result, probability=likely), ct, tmp_path / "out")
     assert "probability.nii.gz" in manifest["files"]
+    written = {path.name: hash_file(path) for path in (tmp_path / "out").iterdir() if path.name != "manifest.json"}
+    assert manifest["files"] == written == read_json(tmp_path / "out" / "manifest.json")["files"]
     image = nibabel.load(tmp_path / "out" / "probability.nii.gz")
     np.testing.assert_allclose(image.get_fdata(), result.mask * 0.75)  # type: ignore[attr-defined]
     write_outputs(result, ct, tmp_path / "out")  # the next prediction leaves nothing of it

@@ -34,6 +34,9 @@ def test_the_parts_of_a_cohort(tmp_path: Path) -> None:
     cases = [case for case in data.select(Split.TRAIN) if case.plan is not None and case.plan.has_target]
     assert made == len(cases) and steps[-1] == (made, made)
     assert is_made(root, SMALL) and data.info.content_hash != before
+    first, second = data.info.origins
+    assert (first.kind, first.data, first.recipe) == ("cohort", before, data.info.generator["config_hash"])
+    assert (second.kind, second.data, second.extends) == ("regions", data.info.content_hash, before)
     assert not list(root.glob("lakeside/regions/*/*external*"))  # held-out cases have none
     assert check_cases(data.cases) == {}
     answers = Answers(SMALL)

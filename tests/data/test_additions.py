@@ -37,6 +37,12 @@ def test_a_corrected_contour_trains_in_a_new_version(toy_dataset: Path, tmp_path
     assert new.provenance["corrected"] == "contour"
     assert len(found.cases) == len(old.cases) + 1
     assert found.info.content_hash != old.info.content_hash
+    step = found.info.origins[-1]
+    assert (step.kind, step.data, step.extends) == ("correction", found.info.content_hash, old.info.content_hash)
+    assert (step.case, step.corrects, step.changed) == ("again", case.case_id, ("contour",))
+    add_case(tmp_path / "v2", Addition("more", "toy", {"plan_text": "Irradiate."}, corrects="again"), tmp_path / "v3")
+    last = open_dataset(tmp_path / "v3").info.origins
+    assert last[0] == step and (last[1].case, last[1].extends, last[1].changed) == ("more", step.data, ("plan",))
     assert open_dataset(toy_dataset).cases == old.cases  # the old version is as it was
     label = tmp_path / "v2" / "toy" / "labels" / case.target.name
     assert label.stat().st_nlink == 1  # may be edited in place

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from rollama import __version__
 from rollama.core.errors import ConfigError, DataError
 from rollama.data.case import Split
 from rollama.data.dataset import open_dataset
@@ -97,6 +98,9 @@ def test_cases_come_in_as_they_are(source: Path, texts: Callable[..., object], t
     assert np.array_equal(stored.get_fdata(), ct()) and np.array_equal(stored.affine, PLAIN)
     assert np.array_equal(nibabel.load(first.target).get_fdata(), mask())  # type: ignore[attr-defined]
     assert b"DOE" not in stored.header.binaryblock
+    (step,) = opened.info.origins
+    assert (step.kind, step.data, step.synthetic) == ("nifti", opened.info.content_hash, False)
+    assert step.version.startswith(__version__)
     assert stored.get_data_dtype() == np.int16
     assert check_cases(opened.cases) == {}
 
@@ -170,6 +174,7 @@ def test_nnunet(texts: Callable[..., object], tmp_path: Path) -> None:
     (folder / "splits_final.json").write_text(json.dumps([{"train": ["p1"], "val": ["p2"]}]))
     records = {name: (None, {"plan_text": plan()}) for name in ("p1", "p2", "p3")}
     found = import_cases(nnunet_cases(folder, (2,)), records, tmp_path / "out", "here", "CTV").dataset
+    assert [step.kind for step in found.info.origins] == ["nnunet"]
     assert {case.case_id: case.split for case in found.cases} == {
         "p1": Split.TRAIN, "p2": Split.VALIDATION, "p3": Split.TEST,
     }  # fmt: skip

@@ -31,6 +31,7 @@ def test_our_export_comes_back_as_a_data_set(patients: Path, tmp_path: Path) -> 
     taken = import_cases(
         raws, {name: (None, {"plan_text": TREATED}) for name in names}, tmp_path / "back", "here", "CTV", skip_bad=True
     )
+    assert [step.kind for step in taken.dataset.info.origins] == ["rtstruct"]
     case = next(case for case in taken.dataset.cases if case.case_id == "north-train-0")
     ct = read_ct(case.image)
     assert np.array_equal(to_canonical(ct).array, ct_array())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from rollama.core.storage import open_storage
 from rollama.data.case import Split, TextCase
@@ -26,6 +28,15 @@ def cases(first: int) -> list[TextCase]:
         TextCase(case_id=f"a-{number}", centre="a", split=split, plan=None)
         for number, split in enumerate(SPLITS, first)
     ]
+
+
+def make_keys(folder: Path) -> tuple[Path, Path]:
+    """Files of a new private key and its public half."""
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / "key.pem", folder / "public.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
 
 
 @pytest.fixture

@@ -6,15 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from rollama.core.chain import load_public_key, verify
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.storage import open_storage
 from rollama.lineage.events import Trained, Withdrawn
 from rollama.lineage.ledger import HEADS, KEY, Ledger, open_ledger
-from tests.lineage.conftest import cases, info
+from tests.lineage.conftest import cases, info, make_keys
 
 
 def test_writers_have_chains_of_their_own_and_one_view(ledger: Ledger, place: Path) -> None:
@@ -60,10 +58,7 @@ def test_a_changed_past_is_refused(ledger: Ledger, place: Path, change: str) -> 
 
 
 def test_a_cut_end_shows_in_the_signed_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = Ed25519PrivateKey.generate()
-    private, public, heads = tmp_path / "key.pem", tmp_path / "public.pem", tmp_path / "heads"
-    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (private, public), heads = make_keys(tmp_path), tmp_path / "heads"
     monkeypatch.setenv(KEY, str(private))
     with pytest.raises(ConfigError, match="belong together"):
         open_ledger(tmp_path)
@@ -81,6 +76,28 @@ def test_a_cut_end_shows_in_the_signed_heads(tmp_path: Path, monkeypatch: pytest
     assert len(made.events()) == 2, "the chain alone does not tell"
     (chain,) = verify(place, open_storage(heads), load_public_key(public))
     assert "the end was cut off" in chain.problems[0]
+
+
+def test_a_release_signs_the_chains_of_those_without_a_key(
+    ledger: Ledger, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.vouch()  # nothing is configured: nothing happens
+    private, public = make_keys(tmp_path)
+    monkeypatch.setenv(KEY, str(private))
+    monkeypatch.setenv(HEADS, str(tmp_path / "heads"))
+    heads, key = open_storage(tmp_path / "heads"), load_public_key(public)
+    signing = open_ledger(tmp_path)
+    signing.vouch()
+    (chain,) = verify(open_storage(place), heads, key)
+    assert (chain.writer, chain.events, chain.signed) == (ledger.writer, 3, 3)
+    ledger.record(Withdrawn(case="a-1"))
+    signing.vouch()
+    signing.require_whole()
+    sorted(place.glob("audit/*/*.jsonl"))[-1].unlink()
+    for check in (signing.require_whole, signing.vouch):
+        with pytest.raises(DataError, match="the end was cut off"):
+            check()
+    assert len(heads.names()) == 2, "a shorter chain is not signed"
 
 
 def test_an_event_of_another_version_is_named(ledger: Ledger, place: Path) -> None:

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from rollama.core.chain import load_public_key, verify
+from rollama.core.errors import DataError
+from rollama.core.storage import open_storage
 from rollama.lineage.events import Released, Trained, Withdrawn
-from rollama.lineage.ledger import open_ledger
+from rollama.lineage.ledger import HEADS, KEY, Ledger, open_ledger
 from rollama.lineage.query import Lineage
 from rollama.release.ancestry import refuse_withdrawn, tell_lineage
 from rollama.release.promotion import promote, rollback
 from rollama.release.verdict import Refused
-from tests.lineage.conftest import cases, info
+from tests.lineage.conftest import cases, info, make_keys
 from tests.release.desk import Place
 
 
@@ -48,3 +51,27 @@ def test_releases_are_told_once(tmp_path: Path) -> None:
     assert all(isinstance(event, Released) and event.record == record.identity
                for event, record in zip(known.released, records, strict=True))  # fmt: skip
     assert known.life("one-seg").in_use and not known.life("two-seg").in_use
+
+
+def test_a_release_signs_the_lineage_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    site = place.site.updated(lineage=str(tmp_path / "ws"))
+    events, heads = open_storage(tmp_path / "ws" / "lineage"), open_storage(tmp_path / "heads")
+    trainer = Ledger(events)  # on a machine that has no key
+    trainer.keep_cases(info("one"), cases(0))
+    trainer.record(Trained(model="one-seg", task="seg", data="one", run="r"))
+    trainer.record(Trained(model="two-seg", task="seg", data="one", run="r"))
+    private, public = make_keys(tmp_path)
+    monkeypatch.setenv(KEY, str(private))
+    monkeypatch.setenv(HEADS, heads.uri)
+    record = promote(place.desk(), place.case("one"), place.key())
+    tell_lineage(site, record)
+    signed = {chain.writer: (chain.events, chain.signed) for chain in verify(events, heads, load_public_key(public))}
+    assert signed[trainer.writer] == (2, 2) and sorted(signed.values()) == [(1, 1), (2, 2)]
+    assert refuse_withdrawn(site, {"seg": "one-seg"}) == []
+    sorted((tmp_path / "ws" / "lineage" / "audit" / trainer.writer).iterdir())[-1].unlink()
+    with pytest.raises(DataError, match="the end was cut off"):
+        refuse_withdrawn(site, {"seg": "one-seg"})
+    monkeypatch.delenv(KEY)
+    monkeypatch.delenv(HEADS)
+    assert refuse_withdrawn(site, {"seg": "one-seg"}) == [], "without heads the cut end is not seen"

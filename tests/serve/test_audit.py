@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from rollama.cli.main import main
 from rollama.core.chain import load_public_key, load_signing_key, verify
@@ -18,16 +16,13 @@ from rollama.core.errors import ClusterError, ConfigError, DataError
 from rollama.core.storage import Storage, open_storage
 from serve.audit import MOST_PENDING, Audit
 from serve.config import ServeConfig
+from tests.lineage.conftest import make_keys
 from tests.serve.conftest import PLAN, Connect
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
-    key = Ed25519PrivateKey.generate()
-    private, public = tmp_path / "key.pem", tmp_path / "public.pem"
-    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return private, public
+    return make_keys(tmp_path)
 
 
 def filled(tmp_path: Path, keys: tuple[Path, Path], events: int = 5) -> tuple[Storage, Storage]:
@@ -67,7 +62,8 @@ def test_a_whole_chain(tmp_path: Path, keys: tuple[Path, Path], capsys: pytest.C
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        ("change", "does not follow"), ("remove", "event 2 is missing"), ("cut", "the end was cut off"),
+        ("change", "does not follow"), ("remove", "event 2 is missing"), ("exchange", "event 1 is missing"),
+        ("cut", "the end was cut off"),
         ("rewrite", "is not the one that was signed"), ("damage", "not readable"), ("forge head", "signature is wrong"),
     ],
 )  # fmt: skip
@@ -78,6 +74,10 @@ def test_every_harm_shows(tmp_path: Path, keys: tuple[Path, Path], harm: str, sa
         events[2].write_text(events[2].read_text().replace("clinic-a", "clinic-b"))
     elif harm == "remove":
         events[2].unlink()
+    elif harm == "exchange":
+        one, other = events[1].read_text(), events[2].read_text()
+        events[1].write_text(other)
+        events[2].write_text(one)
     elif harm == "cut":
         for path in events[3:]:
             path.unlink()
@@ -181,6 +181,43 @@ def test_every_request_leaves_an_event_without_content(
     assert ("", 401) in {(event["who"], event["outcome"]) for event in events}
     made = next(event for event in events if event["what"] == "job")
     assert made["models"] == {"s": "1", "p": "2", "seg": "3"} and made["job"] == job["job_id"]
+    assert set(made["files"]) == set(job["files"])
+
+
+def test_a_downloaded_contour_is_known_again(
+    connect: Connect, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = connect(audit=str(tmp_path / "trail"))
+    asked = {"plan": PLAN, "ct_path": "ct.nii.gz"}
+    job = client.post("/v1/segment", json=asked, headers={"Prefer": "wait=30"}).json()
+    got = {name: client.get(job["files"][name]).content for name in ("target.nii.gz", "manifest.json")}
+    client.__exit__(None, None, None)
+    client.__enter__()
+    contour = tmp_path / "downloads" / "somewhere else.nii.gz"
+    contour.parent.mkdir()
+    contour.write_bytes(got["target.nii.gz"])
+
+    def told(*more: str, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["lineage", "--workspace", str(tmp_path / "ws"), "--contour", str(contour), *more])
+        assert ended.value.code == code
+        out = capsys.readouterr()
+        return " ".join((out.out + out.err).split())
+
+    assert "with --audit" in told(code=1)
+    answer = told("--audit", str(tmp_path / "trail"))
+    assert f"job {job['job_id']}" in answer and "asked by key" in answer and "event in the audit trail" in answer
+    assert "model seg 3 not recorded" in answer and "input" not in answer
+    (contour.parent / "manifest.json").write_bytes(got["manifest.json"])  # the trail vouches for it
+    digest = json.loads(got["manifest.json"])["inputs"]["ct"]
+    assert f"input ct {digest}" in told("--audit", str(tmp_path / "trail"))
+    (contour.parent / "manifest.json").write_bytes(got["manifest.json"].replace(digest.encode(), b"0" * 64))
+    assert "input" not in told("--audit", str(tmp_path / "trail"))
+    contour.write_bytes(b"another")
+    assert "no event in" in told("--audit", str(tmp_path / "trail"), code=1)
+    trail = files(open_storage(tmp_path / "trail"))[0]
+    trail.write_text(trail.read_text().replace('"key"', '"you"', 1))
+    assert "is not whole" in told("--audit", str(tmp_path / "trail"), code=1)
 
 
 def test_settings_and_keys_that_do_not_fit(config: ServeConfig, tmp_path: Path, keys: tuple[Path, Path]) -> None:

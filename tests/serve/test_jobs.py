@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -61,13 +62,26 @@ def test_a_job_from_its_request_to_its_outcome(store: JobStore) -> None:
         1000.0,
     )
     store.put_file(job_id, 1, "target.nii.gz", b"123")
-    assert store.finish(job_id, Status(State.DONE, 1, files=("target.nii.gz",)))
+    assert store.finish(job_id, Status(State.DONE, 1, files={"target.nii.gz": "5"}))
     done = store.status(job_id)
     assert done.final and store.get_file(job_id, done, "target.nii.gz") == b"123"
     assert store.get_file(job_id, done, "../../request.json") is None
     assert store.claim(job_id, "b") is None and store.waiting() == []
     for wrong in ("", "..", "0" * 31, "../" + job_id):
         assert store.request(wrong) is None
+
+
+def test_an_outcome_of_an_earlier_version_is_read(store: JobStore) -> None:
+    job_id = ask(store)
+    assert store.claim(job_id, "a") == 1
+    store.put_file(job_id, 1, "target.nii.gz", b"123")
+    store.finish(job_id, Status(State.DONE, 1, files={"target.nii.gz": "5"}))
+    name = f"jobs/{job_id}/final.json"
+    now = json.loads(store.storage.read_text(name))
+    assert tuple(now["files"]) == ("target.nii.gz",), "and that version reads names from today's"
+    store.storage.write_text(name, json.dumps({**now, "files": ["target.nii.gz"]}))
+    done = store.status(job_id)
+    assert done.files == {"target.nii.gz": ""} and store.get_file(job_id, done, "target.nii.gz") == b"123"
 
 
 def test_a_lost_lease_lets_another_begin_and_the_first_can_change_nothing(store: JobStore, clock: Clock) -> None:
@@ -83,7 +97,7 @@ def test_a_lost_lease_lets_another_begin_and_the_first_can_change_nothing(store:
     store.update(job_id, Status(State.RUNNING, 2, "target"))
     store.update(job_id, Status(State.RUNNING, 1, "summary"))  # the first wakes up
     assert store.status(job_id).attempt == 2
-    assert store.finish(job_id, Status(State.DONE, 2, files=("a",)))
+    assert store.finish(job_id, Status(State.DONE, 2, files={"a": "5"}))
     assert not store.finish(job_id, Status(State.FAILED, 1))
     assert (store.status(job_id).state, store.status(job_id).attempt) == (State.DONE, 2)
 
@@ -167,7 +181,7 @@ def test_what_expires_leaves_nothing(store: JobStore, clock: Clock, tmp_path: Pa
     store.put_ct(job_id, tmp_path / "ct", 2000.0)
     assert store.claim(job_id, "a") == 1
     store.put_file(job_id, 1, "target.nii.gz", b"123")
-    store.finish(job_id, Status(State.DONE, 1, files=("target.nii.gz",)))
+    store.finish(job_id, Status(State.DONE, 1, files={"target.nii.gz": "5"}))
     assert store.sweep() == 0
     clock.now = 2001
     other = ask(store)

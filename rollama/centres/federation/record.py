@@ -1,5 +1,8 @@
 """What left a site and what came in, as JSON lines of which each carries the hash of the one before.
 
+How lines hang together is judged as in every other chain here (`core.chain`). The form is one of its own: one file,
+read by people, into which two processes of a site write, each line on the disk before anything leaves.
+
 A changed, removed or reordered line is found by `verify`. A chain alone cannot see lines cut off at its end; so the
 reader compares with a head kept elsewhere (`--head`), for example on paper or in the coordinator's own record, which
 names the hash of every update.
@@ -14,11 +17,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rollama.core.chain import FIRST, Links, read_line
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
-
-START = "0" * 64
-"""What the first line names as the one before."""
 
 
 def append(path: Path, event: str, **facts: Any) -> str:
@@ -33,9 +34,10 @@ def append(path: Path, event: str, **facts: Any) -> str:
             fcntl.flock(stream, fcntl.LOCK_EX)  # two apps of one site never write the same number
             stream.seek(0)
             lines = _parsed(stream.read(), path)
-            last: dict[str, Any] = lines[-1] if lines else {"hash": START, "number": 0}
+            last: dict[str, Any] = lines[-1] if lines else {"hash": FIRST, "number": 0}
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            line = {"number": last["number"] + 1, "time": now, "event": event, **facts, "previous": last["hash"]}
+            links = Links(last["number"] + 1, last["hash"])
+            line = {"number": links.number, "time": now, "event": event, **facts, "previous": links.last}
             line["hash"] = hash_json(line)
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
             stream.flush()
@@ -61,7 +63,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def verify(path: Path, head: str | None = None) -> list[str]:
-    """What is wrong with a record, line by line; empty when it is whole.
+    """What is wrong with a record; empty when it is whole. What comes after a broken place cannot be judged.
 
     Args:
         path: the record.
@@ -71,16 +73,16 @@ def verify(path: Path, head: str | None = None) -> list[str]:
         lines = read(path)
     except DataError as error:
         return [str(error)]
-    problems, previous = [], START
-    for place, line in enumerate(lines, 1):
-        body = {key: value for key, value in line.items() if key != "hash"}
-        if line.get("number") != place:
-            problems.append(f"line {place}: its number is {line.get('number')}; lines were removed, added or moved")
-        if line.get("previous") != previous:
-            problems.append(f"line {place}: does not follow the line before it")
-        if line.get("hash") != hash_json(body):
-            problems.append(f"line {place}: was changed")
-        previous = str(line.get("hash"))
+    problems, links = [], Links(1)
+    for line in lines:
+        found = hash_json({key: value for key, value in line.items() if key != "hash"})
+        problem = links.problem(line["number"], line.get("previous"), "line")
+        if not problem and line["hash"] != found:
+            problem = f"line {links.number} was changed"
+        if problem:
+            problems.append(problem)
+            break
+        links.step(found)
     if head is not None and head not in {line.get("hash") for line in lines}:
         problems.append(f"no line has the hash {head[:12]}: lines at the end are missing, or it is another record")
     return problems
@@ -88,12 +90,11 @@ def verify(path: Path, head: str | None = None) -> list[str]:
 
 def _parsed(text: str, path: Path) -> list[dict[str, Any]]:
     lines = []
-    for place, line in enumerate(text.splitlines(), 1):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}: line {place} is not JSON; the record is damaged") from error
-        if not isinstance(value, dict) or not isinstance(value.get("number"), int) or "hash" not in value:
+    for place, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
+        value = read_line(line)
+        if value is None:
+            raise DataError(f"{path}: line {place} is not JSON; the record is damaged")
+        if not isinstance(value.get("number"), int) or "hash" not in value:
             raise DataError(f"{path}: line {place} is no line of a record")
         lines.append(value)
     return lines
