@@ -16,6 +16,7 @@ import numpy as np
 
 from rollama import RESEARCH_ONLY
 from rollama.core.files import write_text
+from rollama.core.registry import Decoding
 from rollama.data.volumes import Volume
 
 TASKS = {
@@ -100,8 +101,10 @@ def headline_markdown(evaluation: Mapping[str, Any]) -> str:
         return "nothing was scored\n"
     data = evaluation["dataset"]
     kind = "synthetic patients" if data["synthetic"] else "patients"
+    held = " P was held to the plan's form." if evaluation.get("plan_decoding") == Decoding.CONSTRAINED else ""
+    known = f"{data['name']}, content {data['hash'][:16]}, label {data['label']}"
     lines = [
-        f"{RESEARCH_ONLY}. {kind.capitalize()}: {data['name']}, content {data['hash'][:16]}, label {data['label']}.",
+        f"{RESEARCH_ONLY}. {kind.capitalize()}: {known}.{held}",
         "",
         "| " + " | ".join(rows[0]) + " |",
         "|" + "---|" * len(rows[0]),

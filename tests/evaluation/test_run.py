@@ -17,7 +17,7 @@ from rollama.data.dataset import DatasetInfo
 from rollama.data.plan import parse_plan
 from rollama.data.volumes import Volume
 from rollama.evaluation.cache import MaskCache, TextCache
-from rollama.evaluation.report import Example, headline_rows, plan_differences, write_report
+from rollama.evaluation.report import Example, headline_markdown, headline_rows, plan_differences, write_report
 from rollama.evaluation.run import (
     evaluate_baselines,
     evaluate_segmentation,
@@ -189,6 +189,15 @@ def test_tables_have_each_centre_and_the_pool(cases: list[Case]) -> None:
     rows = make_tables(evaluate_baselines(cases, cases))
     found = {row["centre"]: row["n"] for row in rows if row["system"] == "lead words"}
     assert found == {"all": 8, "a": 4, "b": 4}
+
+
+def test_the_table_says_how_plans_were_decoded(cases: list[Case], tmp_path: Path) -> None:
+    records = evaluate_baselines(cases, cases)
+    said = {
+        how: headline_markdown(write_evaluation(tmp_path / how, records, info(synthetic=True), {}, plan_decoding=how))
+        for how in ("free", "constrained")
+    }
+    assert "held to the plan's form" in said["constrained"] and "held to" not in said["free"]
 
 
 def test_plan_differences_name_the_field() -> None:
