@@ -105,7 +105,10 @@ BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
         (*RETRAIN, "--set=jobs.presets.proof.task=evaluate", "--set=retrain.jobs={p,proof}"),
         "where so far there would be: p; name jobs that train all three",
     ),
-    ((*COORDINATOR, f"{C}.settings.name=null"), "federation.coordinator.settings: set name and rounds"),
+    (
+        tuple(option for option in COORDINATOR if "settings.name" not in option),
+        "federation.coordinator.settings: set name and rounds",
+    ),
     ((*COORDINATOR, f"{C}.start="), "a federation begins with a model that all sites know"),
     ((*COORDINATOR, f"{C}.start=/federation/start"), "a new claim is empty"),
     ((*COORDINATOR, f"{C}.tls.existingSecret="), "weights are not sent without TLS"),
@@ -113,7 +116,10 @@ BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
     ((*COORDINATOR, f"{C}.existingSites=keys"), "only sites whose public key is known are let in"),
     ((*COORDINATOR, f"{C}.settings.min_sites=2"), "a round needs 2 sites and sites names 1"),
     ((*COORDINATOR, f"{C}.settings.strategy=fedprox"), "prox_mu above 0 and strategy fedprox belong together"),
-    ((*COORDINATOR, f"{C.replace('set', 'set-json')}.settings.prox_mu=0.1"), "prox_mu above 0 and strategy fedprox belong together"),
+    (
+        (*COORDINATOR, "--set-json=federation.coordinator.settings.prox_mu=0.1"),
+        "prox_mu above 0 and strategy fedprox belong together",
+    ),
     ((*COORDINATOR, f"{C}.settings.privacy.kind=central"), "it needs weight_by_cases false"),
     (
         (*COORDINATOR, f"{C}.settings.privacy.kind=central", f"{C}.settings.weight_by_cases=false",
