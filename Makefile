@@ -70,6 +70,9 @@ test-cluster: setup ## the marked tests on a real cluster (make cluster-up, or R
 test-faults: setup ## every fault on a real cluster, also those that test-cluster leaves out
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_faults.py tests/live/release --durations 0 --timeout 900
 
+test-federation-cluster: setup ## a federation's coordinator and two sites as releases on a real cluster (minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster tests/live/test_federation.py --durations 0 --timeout 2400
+
 federation-install: setup ## Flower's environment, outside the checkout
 	@sh infra/federation/install
 
@@ -91,4 +94,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page image test-chart chart test-cluster test-faults federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page image test-chart chart test-cluster test-faults test-federation-cluster federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean

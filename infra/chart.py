@@ -1,8 +1,8 @@
 """Keeps the chart's derived files current: `python -m infra.chart` writes them, a test compares them.
 
-`values.schema.json` takes the keys of a site, of job presets and of the endpoint's settings from the models that read
-them, so helm refuses a misspelt one already. `README.md` is the table of all
-values, from the comments of `values.yaml`.
+`values.schema.json` takes the keys of a site, of job presets, of the endpoint's settings, of a federation and of what
+may leave a federation's site from the models that read them, so helm refuses a misspelt one already. `README.md` is
+the table of all values, from the comments of `values.yaml`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def _plain(node: Any, definitions: dict[str, Any], names: bool = False) -> Any:
 
 def schema() -> str:
     """The schema file with its derived parts made anew."""
+    from rollama.centres.federation.config import Federation, Policy
     from rollama.cluster.config import _SECRET_WORDS, SiteConfig
     from rollama.cluster.presets import JobPreset
     from serve.config import ServeConfig
@@ -65,6 +66,13 @@ def schema() -> str:
     jobs = whole["properties"]["jobs"]["properties"]
     jobs["site"], jobs["presets"]["additionalProperties"] = site, preset
     whole["properties"]["serve"]["properties"]["settings"] = settings
+    federation, policy = plain_schema(Federation), plain_schema(Policy)
+    for key in ("start", "secure_aggregation"):  # the chart brings it; not offered
+        del federation["properties"][key]
+    sides = whole["properties"]["federation"]["properties"]
+    sides["coordinator"]["properties"]["settings"] = federation
+    sides["site"]["properties"]["policy"] = policy
+    sides["site"]["properties"]["training"]["properties"]["environment"]["propertyNames"] = no_secrets
     whole["properties"]["storage"]["properties"]["env"]["propertyNames"] = no_secrets
     return json.dumps(whole, indent=2) + "\n"
 

@@ -1,8 +1,8 @@
 """One CPU training step inside the image, as the cluster would run it: a non-root user, a read-only root, no compiler.
 
 Checks what a wrong image gets wrong: it makes a small cohort, trains P for one step with CEFTune under DeepSpeed
-ZeRO-2 on two Ray Train workers, loads the adapter back, and says what it found about the container. Exit code 0 means
-all held.
+ZeRO-2 on two Ray Train workers, loads the adapter back, and says what it found about the container. Of Flower's
+environment: that it has Flower and the same code, has no torch, and makes a site's key. Exit code 0 means all held.
 
     docker run --rm --read-only --tmpfs /tmp --network none IMAGE python /opt/rollama/smoke.py
 """
@@ -21,6 +21,12 @@ from pathlib import Path
 
 import rollama
 
+FEDERATED = Path("/opt/federated")
+LOOK = """
+import importlib.util, json, pathlib, flwr, rollama
+torch = importlib.util.find_spec("torch") is not None
+print(json.dumps({"package": str(pathlib.Path(rollama.__file__).parent), "torch": torch}))
+"""
 COMPILERS = ("cc", "gcc", "g++", "clang", "nvcc")  # ninja is there, as a package that DeepSpeed requires
 
 
@@ -43,9 +49,10 @@ def main() -> int:
             found |= _trained(Path(folder))
     found["code"] = code_hash(Path(rollama.__file__).parent)
     found["sbom_components"] = _components(Path(sys.prefix) / "sbom.cdx.json")
+    found["federated"] = federated(FEDERATED)
     print(json.dumps(found))
     held = found["training"] == "ok" and found["user"] != 0 and found["root_read_only"] and not found["compilers"]
-    return 0 if held and found["sbom_components"] else 1
+    return 0 if held and found["sbom_components"] and found["federated"] == "ok" else 1
 
 
 def code_hash(package: Path) -> str:
@@ -55,6 +62,23 @@ def code_hash(package: Path) -> str:
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def federated(environment: Path) -> str:
+    """What is wrong with Flower's environment; "ok" for nothing."""
+    programs = [environment / "bin" / name for name in ("python", "rollama", "flower-superlink", "flower-supernode")]
+    if missing := [path.name for path in programs if not path.is_file()]:
+        return f"no {', '.join(missing)} in {environment}"
+    looked = subprocess.run([str(programs[0]), "-c", LOOK], capture_output=True, text=True, check=False)
+    if looked.returncode:
+        return looked.stderr[-500:]
+    said = json.loads(looked.stdout.splitlines()[-1])
+    if said["torch"] or code_hash(Path(said["package"])) != code_hash(Path(rollama.__file__).parent):
+        return "holds torch" if said["torch"] else "holds other code than the first environment"
+    with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
+        command = [str(programs[1]), "federation", "key", f"{folder}/site.key"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return "ok" if done.returncode == 0 and Path(folder, "site.key.pub").is_file() else done.stderr[-500:]
 
 
 def _trained(folder: Path) -> dict[str, object]:

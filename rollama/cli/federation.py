@@ -20,9 +20,13 @@ from rich.table import Table
 if TYPE_CHECKING:
     import subprocess
 
+    from rollama.centres.federation.processes import Coordinator
+
 FOLDER = typer.Argument(..., help="The coordinator's folder, with federation.yaml.", exists=True, file_okay=False)
 SITE_FILE = typer.Argument(..., help="The site's file, site.yaml.", exists=True, dir_okay=False)
 POLL_S, ASK_EVERY_S = 2.0, 20.0
+START_S = 180.0
+"""Seconds in which a SuperLink has to answer at its start."""
 RESTARTS = 3
 """Runs that Flower gave up, and SuperLinks that died, which are begun again; all go on from the last whole round."""
 
@@ -46,26 +50,35 @@ def serve(
     private: Path = typer.Option(..., "--key", help="Its private key (PEM)."),
     host: str = typer.Option("0.0.0.0", help="Address to listen on."),
     port: int = typer.Option(9443, help="Port to listen on."),
-) -> None:
+    sites: Path | None = typer.Option(
+        None, help="Folder with NAME.pub for each site: registers who is new, turns out who is not in it any more.",
+        exists=True, file_okay=False,
+    ),
+) -> None:  # fmt: skip
     """Run the coordinator: Flower's SuperLink on 127.0.0.1, and before it the door that sites see."""
     from multiprocessing import get_context
 
-    from rollama.centres.federation import gate, processes
+    from rollama.centres.federation import gate, members, processes
     from rollama.centres.federation.config import read_federation
     from rollama.centres.federation.state import standing
     from rollama.core.errors import ClusterError
 
     federation = read_federation(folder)
     standing(folder, federation)  # a damaged state is told before sites are let in
+    if sites is not None:
+        members.read_keys(sites)
     where = processes.coordinator(folder)
     inner = f"https://127.0.0.1:{where.port}"
     door = get_context("spawn").Process(
         target=gate.serve, args=(inner, where.authority, host, port, certificate, private), daemon=True
     )
+    told: list[int] = []
+    _hear(told)
     link = processes.superlink(where)
+    if sites is not None:
+        _let_in(where, link, sites, told)
     door.start()
     typer.echo(f"{federation.name}: serving sites on {host}:{port}", err=True)
-    told: list[int] = []
     for left in range(RESTARTS, -1, -1):
         try:
             _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)
@@ -86,12 +99,9 @@ def register(
     name: str = typer.Option(..., help="The site's name."),
 ) -> None:
     """Let a site in: only registered keys are served."""
-    from rollama.centres.federation import processes
+    from rollama.centres.federation import members, processes
 
-    answer = processes.flwr(
-        processes.coordinator(folder), "supernode", "register", str(public), processes.CONNECTION, "--name", name
-    )
-    typer.echo(f"{name}: registered as node {answer.get('node-id', '?')}")
+    typer.echo(f"{name}: registered as node {members.register(processes.coordinator(folder), public, name)}")
 
 
 @app.command("join")
@@ -211,6 +221,31 @@ def _run_state(answer: dict[str, Any]) -> str:
     return str(runs[0].get("status", "")) or json.dumps(runs[0])[:200]
 
 
+def _let_in(where: Coordinator, link: subprocess.Popen[bytes], sites: Path, told: list[int]) -> None:
+    """Wait for the SuperLink and make its nodes those of the folder `sites`; nothing when a signal came meanwhile."""
+    from rollama.centres.federation import members
+    from rollama.core.errors import ClusterError
+
+    deadline = time.monotonic() + START_S
+    while not told and link.poll() is None:
+        try:
+            members.nodes(where)
+            for sentence in members.keep(where, sites):
+                typer.echo(sentence, err=True)
+            return
+        except ClusterError:
+            if time.monotonic() > deadline:
+                link.terminate()
+                raise
+            time.sleep(0.5)
+
+
+def _hear(told: list[int]) -> None:
+    """Collect SIGINT and SIGTERM in `told` from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda found, _frame: told.append(found))
+
+
 def _until_told(process: subprocess.Popen[bytes], also: Any = lambda: True, told: list[int] | None = None) -> None:
     """Wait for SIGINT or SIGTERM, then end the process; raise when it ends by itself, or when `also` says no more.
 
@@ -219,8 +254,7 @@ def _until_told(process: subprocess.Popen[bytes], also: Any = lambda: True, told
     from rollama.core.errors import ClusterError
 
     told = [] if told is None else told
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda found, _frame: told.append(found))
+    _hear(told)
     while not told and process.poll() is None and also():
         time.sleep(0.3)
     if process.poll() is None:

@@ -106,13 +106,13 @@ class Fleet:
         path = self.root / f"{name}.log"
         return path.read_text(errors="replace") if path.is_file() else ""
 
-    def serve(self) -> None:
+    def serve(self, *options: str) -> None:
         """Start the coordinator and wait until its SuperLink answers."""
         before = self.log("serve").count("Uvicorn running")
         tls = self.root / "tls"
         self.begin(
             "serve", "serve", str(self.coordinator), "--cert", str(tls / "cert.pem"), "--key", str(tls / "cert.key"),
-            "--host", "127.0.0.1", "--port", str(self.port),
+            "--host", "127.0.0.1", "--port", str(self.port), *options,
         )  # fmt: skip
         wait_for("the SuperLink", lambda: self.log("serve").count("Uvicorn running") > before)
 

@@ -16,6 +16,21 @@ ROUTE = (
     "--set=httpRoute.enabled=true", "--set=httpRoute.host=a.example", "--set=httpRoute.gateway.name=g",
     "--set=httpRoute.gateway.sectionName=https",
 )  # fmt: skip
+NORTH = "ecdsa-sha2-nistp384 AAAA"
+C, T = "--set=federation.coordinator", "--set=federation.site"
+COORDINATOR = (
+    S3, f"{C}.enabled=true", f"{C}.settings.name=trial", f"{C}.settings.rounds=2", f"{C}.settings.min_sites=1",
+    f"{C}.start={R}", f"{C}.sites.north={NORTH}", f"{C}.tls.existingSecret=tls",
+    "--set=networkPolicy.federation.sites.cidrs={203.0.113.1/32}",
+)  # fmt: skip
+SITE = (
+    S3, f"{T}.enabled=true", f"{T}.name=north", f"{T}.coordinator=192.0.2.1:9443", f"{T}.existingSecret=north",
+    f"{T}.start={R}", f"{T}.policy.max_norm=5", f"{T}.training.dataset={R}",
+)  # fmt: skip
+BY_JOB = (
+    *SITE, f"{T}.training.where=job", "--set=storage.workspace=s3://bucket/work",
+    "--set=networkPolicy.apiServer.cidrs={192.0.2.1/32}",
+)  # fmt: skip
 GATE = "--set=networkPolicy.endpoint.namespaces={gates}"
 
 BY_SCHEMA: list[tuple[tuple[str, ...], str]] = [
@@ -36,6 +51,15 @@ BY_SCHEMA: list[tuple[tuple[str, ...], str]] = [
     (("--set=gpuClasses.a.nodeSelectr.b=c",), "'nodeSelectr'"),
     (("--set=retrain.schedule=nightly",), "/retrain/schedule"),
     (("--set=storage.env.MY_TOKEN=x",), "MY_TOKEN"),
+    ((*COORDINATOR, f"{C}.settings.round=3"), "'round'"),
+    ((*COORDINATOR, f"{C}.settings.start=/x"), "'start'"),
+    ((*COORDINATOR, f"{C}.settings.secure_aggregation=true"), "'secure_aggregation'"),
+    ((*COORDINATOR, f"{C}.sites.north=ssh-rsa AAAA"), "/federation/coordinator/sites/north"),
+    ((*COORDINATOR, f"{C}.service.type=ExternalName"), "/federation/coordinator/service/type"),
+    ((*SITE, f"{T}.policy.max_nrm=5"), "'max_nrm'"),
+    ((*SITE, f"{T}.coordinator=https://a.example"), "/federation/site/coordinator"),
+    ((*SITE, f"{T}.start=/models/start"), "/federation/site/start"),
+    ((*SITE, f"{T}.training.environment.API_TOKEN=x"), "API_TOKEN"),
 ]
 BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
     ((f"--set=serve.models.s={R}",), "serve.models: name all three"),
@@ -81,6 +105,44 @@ BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
         (*RETRAIN, "--set=jobs.presets.proof.task=evaluate", "--set=retrain.jobs={p,proof}"),
         "where so far there would be: p; name jobs that train all three",
     ),
+    (
+        tuple(option for option in COORDINATOR if "settings.name" not in option),
+        "federation.coordinator.settings: set name and rounds",
+    ),
+    ((*COORDINATOR, f"{C}.start="), "a federation begins with a model that all sites know"),
+    ((*COORDINATOR, f"{C}.start=/federation/start"), "a new claim is empty"),
+    ((*COORDINATOR, f"{C}.tls.existingSecret="), "weights are not sent without TLS"),
+    ((*COORDINATOR, f"{C}.sites=null"), "only sites whose public key is known are let in"),
+    ((*COORDINATOR, f"{C}.existingSites=keys"), "only sites whose public key is known are let in"),
+    ((*COORDINATOR, f"{C}.settings.min_sites=2"), "a round needs 2 sites and sites names 1"),
+    ((*COORDINATOR, f"{C}.settings.strategy=fedprox"), "prox_mu above 0 and strategy fedprox belong together"),
+    (
+        (*COORDINATOR, "--set-json=federation.coordinator.settings.prox_mu=0.1"),
+        "prox_mu above 0 and strategy fedprox belong together",
+    ),
+    ((*COORDINATOR, f"{C}.settings.privacy.kind=central"), "it needs weight_by_cases false"),
+    (
+        (*COORDINATOR, f"{C}.settings.privacy.kind=central", f"{C}.settings.weight_by_cases=false",
+         f"{C}.settings.strategy=fedadam"),
+        "it needs weight_by_cases false and strategy fedavg or fedprox",
+    ),
+    ((*COORDINATOR, "--set=networkPolicy.federation.sites.cidrs=null"), "no site could reach the coordinator"),
+    ((*SITE, f"{T}.coordinator="), "say where the coordinator is, host:port"),
+    ((*SITE, f"{T}.existingSecret="), "the coordinator knows a site by its key"),
+    ((*SITE, f"{T}.start="), "a site trains the model that it agreed to"),
+    ((*SITE, f"{T}.existingConfigMap=own"), "its site.yaml says all of it"),
+    ((*SITE, f"{T}.name="), "the name that the coordinator's list has for this site"),
+    (tuple(option for option in SITE if "max_norm" not in option), "nothing leaves a site without a policy"),
+    ((*SITE, f"{T}.training.dataset="), "federation.site.training: set dataset"),
+    ((*SITE, f"{T}.training.command={{train}}"), "federation.site.training: set dataset"),
+    ((*SITE, f"{T}.start=/data/start"), "federation.site.start: a folder is one of"),
+    ((*SITE, f"{T}.training.dataset=/data/north"), "federation.site.training.dataset: a folder is one of"),
+    ((*BY_JOB, f"{T}.training.command={{train}}", f"{T}.training.dataset="), "with job the chart makes the command"),
+    ((*BY_JOB, "--set=ci.enabled=false"), "a RayJob needs ci.enabled, storage.workspace"),
+    ((*BY_JOB, "--set-json=gpuClasses={\"any\":{}}", f"{T}.gpuClass=any"), "this pod trains nothing"),
+    ((*BY_JOB, "--set=networkPolicy.apiServer.cidrs=null"), "kubectl get endpoints kubernetes"),
+    ((*SITE, f"{T}.coordinator=a.example:9443"), "the coordinator's addresses have to be said"),
+    ((*SITE, f"{T}.gpuClass=a100"), 'federation.site.gpuClass: gpuClasses has no "a100"'),
 ]  # fmt: skip
 
 HERE = {"metadata": {"name": "x"}}
@@ -116,6 +178,8 @@ BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
         "Secret mine has no key auth_token",
     ),
     (("--set=storage.existingSecret=keys",), CONNECTED, "--from-file AWS_ACCESS_KEY_ID=..."),
+    (COORDINATOR, CONNECTED, "federation.coordinator.tls.existingSecret: namespace team has no Secret tls"),
+    (SITE, {**CONNECTED, "Secret/north": secret(**{"site.key": "x"})}, "Secret north has no key ca.pem"),
     (
         (*SERVING, S3, "--set=serve.apiKey.existingSecret=key"),
         {**CONNECTED, **KUBERAY, "Secret/key": secret(api_key="short")},

@@ -7,7 +7,7 @@ from typing import Any
 from tests.chart.network import End, Network
 from tests.chart.pods import Pod
 
-PORTS = (53, 443, 3128, 5000, 6443, 8000, 8080, 8265, 9000, 41234)
+PORTS = (53, 443, 3128, 5000, 6443, 8000, 8080, 8265, 9000, 9443, 41234)
 RAY = ("endpoint", "jobs", "cluster")
 DNS = End("dns", "kube-system", {"k8s-app": "kube-dns"})
 OPERATOR = End("operator", "kuberay", {"app.kubernetes.io/component": "kuberay-operator"})
@@ -17,9 +17,13 @@ STRANGERS = (
     End("same namespace", "team", {"app": "x"}),
     End("other of kube-system", "kube-system", {"app": "x"}),
     End("internet", ip="8.8.8.8"),
+    End("other of the coordinator's namespace", "federation", {"app": "x"}),
 )
 CLIENT = End("client", "team", {"rollama.io/client": "true"})
 PROMETHEUS = End("prometheus", "monitoring", {"app": "prometheus"})
+
+
+COORDINATOR = {"app.kubernetes.io/part-of": "rollama", "app.kubernetes.io/component": "coordinator"}
 
 
 class Places:
@@ -32,8 +36,12 @@ class Places:
         api: End | None = None,
         gates: tuple[End, ...] = (),
         openings: tuple[tuple[str, End, int], ...] = (),
+        sites: tuple[End, ...] = (),
+        storing: tuple[str, ...] = (),
     ) -> None:
         self.store, self.store_ports, self.api, self.gates, self.openings = store, store_ports, api, gates, openings
+        self.sites, self.storing = sites, storing
+        """A federation's sites as the coordinator sees them; which of its two sides use the store."""
 
 
 S3_SERVICE = Places(End("store", "s3", {"app": "s3"}), PORTS)
@@ -50,6 +58,17 @@ PLACES = {
         End("store", ip="10.20.0.5"), (9000,), None, (End("gateway", "gateways"), End("hospital", ip="10.1.2.3")),
         (("jobs", End("proxy", ip="10.20.0.8"), 3128),),
     ),
+    "federation-coordinator": Places(
+        End("store", ip="198.51.100.9"), (9000,), storing=("coordinator",),
+        sites=(End("north", ip="203.0.113.10"), End("south", ip="203.0.113.20")),
+    ),
+    "federation-site": Places(
+        S3_SERVICE.store, (), openings=(("site", End("coordinator's door", ip="192.0.2.40"), 443),)
+    ),
+    "federation-site-jobs": Places(
+        End("store", ip="10.20.0.5"), (9000,), End("api", ip="192.0.2.1"),
+        openings=(("site", End("coordinator's door", "federation", COORDINATOR), 9443),), storing=("site",),
+    ),
 }  # fmt: skip
 
 
@@ -58,7 +77,7 @@ def wrong_flows(objects: Any, pods: list[Pod], name: str) -> list[str]:
     network = Network(item for item in objects if item["kind"] == "NetworkPolicy")
     places = PLACES[name]
     inside = [End(pod.name, "team", pod.labels) for pod in pods]
-    outside = [DNS, OPERATOR, CLIENT, PROMETHEUS, places.store, *STRANGERS, *places.gates]
+    outside = [DNS, OPERATOR, CLIENT, PROMETHEUS, places.store, *STRANGERS, *places.gates, *places.sites]
     outside += [end for end in (places.api, *(item[1] for item in places.openings)) if end]
     stores = any(item["kind"] == "NetworkPolicy" and "-storage-" in item["metadata"]["name"] for item in objects)
     found = []
@@ -94,11 +113,11 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
     if receiver is DNS:
         return sender.namespace == "team" and port == 53
     if receiver is places.store:
-        return (sender.name == "preflight" and port in places.store_ports) or (
-            kind in RAY and stores and port in places.store_ports
-        )
+        uses = kind == "preflight" or kind in places.storing or (kind in RAY and stores)
+        return uses and port in places.store_ports
     if receiver is places.api:
-        return port in (443, 6443) and (kind == "retrain" or (role == "head" and _scales(sender.name, pods)))
+        submits = kind == "retrain" or sender.name == "site/jobs"
+        return port in (443, 6443) and (submits or (role == "head" and _scales(sender.name, pods)))
     if ray and kind == to:
         return True
     if sender is OPERATOR:
@@ -109,6 +128,8 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
         return port == 8000
     if to == "endpoint" and kind == "test":
         return port in (8000, 8265)
+    if to == "coordinator" and receiver.namespace == "team":
+        return sender in places.sites and port == 9443
     if to == "mlflow":
         return kind == "jobs" and port == 5000
     return any((kind, receiver, port) == opening for opening in places.openings)

@@ -41,7 +41,7 @@ def _pods(item: dict[str, Any]) -> Iterator[Pod]:
     if kind == "Pod":
         yield _pod("test", item)
     elif kind == "Deployment":
-        yield _pod("mlflow", spec["template"])
+        yield _pod(_program(item), spec["template"])
     elif kind == "Job":
         yield _pod("preflight", spec["template"])
     elif kind == "CronJob":
@@ -55,6 +55,15 @@ def _pods(item: dict[str, Any]) -> Iterator[Pod]:
         body = build_rayjob(JOB, site, "team")
         yield _pod("jobs/submitter", body["spec"]["submitterPodTemplate"])
         yield from _ray("jobs", body["spec"]["rayClusterSpec"])
+
+
+def _program(item: dict[str, Any]) -> str:
+    """Which of the chart's programs a Deployment runs, by its command; a site that submits rounds is `site/jobs`."""
+    (box,) = item["spec"]["template"]["spec"]["containers"]
+    if box["command"][0] == "mlflow":
+        return "mlflow"
+    name = {"serve": "coordinator", "join": "site"}[box["command"][2]]
+    return f"{name}/jobs" if any("federated_round.sh" in mount["mountPath"] for mount in box["volumeMounts"]) else name
 
 
 def _pod(name: str, template: dict[str, Any], **labels: str) -> Pod:

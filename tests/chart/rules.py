@@ -15,13 +15,15 @@ from rollama.cluster.serveconfig import make_serve, parse_serve
 from rollama.core.config import build
 from rollama.core.errors import RollamaError
 from serve.config import ServeConfig
+from tests.chart.federation_rules import side_rules
 from tests.chart.flows import wrong_flows
 from tests.chart.pods import Pod, pods_of
 
 Objects = Any
-MAY_CALL = {"retrain": "rollama-ci"}
+MAY_CALL = {"retrain": "rollama-ci", "site/jobs": "rollama-ci"}
 """Pods that get an account's token into their containers, and whose."""
-READ_ONLY = {"data", "api-key", "keys", "jwks", "audit", "token", "check", "settings", "script", "account"}
+READ_ONLY = {"data", "api-key", "keys", "jwks", "audit", "token", "check", "settings", "script", "account", "tls",
+             "sites", "site", "identity"}  # fmt: skip
 """Volumes that nobody may write to."""
 CI_RULES = [
     {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get", "list", "watch", "delete"]},
@@ -39,7 +41,7 @@ def problems(objects: Objects, name: str) -> Iterator[str]:
         pods = pods_of(objects)
         for check in (
             _pods(pods), _ray(objects), _accounts(objects), _ways_in(objects), _secrets(objects), _kept(objects),
-            _work(objects), _site(objects, pods), _network(objects, pods, name),
+            _work(objects), _site(objects, pods), side_rules(objects), _network(objects, pods, name),
         ):  # fmt: skip
             yield from check
     except (RollamaError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
@@ -118,7 +120,8 @@ def careful(pod: Pod) -> Iterator[str]:
     if pod.name.startswith("endpoint/") and ray != mounted - {"account"}:
         yield f"Ray lacks volumes: {sorted(mounted - ray)}"
     for volume in pod.spec.get("volumes", []):
-        if "secret" in volume and pod.name.startswith("endpoint") and volume["secret"].get("defaultMode") != 0o440:
+        mine = pod.name.split("/")[0] in ("endpoint", "coordinator", "site")
+        if "secret" in volume and mine and volume["secret"].get("defaultMode") != 0o440:
             yield f"Secret {volume['name']} is readable for everybody in the container"
         if "projected" in volume and volume["projected"].get("defaultMode") != 0o440:
             yield "the account's token is readable for everybody in the container"
@@ -191,7 +194,8 @@ def _network(objects: Objects, pods: list[Pod], name: str) -> Iterator[str]:
 def _ways_in(objects: Objects) -> Iterator[str]:
     for item in objects:
         spec = item.get("spec", {})
-        if item["kind"] == "Service" and spec.get("type", "ClusterIP") != "ClusterIP":
+        door = item["metadata"]["name"] == "rollama-coordinator"  # sites are elsewhere
+        if item["kind"] == "Service" and spec.get("type", "ClusterIP") != "ClusterIP" and not door:
             yield f"Service {item['metadata']['name']} is reachable from outside"
         if item["kind"] == "Ingress":
             hosts = [rule.get("host") for rule in spec["rules"]]
@@ -214,7 +218,7 @@ def _ways_in(objects: Objects) -> Iterator[str]:
             told = ["app.kubernetes.io/component", "ray.io/node-type", "ray.io/cluster"]
             if spec.get("selector") != chosen or spec.get("podTargetLabels") != told:
                 yield "PodMonitor looks at other pods, or does not say at which"
-        if item["kind"] == "Deployment":
+        if item["kind"] == "Deployment" and pods_of([item])[0].name == "mlflow":
             if spec["selector"]["matchLabels"].items() - spec["template"]["metadata"]["labels"].items():
                 yield "Deployment does not find its pods"
             words = " ".join(item["spec"]["template"]["spec"]["containers"][0]["args"])
@@ -257,13 +261,13 @@ def _work(objects: Objects) -> Iterator[str]:
     """Hooks, schedules, priorities."""
     classes = {item["metadata"]["name"]: item for item in objects if item["kind"] == "PriorityClass"}
     if classes:
-        serving, training = classes["team-rollama-serving"], classes["team-rollama-training"]
-        ways = serving.get("preemptionPolicy"), training.get("preemptionPolicy")
-        if serving["value"] <= training["value"] or ways != ("PreemptLowerPriority", "Never"):
+        first, last = classes["team-rollama-serving"], classes["team-rollama-training"]
+        ways = first.get("preemptionPolicy"), last.get("preemptionPolicy")
+        if first["value"] <= last["value"] or ways != ("PreemptLowerPriority", "Never"):
             yield "training may push the endpoint out"
         for pod in pods_of(objects):
-            wanted = {"endpoint": "team-rollama-serving", "jobs": "team-rollama-training",
-                      "cluster": "team-rollama-training"}.get(pod.name.split("/")[0])  # fmt: skip
+            training = dict.fromkeys(("jobs", "cluster", "site"), "team-rollama-training")
+            wanted = {"endpoint": "team-rollama-serving", **training}.get(pod.name.split("/")[0])
             if wanted and pod.spec.get("priorityClassName") != wanted:
                 yield f"{pod.name} has not the priority {wanted}"
     for item in objects:

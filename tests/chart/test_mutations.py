@@ -23,7 +23,10 @@ from tests.chart.rules import problems
 
 pytestmark = [pytest.mark.chart, pytest.mark.timeout(300)]
 BY_NAME = {values.name: values for values in SETS}
-ORDER = [BY_NAME[name] for name in ("gpu-cluster", "air-gapped", "gpu-small", "cpu", "serving", "defaults")]
+ORDER = [BY_NAME[name] for name in (
+    "gpu-cluster", "air-gapped", "gpu-small", "cpu", "serving", "defaults", "federation-coordinator", "federation-site",
+    "federation-site-jobs",
+)]  # fmt: skip
 
 
 def test_the_pattern_finds_what_is_known() -> None:
@@ -107,4 +110,6 @@ def _check_is_gone(line: Line, chart: Path) -> str:
         (chart / "there.json").write_text(json.dumps(there))
         if not _refused(options, words, chart):
             return f"not refused: {options}"
+    if "rollama.checkFederation" in line.text:
+        return next((words for options, words in BY_TEMPLATE if not _refused(options, words, chart)), "")
     return ""

@@ -26,6 +26,7 @@ from tests.chart.strict import unknown
 
 pytestmark = pytest.mark.chart
 BY_NAME = {values.name: values for values in SETS}
+SERVED = [values for values in SETS if values.name != "defaults" and not values.name.startswith("federation")]
 
 
 @pytest.mark.parametrize("values", SETS, ids=lambda item: item.name)
@@ -90,7 +91,7 @@ def test_settings_reach_the_application() -> None:
     assert service["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "radiotherapy"
 
 
-@pytest.mark.parametrize("values", [item for item in SETS if item.name != "defaults"], ids=lambda item: item.name)
+@pytest.mark.parametrize("values", SERVED, ids=lambda item: item.name)
 def test_the_preflight_accepts_the_settings_it_is_given(values: Values, tmp_path: Path) -> None:
     for name, content in of(rendered(values), "ConfigMap", "rollama-preflight")["data"].items():
         (tmp_path / name).write_text(content)

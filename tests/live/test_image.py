@@ -44,6 +44,6 @@ def test_one_training_step_in_a_restricted_pod(site: Kube, image: str) -> None:
         assert found["training"] == "ok"
         assert (found["user"], found["root_read_only"], found["compilers"]) == (1000, True, [])
         assert found["code"] == code_hash(Path(rollama.__file__).parent), "the image holds other code than the checkout"
-        assert found["sbom_components"] > 100
+        assert found["sbom_components"] > 100 and found["federated"] == "ok"
     finally:
         site.run("delete", "pod", "smoke", "--wait=false")

@@ -4,7 +4,7 @@
 {{- $s := $v.serve -}}
 {{- $serves := include "rollama.serves" . -}}
 {{- $known := keys $v.gpuClasses | sortAlpha | join ", " | default "none" -}}
-{{- range $key, $name := dict "jobs.gpuClass" $v.jobs.gpuClass "serve.gpuClass" $s.gpuClass "cluster.gpuClass" $v.cluster.gpuClass -}}
+{{- range $key, $name := dict "jobs.gpuClass" $v.jobs.gpuClass "serve.gpuClass" $s.gpuClass "cluster.gpuClass" $v.cluster.gpuClass "federation.site.gpuClass" $v.federation.site.gpuClass -}}
 {{- if and $name (not (hasKey $v.gpuClasses $name)) }}{{ fail (printf "%s: gpuClasses has no %q (it has: %s); add the class, or {} where GPU nodes have neither taint nor label" $key $name $known) }}{{ end -}}
 {{- end -}}
 {{- $gpus := or (gt (float64 $s.textGpus) 0.0) (gt (float64 $s.segmentationGpus) 0.0) -}}
@@ -52,6 +52,7 @@
 {{- $made = append $made $task -}}
 {{- end -}}
 {{- end -}}
+{{- include "rollama.checkFederation" . -}}
 {{- include "rollama.checkCluster" . -}}
 {{- include "rollama.checkSecrets" . -}}
 {{- end -}}
@@ -82,6 +83,10 @@
 {{- $wanted = append $wanted (list "serve.keys.existingSecret" .Values.serve.keys.existingSecret (list "keys.yaml")) -}}
 {{- $wanted = append $wanted (list "serve.jwks.existingSecret" .Values.serve.jwks.existingSecret (list "jwks.json")) -}}
 {{- $wanted = append $wanted (list "serve.audit.signingKeySecret" .Values.serve.audit.signingKeySecret (list "audit.pem")) -}}
+{{- end -}}
+{{- with .Values.federation -}}
+{{- if .coordinator.enabled }}{{ $wanted = append $wanted (list "federation.coordinator.tls.existingSecret" .coordinator.tls.existingSecret (list "tls.crt" "tls.key")) }}{{ end -}}
+{{- if .site.enabled }}{{ $wanted = append $wanted (list "federation.site.existingSecret" .site.existingSecret (list "site.key" "ca.pem")) }}{{ end -}}
 {{- end -}}
 {{- range $item := $wanted -}}
 {{- $name := index $item 1 -}}

@@ -108,7 +108,7 @@ def supernode(site: Site, file: Path) -> subprocess.Popen[bytes]:
     for path, what in ((site.ca, "ca"), (site.key, "key"), (site.start / "manifest.json", "start")):
         if not path.is_file():
             raise ConfigError(f"{file}: {what}: no file {path}")
-    if site.key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if exposed(site.key.stat()):
         raise ConfigError(f"{site.key}: others can read this private key; chmod 600 it")
     port = site.local_port or free_ports(1)[0]
     command = [
@@ -121,6 +121,17 @@ def supernode(site: Site, file: Path) -> subprocess.Popen[bytes]:
     values["ROLLAMA_SITE_PATH"] = os.environ.get("PATH", "")
     values["PATH"] = os.pathsep.join((str(_guard(home)), values["PATH"]))
     return subprocess.Popen(_found(command), env=values, cwd=site.state)
+
+
+def exposed(found: os.stat_result) -> bool:
+    """Whether people beside the owner can read a private key.
+
+    A Secret that Kubernetes mounts belongs to root and is readable for the pod's group, which is the only way for a
+    process that is not root to read it. So, as PostgreSQL does, a key of root's may be its group's to read.
+    """
+    ours = found.st_uid == os.geteuid()
+    allowed = stat.S_IRUSR | stat.S_IWUSR | (0 if ours or found.st_uid else stat.S_IRGRP)
+    return bool(stat.S_IMODE(found.st_mode) & ~allowed & (stat.S_IRWXG | stat.S_IRWXO))
 
 
 def flwr(where: Coordinator, *arguments: str) -> dict[str, Any]:

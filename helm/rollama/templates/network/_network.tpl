@@ -37,7 +37,7 @@ matchLabels: {{- include "rollama.selector" (dict "root" .root "component" .of) 
 
 {{/* Whether anything of the release uses the object store. */}}
 {{- define "rollama.stores" -}}
-{{- if or .Values.storage.workspace .Values.storage.dataset .Values.serve.store.uri .Values.serve.audit.uri .Values.serve.audit.headsUri (include "rollama.serves" .) .Values.storage.env.AWS_ENDPOINT_URL -}}yes{{- end -}}
+{{- if or .Values.storage.workspace .Values.storage.dataset .Values.serve.store.uri .Values.serve.audit.uri .Values.serve.audit.headsUri (include "rollama.serves" .) (include "rollama.federationStores" . | fromYamlArray) .Values.storage.env.AWS_ENDPOINT_URL -}}yes{{- end -}}
 {{- end -}}
 
 {{/* Where the object store is, as {namespaces, cidrs, ports}: as said, or from its address. A policy knows no host names. */}}
@@ -67,6 +67,9 @@ matchLabels: {{- include "rollama.selector" (dict "root" .root "component" .of) 
 {{- end }}
 {{- if .Values.retrain.schedule }}
 - retrain
+{{- end }}
+{{- if and .Values.federation.site.enabled (eq .Values.federation.site.training.where "job") }}
+- site
 {{- end }}
 {{- end -}}
 
