@@ -11,6 +11,13 @@ RETRAIN = (
     "--set=jobs.presets.p.task=p", "--set=jobs.presets.p.preset=tiny", "--set=retrain.jobs={p}",
     "--set=networkPolicy.apiServer.cidrs={192.0.2.1/32}",
 )  # fmt: skip
+GATE_ALONE = (
+    *(item for item in RETRAIN if "retrain.schedule" not in item), "--set=retrain.release.schedule=30 * * * *",
+    "--set=mlflow.uri=http://mlflow", "--set=retrain.release.history=s3://releases/history",
+    "--set=retrain.release.keySecret=release-key", "--set=retrain.release.protocol=format: 1",
+    "--set=retrain.release.signature=x", "--set=retrain.release.keys.protocol.a=-----BEGIN PUBLIC KEY-----",
+    "--set=retrain.release.keys.release.b=-----BEGIN PUBLIC KEY-----",
+)  # fmt: skip
 INGRESS = ("--set=ingress.enabled=true", "--set=ingress.host=a.example", "--set=ingress.tls.secretName=tls")
 ROUTE = (
     "--set=httpRoute.enabled=true", "--set=httpRoute.host=a.example", "--set=httpRoute.gateway.name=g",
@@ -36,6 +43,9 @@ BY_SCHEMA: list[tuple[tuple[str, ...], str]] = [
     (("--set=gpuClasses.a.nodeSelectr.b=c",), "'nodeSelectr'"),
     (("--set=retrain.schedule=nightly",), "/retrain/schedule"),
     (("--set=storage.env.MY_TOKEN=x",), "MY_TOKEN"),
+    (("--set=retrain.release.history=/data",), "/retrain/release/history"),
+    (("--set=retrain.release.keys.release.a=-----BEGIN PRIVATE KEY-----",), "/retrain/release/keys/release/a"),
+    (("--set=retrain.release.protocl=x",), "'protocl'"),
 ]
 BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
     ((f"--set=serve.models.s={R}",), "serve.models: name all three"),
@@ -81,6 +91,29 @@ BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
         (*RETRAIN, "--set=jobs.presets.proof.task=evaluate", "--set=retrain.jobs={p,proof}"),
         "where so far there would be: p; name jobs that train all three",
     ),
+    ((*GATE_ALONE, "--set=storage.dataset="), "retrain.release.schedule: needs storage.workspace"),
+    *(
+        ((*GATE_ALONE, f"--set=retrain.release.{key}="), "nothing is promoted without a signed protocol; set history")
+        for key in ("history", "keySecret", "protocol", "signature")
+    ),
+    *(
+        (tuple(item for item in GATE_ALONE if f"keys.{role}" not in item), "nothing is promoted without a signed")
+        for role in ("protocol", "release")
+    ),
+    ((*GATE_ALONE, "--set=mlflow.uri="), "the registry tells others what is released"),
+    ((*GATE_ALONE, "--set=storage.existingSecret=release-key"), "give the key a Secret of its own"),
+    ((*GATE_ALONE, "--set=retrain.release.storageSecret=release-key"), "give the key a Secret of its own"),
+    ((*GATE_ALONE, "--set=retrain.release.protocol=approval: {needed: 2}"), "wants people's approval and nobody's key"),
+    ((*GATE_ALONE, "--set=retrain.jobs={q}"), 'jobs.presets has no "q"'),
+    (
+        (*GATE_ALONE, "--set=jobs.presets.q.task=p", "--set=jobs.presets.q.preset=tiny", "--set=retrain.jobs={p,q}"),
+        "another of retrain.jobs before it does as well; which one is the candidate",
+    ),
+    (
+        (*GATE_ALONE, "--set=jobs.presets.proof.task=evaluate", "--set=retrain.jobs={proof}"),
+        "none of retrain.jobs trains a model",
+    ),
+    ((*GATE_ALONE, "--set=retrain.release.gpuClass=a100"), 'retrain.release.gpuClass: gpuClasses has no "a100"'),
 ]  # fmt: skip
 
 HERE = {"metadata": {"name": "x"}}
@@ -116,6 +149,12 @@ BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
         "Secret mine has no key auth_token",
     ),
     (("--set=storage.existingSecret=keys",), CONNECTED, "--from-file AWS_ACCESS_KEY_ID=..."),
+    (GATE_ALONE, {**CONNECTED, "Secret/release-key": secret(other="x")}, "Secret release-key has no key release.key"),
+    (
+        (*GATE_ALONE, "--set=retrain.release.storageSecret=mine"),
+        {**CONNECTED, "Secret/release-key": secret(**{"release.key": "x"})},
+        "retrain.release.storageSecret: namespace team has no Secret mine",
+    ),
     (
         (*SERVING, S3, "--set=serve.apiKey.existingSecret=key"),
         {**CONNECTED, **KUBERAY, "Secret/key": secret(api_key="short")},

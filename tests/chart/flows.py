@@ -95,7 +95,7 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
         return sender.namespace == "team" and port == 53
     if receiver is places.store:
         return (sender.name == "preflight" and port in places.store_ports) or (
-            kind in RAY and stores and port in places.store_ports
+            kind in (*RAY, "gate") and stores and port in places.store_ports
         )
     if receiver is places.api:
         return port in (443, 6443) and (kind == "retrain" or (role == "head" and _scales(sender.name, pods)))
@@ -110,7 +110,7 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
     if to == "endpoint" and kind == "test":
         return port in (8000, 8265)
     if to == "mlflow":
-        return kind == "jobs" and port == 5000
+        return kind in ("jobs", "gate") and port == 5000
     return any((kind, receiver, port) == opening for opening in places.openings)
 
 

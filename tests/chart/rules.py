@@ -21,7 +21,20 @@ from tests.chart.pods import Pod, pods_of
 Objects = Any
 MAY_CALL = {"retrain": "rollama-ci"}
 """Pods that get an account's token into their containers, and whose."""
-READ_ONLY = {"data", "api-key", "keys", "jwks", "audit", "token", "check", "settings", "script", "account"}
+READ_ONLY = {
+    "data",
+    "api-key",
+    "keys",
+    "jwks",
+    "audit",
+    "token",
+    "check",
+    "settings",
+    "script",
+    "account",
+    "release",
+    "release-key",
+}
 """Volumes that nobody may write to."""
 CI_RULES = [
     {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get", "list", "watch", "delete"]},
@@ -88,7 +101,7 @@ def careful(pod: Pod) -> Iterator[str]:
         yield f"automountServiceAccountToken is not {token}"
     if pod.name in MAY_CALL and pod.spec.get("serviceAccountName") != MAY_CALL[pod.name]:
         yield "not the account that it may have"
-    own = {"endpoint": "rollama-serve", "cluster": "rollama-job"}.get(pod.name.split("/")[0])
+    own = {"endpoint": "rollama-serve", "cluster": "rollama-job", "gate": "rollama-job"}.get(pod.name.split("/")[0])
     if own and not head and pod.spec.get("serviceAccountName") != own:  # the autoscaler's KubeRay makes itself
         yield "another account than its own"
     for box in pod.boxes:
@@ -118,7 +131,11 @@ def careful(pod: Pod) -> Iterator[str]:
     if pod.name.startswith("endpoint/") and ray != mounted - {"account"}:
         yield f"Ray lacks volumes: {sorted(mounted - ray)}"
     for volume in pod.spec.get("volumes", []):
-        if "secret" in volume and pod.name.startswith("endpoint") and volume["secret"].get("defaultMode") != 0o440:
+        if (
+            "secret" in volume
+            and pod.name.startswith(("endpoint", "gate"))
+            and volume["secret"].get("defaultMode") != 0o440
+        ):
             yield f"Secret {volume['name']} is readable for everybody in the container"
         if "projected" in volume and volume["projected"].get("defaultMode") != 0o440:
             yield "the account's token is readable for everybody in the container"
@@ -262,8 +279,10 @@ def _work(objects: Objects) -> Iterator[str]:
         if serving["value"] <= training["value"] or ways != ("PreemptLowerPriority", "Never"):
             yield "training may push the endpoint out"
         for pod in pods_of(objects):
-            wanted = {"endpoint": "team-rollama-serving", "jobs": "team-rollama-training",
-                      "cluster": "team-rollama-training"}.get(pod.name.split("/")[0])  # fmt: skip
+            kind = pod.name.split("/")[0]
+            wanted = {"endpoint": "team-rollama-serving"}.get(kind)
+            if kind in ("jobs", "cluster", "gate"):
+                wanted = "team-rollama-training"
             if wanted and pod.spec.get("priorityClassName") != wanted:
                 yield f"{pod.name} has not the priority {wanted}"
     for item in objects:

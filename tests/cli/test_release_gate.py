@@ -95,7 +95,7 @@ def test_from_waiting_through_an_approval_to_a_release_and_a_refusal(gate, site,
     sign(site, version=2, limits=[{"task": "p", "metric": "unparsed", "at_most": 0.01, "each": "all"}])
     code, out, _ = gate()
     assert code == 3 and out.startswith("# Release gate: refused") and "p.unparsed" in out
-    (refused,) = {path for path in (tmp_path / "ws" / "release").glob("verdict-*")} - {place}
+    (refused,) = set((tmp_path / "ws" / "release").glob("verdict-*")) - {place}
     verdict = json.loads((refused / "verdict.json").read_text())
     assert verdict["replaces_record"] == 2 and verdict["outcome"] == str(Outcome.REFUSED)
     assert (tmp_path / "ws" / "release" / "serve-models.yaml").read_text() == copy
