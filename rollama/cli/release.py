@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rollama.cli import release_cycle, release_keys
+from rollama.cli import release_cycle, release_gate, release_keys
 from rollama.cli.release_keys import CONFIG, KEY
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 CODES = (
     "Exit codes: 0 passed or done; 3 refused by the gate; 4 under-powered; 5 another release was first; "
-    "6 released, but registry or endpoint did not follow yet; 2 a setting; 1 anything else."
+    "6 released, but registry or endpoint did not follow yet; 7 (gate) passed, waiting for approval; 2 a setting; "
+    "1 anything else."
 )
 app = typer.Typer(
     help="Compare a candidate with the released model under a signed protocol; promote it, or take it back.",
@@ -28,6 +29,9 @@ app = typer.Typer(
 for verb in (release_keys.init, release_keys.keygen, release_keys.keys, release_keys.approve):
     app.command(verb.__name__)(verb)
 app.command("cycle", epilog=CODES)(release_cycle.cycle)
+app.command("gate", epilog=CODES)(release_gate.gate)
+app.command("fetch")(release_gate.fetch)
+app.command("values")(release_gate.values)
 app.command("retire-key")(release_keys.retire_key)
 app.command("sign-protocol")(release_keys.sign_protocol)
 
@@ -75,7 +79,7 @@ def evaluate(
 
 @app.command("promote", epilog=CODES)
 def promote(
-    verdict: Path = typer.Argument(..., help="Folder that 'rollama release evaluate' wrote."),
+    verdict: str = typer.Argument(..., help="Folder that 'rollama release evaluate' or 'gate' wrote; also s3://..."),
     key: Path = KEY,
     again: bool = typer.Option(False, "--again", help="Release a candidate that was rolled back before."),
     despite_clock: bool = typer.Option(False, "--despite-clock", help="Go on although clocks disagree."),
@@ -87,10 +91,12 @@ def promote(
     bill of materials, data hashes, verdict and protocol are kept with the signed record.
     """
     from rollama.cli.release_evaluate import release
+    from rollama.release.reports import at_hand
     from rollama.release.site import read_site
 
     site, folder = read_site(config)
-    record = release(desk_of(site, folder), verdict, key, again, despite_clock)
+    with at_hand(verdict) as place:
+        record = release(desk_of(site, folder), place, key, again, despite_clock)
     say_released(record)
 
 

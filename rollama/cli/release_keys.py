@@ -124,7 +124,9 @@ def sign_protocol(
 
 
 def approve(
-    verdict: Path = typer.Argument(..., help="Folder that 'rollama release evaluate' wrote; read verdict.html first."),
+    verdict: str = typer.Argument(
+        ..., help="Folder that 'rollama release evaluate' or 'gate' wrote, also s3://...; read verdict.html first."
+    ),
     name: str = typer.Option(..., "--name", help="Who approves; it goes into the release history."),
     key: Path = KEY,
     config: Path | None = CONFIG,
@@ -135,12 +137,17 @@ def approve(
     from rollama.release import approval
     from rollama.release.folder import read_verdict
     from rollama.release.keys import Role, Trust, load_private
+    from rollama.release.reports import at_hand
     from rollama.release.site import read_site
 
     signer, trust = load_private(key), Trust.open(read_site(config)[0].keys)
     trust.check_signer(Role.APPROVAL, signer, key)
-    found, data, signature = read_verdict(verdict)
-    trust.check(Role.RELEASE, data, signature, str(verdict))
-    digest = hashlib.sha256(data).hexdigest()
-    path = approval.approve(verdict, signer, found.candidate.release, str(found.protocol["sha256"]), digest, name)
-    Console(stderr=True).print(f"{path}: {name} approves, verdict {found.outcome}", highlight=False, soft_wrap=True)
+    with at_hand(verdict) as folder:
+        found, data, signature = read_verdict(folder)
+        trust.check(Role.RELEASE, data, signature, verdict)
+        digest = hashlib.sha256(data).hexdigest()
+        protocol = str(found.protocol["sha256"])
+        path = approval.approve(folder, signer, found.candidate.release, protocol, digest, name)
+    Console(stderr=True).print(
+        f"{verdict.rstrip('/')}/{path.name}: {name} approves, verdict {found.outcome}", highlight=False, soft_wrap=True
+    )

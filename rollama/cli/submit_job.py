@@ -57,7 +57,7 @@ def _values(job: str, presets: Path | None, namespace: str | None) -> dict[str, 
     from rollama.core.config import build
     from rollama.evaluation.thresholds import Thresholds
 
-    text, source = _text(presets, namespace)
+    text, source = presets_text(presets, namespace)
     found = choose(parse_presets(text, source), job, source)
     if found.task == "evaluate":
         rules = build(Thresholds, {"rules": found.thresholds}, f"{source}: {job}") if found.thresholds else None
@@ -65,7 +65,12 @@ def _values(job: str, presets: Path | None, namespace: str | None) -> dict[str, 
     return training(What(found.task), found.preset, found.set, found.name)
 
 
-def _text(presets: Path | None, namespace: str | None) -> tuple[str, str]:
+def presets_text(presets: Path | None, namespace: str | None) -> tuple[str, str]:
+    """Jobs as YAML and where they are from: a file, else the site's ConfigMap in a namespace.
+
+    Raises:
+        ConfigError: the file cannot be read, or there is no such ConfigMap.
+    """
     from rollama.cluster.client import Cluster
     from rollama.cluster.config import CONFIG_MAP
     from rollama.cluster.presets import PRESETS_KEY

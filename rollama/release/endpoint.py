@@ -25,6 +25,12 @@ from rollama.release.verdict import Parts
 POLL_S = 5.0
 
 
+def values_text(parts: Parts) -> str:
+    """Helm values with `serve.models` of a release, by digest."""
+    head = f"# Written by 'rollama release'; release {parts.release[:16]}. Not to be edited.\n"
+    return head + yaml.safe_dump({"serve": {"models": parts.model_dump()}}, sort_keys=False)
+
+
 class Target:
     """The endpoint of a site; does nothing where none is configured."""
 
@@ -59,9 +65,7 @@ class Target:
         if path is None:
             return
         if self.named() != parts:
-            values = {"serve": {"models": parts.model_dump()}}
-            head = f"# Written by 'rollama release'; release {parts.release[:16]}. Not to be edited.\n"
-            write_text(path, head + yaml.safe_dump(values, sort_keys=False))
+            write_text(path, values_text(parts))
         if self.config.command:
             self._run([part.replace("{values}", str(path)) for part in self.config.command])
         if self.config.url is not None:

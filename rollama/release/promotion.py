@@ -137,7 +137,7 @@ def promote(desk: Desk, case: Case, key: Ed25519PrivateKey, despite_clock: bool 
         case.digest, signer(key),
     )  # fmt: skip
     if not again:
-        _check_rolled_back(history, verdict.candidate.release)
+        check_rolled_back(history, verdict.candidate.release)
     desk.registry.ping()
     check_length(history, desk.registry.remembered())
     check_stored(verdict.candidate)
@@ -262,7 +262,12 @@ def check_length(history: History, remembered: str) -> None:
         )
 
 
-def _check_rolled_back(history: History, release: str) -> None:
+def check_rolled_back(history: History, release: str) -> None:
+    """Refuse a candidate that somebody took back before.
+
+    Raises:
+        Refused: there is a record of it.
+    """
     for record in reversed(history.records):
         entry = record.entry
         if entry.kind == "rolled back" and entry.replaces == release:

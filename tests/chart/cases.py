@@ -11,6 +11,13 @@ RETRAIN = (
     "--set=jobs.presets.p.task=p", "--set=jobs.presets.p.preset=tiny", "--set=retrain.jobs={p}",
     "--set=networkPolicy.apiServer.cidrs={192.0.2.1/32}",
 )  # fmt: skip
+GATE_ALONE = (
+    *(item for item in RETRAIN if "retrain.schedule" not in item), "--set=retrain.release.schedule=30 * * * *",
+    "--set=mlflow.uri=http://mlflow", "--set=retrain.release.history=s3://releases/history",
+    "--set=retrain.release.keySecret=release-key", "--set=retrain.release.protocol=format: 1",
+    "--set=retrain.release.signature=x", "--set=retrain.release.keys.protocol.a=-----BEGIN PUBLIC KEY-----",
+    "--set=retrain.release.keys.release.b=-----BEGIN PUBLIC KEY-----",
+)  # fmt: skip
 INGRESS = ("--set=ingress.enabled=true", "--set=ingress.host=a.example", "--set=ingress.tls.secretName=tls")
 ROUTE = (
     "--set=httpRoute.enabled=true", "--set=httpRoute.host=a.example", "--set=httpRoute.gateway.name=g",
@@ -60,6 +67,9 @@ BY_SCHEMA: list[tuple[tuple[str, ...], str]] = [
     ((*SITE, f"{T}.coordinator=https://a.example"), "/federation/site/coordinator"),
     ((*SITE, f"{T}.start=/models/start"), "/federation/site/start"),
     ((*SITE, f"{T}.training.environment.API_TOKEN=x"), "API_TOKEN"),
+    (("--set=retrain.release.history=/data",), "/retrain/release/history"),
+    (("--set=retrain.release.keys.release.a=-----BEGIN PRIVATE KEY-----",), "/retrain/release/keys/release/a"),
+    (("--set=retrain.release.protocl=x",), "'protocl'"),
 ]
 BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
     ((f"--set=serve.models.s={R}",), "serve.models: name all three"),
@@ -143,6 +153,29 @@ BY_TEMPLATE: list[tuple[tuple[str, ...], str]] = [
     ((*BY_JOB, "--set=networkPolicy.apiServer.cidrs=null"), "kubectl get endpoints kubernetes"),
     ((*SITE, f"{T}.coordinator=a.example:9443"), "the coordinator's addresses have to be said"),
     ((*SITE, f"{T}.gpuClass=a100"), 'federation.site.gpuClass: gpuClasses has no "a100"'),
+    ((*GATE_ALONE, "--set=storage.dataset="), "retrain.release.schedule: needs storage.workspace"),
+    *(
+        ((*GATE_ALONE, f"--set=retrain.release.{key}="), "nothing is promoted without a signed protocol; set history")
+        for key in ("history", "keySecret", "protocol", "signature")
+    ),
+    *(
+        (tuple(item for item in GATE_ALONE if f"keys.{role}" not in item), "nothing is promoted without a signed")
+        for role in ("protocol", "release")
+    ),
+    ((*GATE_ALONE, "--set=mlflow.uri="), "the registry tells others what is released"),
+    ((*GATE_ALONE, "--set=storage.existingSecret=release-key"), "give the key a Secret of its own"),
+    ((*GATE_ALONE, "--set=retrain.release.storageSecret=release-key"), "give the key a Secret of its own"),
+    ((*GATE_ALONE, "--set=retrain.release.protocol=approval: {needed: 2}"), "wants people's approval and nobody's key"),
+    ((*GATE_ALONE, "--set=retrain.jobs={q}"), 'jobs.presets has no "q"'),
+    (
+        (*GATE_ALONE, "--set=jobs.presets.q.task=p", "--set=jobs.presets.q.preset=tiny", "--set=retrain.jobs={p,q}"),
+        "another of retrain.jobs before it does as well; which one is the candidate",
+    ),
+    (
+        (*GATE_ALONE, "--set=jobs.presets.proof.task=evaluate", "--set=retrain.jobs={proof}"),
+        "none of retrain.jobs trains a model",
+    ),
+    ((*GATE_ALONE, "--set=retrain.release.gpuClass=a100"), 'retrain.release.gpuClass: gpuClasses has no "a100"'),
 ]  # fmt: skip
 
 HERE = {"metadata": {"name": "x"}}
@@ -180,6 +213,12 @@ BY_CLUSTER: list[tuple[tuple[str, ...], dict[str, object], str]] = [
     (("--set=storage.existingSecret=keys",), CONNECTED, "--from-file AWS_ACCESS_KEY_ID=..."),
     (COORDINATOR, CONNECTED, "federation.coordinator.tls.existingSecret: namespace team has no Secret tls"),
     (SITE, {**CONNECTED, "Secret/north": secret(**{"site.key": "x"})}, "Secret north has no key ca.pem"),
+    (GATE_ALONE, {**CONNECTED, "Secret/release-key": secret(other="x")}, "Secret release-key has no key release.key"),
+    (
+        (*GATE_ALONE, "--set=retrain.release.storageSecret=mine"),
+        {**CONNECTED, "Secret/release-key": secret(**{"release.key": "x"})},
+        "retrain.release.storageSecret: namespace team has no Secret mine",
+    ),
     (
         (*SERVING, S3, "--set=serve.apiKey.existingSecret=key"),
         {**CONNECTED, **KUBERAY, "Secret/key": secret(api_key="short")},

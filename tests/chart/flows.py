@@ -113,7 +113,7 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
     if receiver is DNS:
         return sender.namespace == "team" and port == 53
     if receiver is places.store:
-        uses = kind == "preflight" or kind in places.storing or (kind in RAY and stores)
+        uses = kind == "preflight" or kind in places.storing or (kind in (*RAY, "gate") and stores)
         return uses and port in places.store_ports
     if receiver is places.api:
         submits = kind == "retrain" or sender.name == "site/jobs"
@@ -131,7 +131,7 @@ def _meant(sender: End, receiver: End, port: int, places: Places, pods: list[Pod
     if to == "coordinator" and receiver.namespace == "team":
         return sender in places.sites and port == 9443
     if to == "mlflow":
-        return kind == "jobs" and port == 5000
+        return kind in ("jobs", "gate") and port == 5000
     return any((kind, receiver, port) == opening for opening in places.openings)
 
 

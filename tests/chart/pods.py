@@ -45,7 +45,8 @@ def _pods(item: dict[str, Any]) -> Iterator[Pod]:
     elif kind == "Job":
         yield _pod("preflight", spec["template"])
     elif kind == "CronJob":
-        yield _pod("retrain", spec["jobTemplate"]["spec"]["template"])
+        template = spec["jobTemplate"]["spec"]["template"]
+        yield _pod("gate" if item["metadata"]["name"].endswith("-gate") else "retrain", template)
     elif kind == "RayService":
         yield from _ray("endpoint", spec["rayClusterConfig"])
     elif kind == "RayCluster":

@@ -23,7 +23,7 @@ Objects = Any
 MAY_CALL = {"retrain": "rollama-ci", "site/jobs": "rollama-ci"}
 """Pods that get an account's token into their containers, and whose."""
 READ_ONLY = {"data", "api-key", "keys", "jwks", "audit", "token", "check", "settings", "script", "account", "tls",
-             "sites", "site", "identity"}  # fmt: skip
+             "sites", "site", "identity", "release", "release-key"}  # fmt: skip
 """Volumes that nobody may write to."""
 CI_RULES = [
     {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get", "list", "watch", "delete"]},
@@ -90,7 +90,7 @@ def careful(pod: Pod) -> Iterator[str]:
         yield f"automountServiceAccountToken is not {token}"
     if pod.name in MAY_CALL and pod.spec.get("serviceAccountName") != MAY_CALL[pod.name]:
         yield "not the account that it may have"
-    own = {"endpoint": "rollama-serve", "cluster": "rollama-job"}.get(pod.name.split("/")[0])
+    own = {"endpoint": "rollama-serve", "cluster": "rollama-job", "gate": "rollama-job"}.get(pod.name.split("/")[0])
     if own and not head and pod.spec.get("serviceAccountName") != own:  # the autoscaler's KubeRay makes itself
         yield "another account than its own"
     for box in pod.boxes:
@@ -120,7 +120,7 @@ def careful(pod: Pod) -> Iterator[str]:
     if pod.name.startswith("endpoint/") and ray != mounted - {"account"}:
         yield f"Ray lacks volumes: {sorted(mounted - ray)}"
     for volume in pod.spec.get("volumes", []):
-        mine = pod.name.split("/")[0] in ("endpoint", "coordinator", "site")
+        mine = pod.name.split("/")[0] in ("endpoint", "coordinator", "site", "gate")
         if "secret" in volume and mine and volume["secret"].get("defaultMode") != 0o440:
             yield f"Secret {volume['name']} is readable for everybody in the container"
         if "projected" in volume and volume["projected"].get("defaultMode") != 0o440:
@@ -266,7 +266,7 @@ def _work(objects: Objects) -> Iterator[str]:
         if first["value"] <= last["value"] or ways != ("PreemptLowerPriority", "Never"):
             yield "training may push the endpoint out"
         for pod in pods_of(objects):
-            training = dict.fromkeys(("jobs", "cluster", "site"), "team-rollama-training")
+            training = dict.fromkeys(("jobs", "cluster", "site", "gate"), "team-rollama-training")
             wanted = {"endpoint": "team-rollama-serving", **training}.get(pod.name.split("/")[0])
             if wanted and pod.spec.get("priorityClassName") != wanted:
                 yield f"{pod.name} has not the priority {wanted}"

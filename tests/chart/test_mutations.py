@@ -53,7 +53,8 @@ def _noticed(line: Line) -> str:
         if "fail (" in line.text or 'fail "' in line.text:
             return _still_refused(line, chart)
         if "rollama.check" in line.text:
-            return _check_is_gone(line, chart)
+            gone = (f"not refused: {options}" for options, words in BY_TEMPLATE if not _refused(options, words, chart))
+            return next(gone, "") or _check_is_gone(line, chart)
         for values in ORDER:
             try:
                 shown = text(values.arguments(chart), chart)

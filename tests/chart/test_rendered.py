@@ -106,7 +106,7 @@ def test_scheduled_jobs_are_suspended_until_asked_for() -> None:
 
     cron = of(objects(Values("", RETRAIN)), "CronJob")
     assert cron["spec"]["suspend"] is True
-    cron = of(rendered(BY_NAME["gpu-small"]), "CronJob")
+    cron = of(rendered(BY_NAME["gpu-small"]), "CronJob", "rollama-retrain")
     assert cron["spec"]["suspend"] is False and cron["spec"]["timeZone"] == "Europe/Berlin"
     assert cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][2:] == [
         "s",

@@ -4,7 +4,7 @@
 {{- $s := $v.serve -}}
 {{- $serves := include "rollama.serves" . -}}
 {{- $known := keys $v.gpuClasses | sortAlpha | join ", " | default "none" -}}
-{{- range $key, $name := dict "jobs.gpuClass" $v.jobs.gpuClass "serve.gpuClass" $s.gpuClass "cluster.gpuClass" $v.cluster.gpuClass "federation.site.gpuClass" $v.federation.site.gpuClass -}}
+{{- range $key, $name := dict "jobs.gpuClass" $v.jobs.gpuClass "serve.gpuClass" $s.gpuClass "cluster.gpuClass" $v.cluster.gpuClass "federation.site.gpuClass" $v.federation.site.gpuClass "retrain.release.gpuClass" $v.retrain.release.gpuClass -}}
 {{- if and $name (not (hasKey $v.gpuClasses $name)) }}{{ fail (printf "%s: gpuClasses has no %q (it has: %s); add the class, or {} where GPU nodes have neither taint nor label" $key $name $known) }}{{ end -}}
 {{- end -}}
 {{- $gpus := or (gt (float64 $s.textGpus) 0.0) (gt (float64 $s.segmentationGpus) 0.0) -}}
@@ -53,8 +53,30 @@
 {{- end -}}
 {{- end -}}
 {{- include "rollama.checkFederation" . -}}
+{{- include "rollama.checkGate" . -}}
 {{- include "rollama.checkCluster" . -}}
 {{- include "rollama.checkSecrets" . -}}
+{{- end -}}
+
+{{/* The gate after scheduled jobs. */}}
+{{- define "rollama.checkGate" -}}
+{{- $v := .Values -}}
+{{- $r := $v.retrain.release -}}
+{{- if $r.schedule -}}
+{{- if not (and $v.storage.workspace $v.storage.dataset $v.retrain.jobs) }}{{ fail "retrain.release.schedule: needs storage.workspace, storage.dataset and retrain.jobs, whose models it judges" }}{{ end -}}
+{{- if not (and $r.history $r.keySecret $r.protocol $r.signature $r.keys.protocol $r.keys.release) }}{{ fail "retrain.release: nothing is promoted without a signed protocol; set history, keySecret, protocol, signature, keys.protocol and keys.release (rollama release init, keygen, sign-protocol)" }}{{ end -}}
+{{- if not (include "rollama.mlflowUri" .) }}{{ fail "retrain.release: the registry tells others what is released and notices a history that was cut; set mlflow.uri or mlflow.server.enabled" }}{{ end -}}
+{{- if or (eq $r.keySecret $v.storage.existingSecret) (eq $r.keySecret $r.storageSecret) }}{{ fail (printf "retrain.release.keySecret: Secret %s also holds the object store's keys, and pods have all of that one among their variables; give the key a Secret of its own" $r.keySecret) }}{{ end -}}
+{{- if and (gt (int (($r.protocol | fromYaml).approval | default dict).needed) 0) (not $r.keys.approval) }}{{ fail "retrain.release.keys.approval: the protocol wants people's approval and nobody's key is here, so nothing could be promoted; add their public keys" }}{{ end -}}
+{{- $trains := list -}}
+{{- range $v.retrain.jobs -}}
+{{- if not (hasKey $v.jobs.presets .) }}{{ fail (printf "retrain.jobs: jobs.presets has no %q" .) }}{{ end -}}
+{{- $task := (index $v.jobs.presets .).task -}}
+{{- if has $task $trains }}{{ fail (printf "retrain.release: %q trains %s, and another of retrain.jobs before it does as well; which one is the candidate? name one" . $task) }}{{ end -}}
+{{- if ne $task "evaluate" }}{{ $trains = append $trains $task }}{{ end -}}
+{{- end -}}
+{{- if not $trains }}{{ fail "retrain.release: none of retrain.jobs trains a model, so there is nothing to judge" }}{{ end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Says "yes" when helm is connected: every namespace has this ConfigMap. */}}
@@ -87,6 +109,10 @@
 {{- with .Values.federation -}}
 {{- if .coordinator.enabled }}{{ $wanted = append $wanted (list "federation.coordinator.tls.existingSecret" .coordinator.tls.existingSecret (list "tls.crt" "tls.key")) }}{{ end -}}
 {{- if .site.enabled }}{{ $wanted = append $wanted (list "federation.site.existingSecret" .site.existingSecret (list "site.key" "ca.pem")) }}{{ end -}}
+{{- end -}}
+{{- if .Values.retrain.release.schedule -}}
+{{- $wanted = append $wanted (list "retrain.release.keySecret" .Values.retrain.release.keySecret (list "release.key")) -}}
+{{- $wanted = append $wanted (list "retrain.release.storageSecret" .Values.retrain.release.storageSecret (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) -}}
 {{- end -}}
 {{- range $item := $wanted -}}
 {{- $name := index $item 1 -}}
