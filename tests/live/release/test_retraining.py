@@ -234,7 +234,7 @@ def test_the_gate_waits_for_a_person_and_promotes(gate: Gate, release: Release) 
     assert code == 0 and "nothing to do: these models are released" in log, log[-6000:]
     alias = release.kube.run("exec", "deployment/rollama-mlflow", "--", "python", "-c", ALIAS).split()[-1]
     shown = gate.call("history")
-    assert alias[:12] in next(line for line in shown.splitlines() if line.startswith("->"))
+    assert alias[:12] in next(line for line in shown.splitlines() if line.split()[:1] == ["->"])
 
 
 def test_the_endpoint_follows_by_digest(gate: Gate, release: Release, endpoint: Endpoint) -> None:
