@@ -89,6 +89,8 @@ def serve(
                 raise
             typer.echo(f"{federation.name}: {error}; starting it again", err=True)
             link = processes.superlink(where)
+            if sites is not None:  # one that died at its start has not had the list
+                _let_in(where, link, sites, told)
     door.terminate()
 
 
