@@ -11,6 +11,7 @@ import base64
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -22,6 +23,7 @@ from tests.live.kube import Kube, until
 from tests.live.release.parts import QUICK, Endpoint, Listed, Release, reached
 from tests.live.setting import Bucket, helm, namespace, push_models, site_values, volume
 
+JOB = "retrain-now"
 EASY = {"task": "seg", "metric": "dice", "bound": "mean", "at_least": 0.0, "min_cases": 1}
 
 
@@ -104,7 +106,7 @@ def release(
     folder = tmp_path_factory.mktemp("values")
     helm(space, "install", values, folder)
     space.run("rollout", "status", "deployment/rollama-mlflow", "--timeout=240s", timeout=260)
-    space.run("create", "job", "--from=cronjob/rollama-retrain", "retrain-now")
+    space.run("create", "job", "--from=cronjob/rollama-retrain", JOB)
     return Release(space, values, models, ct, folder)
 
 
@@ -119,3 +121,17 @@ def endpoint(release: Release) -> Iterator[Endpoint]:
         found = Endpoint(url, key)
         until(found.ready, 120, "the endpoint is ready")
         yield found
+
+
+@pytest.fixture(scope="package")
+def retrained(release: Release, dataset: str) -> tuple[str, str]:
+    """Log of the scheduled run, which began when the release was installed, and its workspace."""
+
+    def ended() -> Any:
+        conditions = release.kube.get("job", JOB)["status"].get("conditions", [])
+        return {item["type"] for item in conditions if item["status"] == "True"} & {"Complete", "Failed"}
+
+    how = until(ended, 1200, "the scheduled run is over")
+    log = release.kube.run("logs", f"job/{JOB}")
+    assert how == {"Complete"}, log[-6000:]
+    return log, f"{release.values['storage']['workspace']}/retrain-{dataset.rpartition(':')[2][:12]}"
