@@ -35,13 +35,19 @@ if TYPE_CHECKING:
 OnStep = Callable[[dict[str, Any]], None]
 _LOW_MEMORY = re.compile(r"running low on memory\. Memory on the node .*? was ([\d.]+GB used / [\d.]+GB limit)")
 _KILLED = re.compile(r"OOM killer|SIGKILL")
+LATE = "timed out during startup"
+STARTS = 3
 FOLLOW_EVERY_S, FOLLOW_BUCKET_EVERY_S = 1.0, 5.0
 
 log = logging.getLogger(__name__)
 
 
 def start_ray(cpus: int) -> None:
-    """Connect to the cluster in RAY_ADDRESS, else start Ray in this process with at least `cpus` logical CPUs."""
+    """Connect to the cluster in RAY_ADDRESS, else start Ray in this process with at least `cpus` logical CPUs.
+
+    Raises:
+        ClusterError: Ray does not come up in time; the machine is too busy.
+    """
     import ray
 
     if ray.is_initialized():
@@ -51,14 +57,27 @@ def start_ray(cpus: int) -> None:
         return
     # One machine is not preempted; the watcher would be one more process that loads all of torch.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    ray.init(
-        num_cpus=max(cpus, os.cpu_count() or 1),
-        include_dashboard=False,
-        log_to_driver=bool(os.environ.get("ROLLAMA_DEBUG")),
-        logging_level="ERROR",
-        object_store_memory=512 << 20,
-        configure_logging=False,
-    )
+    for left in range(STARTS - 1, -1, -1):
+        try:
+            ray.init(
+                num_cpus=max(cpus, os.cpu_count() or 1),
+                include_dashboard=False,
+                log_to_driver=bool(os.environ.get("ROLLAMA_DEBUG")),
+                logging_level="ERROR",
+                object_store_memory=512 << 20,
+                configure_logging=False,
+            )
+        except Exception as error:  # Ray waits half a minute for itself, whatever it is told, and raises just this
+            if LATE not in str(error):
+                raise
+            if not left:
+                raise ClusterError(
+                    f"Ray did not come up on this machine, {STARTS} times within 30 s; it is too busy. "
+                    "The same command goes on later"
+                ) from error
+            log.warning("Ray is late on a busy machine; starting it again")
+        else:
+            return
 
 
 def launch(

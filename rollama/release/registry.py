@@ -66,7 +66,8 @@ class MlflowRegistry:
             found = client.search_model_versions(f"name = '{self.name}' and tags.{TAG_RELEASE} = '{parts.release}'")
             known = {TAG_RELEASE: parts.release, **parts.model_dump(), **tags}
             if not found:
-                made = client.create_model_version(self.name, source=f"rollama:{parts.release}", tags=known)
+                # A server wants an absolute path of every source, also of one that it never reads.
+                made = client.create_model_version(self.name, source=f"rollama:/{parts.release}", tags=known)
                 return str(made.version)
             version = str(min(int(item.version) for item in found))
             for key, value in known.items():
@@ -121,6 +122,8 @@ class MlflowRegistry:
             raise
         except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests' and OS errors
             place = self.uri.rpartition("@")[2] if "@" in self.uri else self.uri
+            if code := getattr(error, "error_code", "") if type(error).__name__ == "RestException" else "":
+                raise ClusterError(f"the model registry {place} refuses ({code}): {_first_sentence(error)}") from error
             raise ClusterError(
                 f"the model registry {place} does not answer ({type(error).__name__}); check that MLflow runs and that "
                 "'registry' in releases.yaml, or MLFLOW_TRACKING_URI, names it"
@@ -136,3 +139,8 @@ class MlflowRegistry:
             raise ConfigError("the package mlflow is missing; install rollama with its extra 'track'") from error
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+
+def _first_sentence(error: Exception) -> str:
+    said = str(error).partition(": ")[2] or str(error)
+    return said.splitlines()[0].partition(". ")[0]
