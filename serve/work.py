@@ -63,11 +63,11 @@ class Backend:
         """Hashes of the loaded models.
 
         Raises:
-            BusyError: they are still loading.
+            BusyError: they are loading, or do not answer in time.
         """
         found = await self.ready()
         if found is None:
-            raise BusyError("the models are still loading")
+            raise BusyError("the models are loading, or too busy to say that they are ready; try again")
         return found
 
 
