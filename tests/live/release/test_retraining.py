@@ -51,7 +51,7 @@ def test_the_schedule_trains_and_reports(release: Release, retrained: tuple[str,
     } == {f"{release.kube.namespace}-rollama-training"}
 
 
-@pytest.mark.parametrize("what", ["p", "seg"])
+@pytest.mark.parametrize("what", ["p", pytest.param("seg", marks=pytest.mark.matrix)])
 def test_its_models_are_those_of_one_machine(
     what: str, release: Release, retrained: tuple[str, str], cohort: Path, tmp_path: Path
 ) -> None:
