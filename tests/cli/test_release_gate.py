@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from rollama.release.verdict import Outcome
-from tests.cli.test_release import PROTOCOL, cohort, models, run, said, site
+from tests.cli.test_release import cohort, run, said, site
+from tests.release.trained import PROTOCOL, trained
 
 __all__ = ["cohort", "site"]
 PRESETS = {
@@ -43,7 +44,7 @@ def gate(site, cohort, tmp_path, capsys):
 def test_models_that_are_not_trained_yet_are_waited_for(gate, cohort, tmp_path, site):
     code, out, err = gate()
     assert (code, out) == (0, "") and "nothing to judge yet: s, p, seg not trained on this data" in err
-    models(tmp_path / "ws" / "models", cohort, 0)
+    trained(tmp_path / "ws" / "models", cohort, 0)
     code, _, err = gate("s", "other", "seg")
     assert code == 0 and "nothing to judge yet: other not trained" in err, "trained with another configuration"
     assert not (site / "history").exists() and not (tmp_path / "ws" / "release").exists()
@@ -102,7 +103,7 @@ def evaluations(monkeypatch):
 def test_from_waiting_through_an_approval_to_releases_and_a_refusal(gate, site, cohort, tmp_path, evaluations, capsys):
     shelf = tmp_path / "ws" / "release"
     sign(site, approval={"needed": 1, "keys": []})
-    models(tmp_path / "ws" / "models", cohort, 0)
+    trained(tmp_path / "ws" / "models", cohort, 0)
     code, out, err = gate()
     (place,) = shelf.glob("verdict-*")
     assert code == 7 and out.startswith("# Release gate: waiting for approval") and "RESEARCH USE ONLY" in out, err
@@ -123,7 +124,7 @@ def test_from_waiting_through_an_approval_to_releases_and_a_refusal(gate, site, 
     assert run("values") == 0 and said(capsys)[0] == copy
     assert set(yaml.safe_load(copy)["serve"]["models"]) == {"s", "p", "seg"}
 
-    models(tmp_path / "ws" / "models", cohort, 5)
+    trained(tmp_path / "ws" / "models", cohort, 5)
     evaluations.figures = {"unparsed": 0.5}
     limit = {"task": "p", "metric": "unparsed", "at_most": 0.1, "each": "all"}
     sign(site, version=2, limits=[*PROTOCOL["limits"], limit])
