@@ -25,7 +25,8 @@ from tests.live.kube import Kube, until
 from tests.live.setting import Bucket, helm, namespace, secret, site_values, volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.matrix, pytest.mark.timeout(2400)]
-SITES = ("north", "south")
+SITES = {"north": "northgate", "south": "riverside"}
+"""Each trains on the cases of a centre: on the same ones their updates are equal to the bit, and the second is refused."""
 COORDINATOR, SITE = "deployment/rollama-coordinator", "deployment/rollama-federated-site"
 ROUND = ["text.steps=2", "text.scale.workers=1"]
 ASK = """
@@ -108,7 +109,8 @@ def federation(
             side = {
                 "enabled": True, "name": name, "coordinator": f"{host}:9443", "existingSecret": "federation-key",
                 "start": reference, "policy": {"max_norm": 1e3, "max_relative": 1e3, "min_cases": 1}, "size": "1Gi",
-                "training": {"preset": "tiny", "dataset": dataset, "set": ROUND, "timeoutSeconds": 1400},
+                "training": {"preset": "tiny", "dataset": dataset, "timeoutSeconds": 1400,
+                             "set": [*ROUND, f"p.centres.only=[{SITES[name]}]"]},
                 "storageClass": volume(kube, "rollama-federated-site"),
                 "resources": {"requests": {"cpu": "200m", "memory": "4Gi"}, "limits": {"memory": "4Gi"}},
             }  # fmt: skip
@@ -169,7 +171,7 @@ def test_the_model_is_an_artefact_of_both_sites(federation: Federation, trained:
         text = federation.coordinator.run("exec", COORDINATOR, "--", "base64", "-w0", f"/federation/model/{name}")
         (tmp_path / name).write_bytes(base64.b64decode(text))
     tensors, manifest = read_artefact(tmp_path)
-    assert manifest["federation"]["sites"] == list(SITES) and manifest["federation"]["rounds"] == 1
+    assert manifest["federation"]["sites"] == sorted(SITES) and manifest["federation"]["rounds"] == 1
     before = moving(*read_artefact(federation.start))
     after = moving(tensors, manifest)
     assert set(after) == set(before) and digest(after) != digest(before)
