@@ -26,7 +26,7 @@ from tests.live.setting import Bucket, helm, namespace, secret, site_values, vol
 
 pytestmark = [pytest.mark.cluster, pytest.mark.matrix, pytest.mark.timeout(2400)]
 SITES = {"north": "northgate", "south": "riverside"}
-"""Each trains on the cases of a centre: on the same ones their updates are equal to the bit, and the second is refused."""
+"""Each trains on one centre's cases: on the same ones both updates are equal to the bit, and the second is refused."""
 COORDINATOR, SITE = "deployment/rollama-coordinator", "deployment/rollama-federated-site"
 ROUND = ["text.steps=2", "text.scale.workers=1"]
 ASK = """
