@@ -33,6 +33,8 @@ PLAN = (
 PATIENCE_S = 330.0
 """Longer than the deadline of a job, so that who gives up has found a lost one."""
 AGAIN_S = 0.5
+BUSY = ("too many jobs are waiting", "too busy to say that they are ready")
+"""What a busy server says; the second is seen where many other processes wait for the same cores."""
 
 
 @dataclass
@@ -145,7 +147,7 @@ class Client(threading.Thread):
     def _judge(self, answer: httpx.Response | None, begun: float, ended: float) -> tuple[str, float]:
         if self.books.disturbed(begun, ended) and (answer is None or answer.is_server_error):
             return "disturbed", AGAIN_S
-        if answer is not None and answer.status_code == 503 and "too many jobs are waiting" in answer.text:
+        if answer is not None and answer.status_code == 503 and any(words in answer.text for words in BUSY):
             return "busy", float(answer.headers["Retry-After"])
         return "unexplained", 0.0
 
