@@ -195,7 +195,7 @@ def test_the_door_passes_sites_requests_only(federation: Federation, trained: st
 def test_a_site_that_is_taken_from_the_list_is_turned_out(federation: Federation, trained: str) -> None:
     kube = federation.coordinator
     values = {"federation": {"coordinator": {"sites": {"south": None}, "settings": {"min_sites": 1}}}}
-    helm(kube, "upgrade", values, federation.folder, "--reuse-values")
+    helm(kube, "upgrade", values, federation.folder, "--reset-then-reuse-values")  # --reuse-values forgets no key
     kube.run("rollout", "status", COORDINATOR, "--timeout=300s", timeout=320)
     assert "south: turned out" in kube.run("logs", COORDINATOR, "-c", "coordinator")
     said = kube.run("exec", COORDINATOR, "--", "rollama", "federation", "status", "/federation")
