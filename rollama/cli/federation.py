@@ -231,7 +231,6 @@ def _let_in(where: Coordinator, link: subprocess.Popen[bytes], sites: Path, told
     deadline = time.monotonic() + START_S
     while not told and link.poll() is None:
         try:
-            members.nodes(where)
             for sentence in members.keep(where, sites):
                 typer.echo(sentence, err=True)
             return

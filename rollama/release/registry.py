@@ -122,8 +122,9 @@ class MlflowRegistry:
             raise
         except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests' and OS errors
             place = self.uri.rpartition("@")[2] if "@" in self.uri else self.uri
-            if code := getattr(error, "error_code", "") if type(error).__name__ == "RestException" else "":
-                raise ClusterError(f"the model registry {place} refuses ({code}): {_first_sentence(error)}") from error
+            if type(error).__name__ == "RestException":  # the server does answer
+                code, _, said = str(error).splitlines()[0].partition(": ")
+                raise ClusterError(f"the model registry {place} refuses ({code}): {said.partition('. ')[0]}") from error
             raise ClusterError(
                 f"the model registry {place} does not answer ({type(error).__name__}); check that MLflow runs and that "
                 "'registry' in releases.yaml, or MLFLOW_TRACKING_URI, names it"
@@ -139,8 +140,3 @@ class MlflowRegistry:
             raise ConfigError("the package mlflow is missing; install rollama with its extra 'track'") from error
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-
-
-def _first_sentence(error: Exception) -> str:
-    said = str(error).partition(": ")[2] or str(error)
-    return said.splitlines()[0].partition(". ")[0]

@@ -64,6 +64,18 @@ def fetch(place: str, folder: Path) -> list[str]:
     return names
 
 
+def fetch_verdict(place: str, folder: Path) -> list[str]:
+    """As `fetch`, of a folder that has to hold a verdict.
+
+    Raises:
+        DataError: there is none.
+    """
+    names = fetch(place, folder)
+    if VERDICT not in names:
+        raise DataError(f"{place}: no {VERDICT} there; the run that judged names its place in its last lines")
+    return names
+
+
 def send(folder: Path, place: str) -> None:
     """Copy a verdict, its page and its summary to a storage, as far as they are there. Approvals are their makers'."""
     shelf = open_storage(place)
@@ -84,9 +96,7 @@ def at_hand(place: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="rollama-verdict-") as scratch:
         folder = Path(scratch)
-        before = fetch(place, folder)
-        if VERDICT not in before:
-            raise DataError(f"{place}: no {VERDICT} there; the run that judged names its place in its last lines")
+        before = fetch_verdict(place, folder)
         yield folder
         shelf = open_storage(place)
         for path in sorted(folder.glob(f"{PREFIX}*.json")):

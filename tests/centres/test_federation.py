@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,18 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.serve_processes import free_port
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import make_cohort
 from rollama.core.files import read_json
 from tests.centres.fleet import Fleet, wait_for
 
 pytestmark = pytest.mark.federation
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.serve_processes import free_port
 from rollama.centres.federation import members, processes
 from rollama.centres.federation.keys import make_site_key
 from rollama.centres.federation.members import read_keys
 from rollama.centres.federation.processes import exposed
 from rollama.core.errors import ConfigError
 from tests.centres.fleet import HERE, Fleet, wait_for
-from tests.centres.test_federation import free_port
 
 
 def keys(folder: Path, *names: str) -> Path:

@@ -1,7 +1,6 @@
 """The MLflow registry itself: SQLite, a server, and one that is not there."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from benchmarks.serve_processes import free_port
 from rollama.core.errors import ClusterError
 from rollama.release.registry import MlflowRegistry
 from rollama.release.verdict import Parts
@@ -28,9 +28,7 @@ def uri(request, tmp_path):
     if request.param == "file":
         yield file
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", file, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with (tmp_path / "server.log").open("wb") as log:
