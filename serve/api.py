@@ -104,7 +104,7 @@ def _add_health(api: FastAPI, service: Service) -> None:
     @api.get("/readyz", tags=["health"])
     async def readyz() -> dict[str, str]:
         """Whether all models are loaded."""
-        await service.backend.hashes()
+        await service.backend.hashes(now=True)
         return {"status": "ready"}
 
 

@@ -61,7 +61,10 @@ class ServeConfig(StrictModel):
     audit_key_file: Path | None = Field(default=None, description="Ed25519 private key in PEM that signs the heads")
     audit_head_every_s: float = Field(default=60.0, gt=0)
     deadline_s: float = Field(default=600.0, gt=0, description="longest time for one request or job, waiting included")
-    ready_timeout_s: float = Field(default=2.0, gt=0)
+    ready_timeout_s: float = Field(default=2.0, gt=0, description="for the models to say that they are there")
+    ready_grace_s: float = Field(
+        default=10.0, ge=0, description="models that answered so recently, and are silent now, are still sent requests"
+    )
     max_body_bytes: int = Field(default=2 << 20, gt=0, description="of a request without an upload")
     max_upload_bytes: int = Field(default=512 << 20, gt=0)
     max_ct_bytes: int = Field(default=2 << 30, gt=0, description="of an uploaded CT once it is unpacked")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -47,7 +49,10 @@ class PipelineDeployment:
         self.check = load_callers(config)
         store = JobStore(open_storage(config.store), config.lease_s)
         self.current = Current(self._warm, self._tell)
-        backend = Backend(self._generate, self._segment, self._ready, self._pinned, self.current.describe)
+        self.heard = -math.inf
+        backend = Backend(
+            self._generate, self._segment, self._ready, self._lately, self._pinned, self.current.describe
+        )  # fmt: skip
         self.service = Service(config, backend, store, new_id(), open_audit(config), RayMeter())
 
     async def reconfigure(self, release: Mapping[str, str]) -> None:
@@ -75,7 +80,7 @@ class PipelineDeployment:
         release, hashes = self.current.release, dict(self.current.hashes)
 
         async def ready() -> dict[str, str] | None:
-            return hashes if await self._ready() else None
+            return hashes if await self._lately() else None
 
         generate, segment = partial(self._generate, release=release), partial(self._segment, release=release)
         return Backend(generate, segment, ready, served=self.current.describe)
@@ -110,7 +115,15 @@ class PipelineDeployment:
                 await asyncio.gather(*(_result(handle.ready.remote()) for handle in self._awake()))
         except (TimeoutError, BusyError):
             return None
+        self.heard = time.monotonic()
         return self.current.hashes
+
+    async def _lately(self) -> dict[str, str] | None:
+        """As `_ready`; models that answered a moment ago and are too busy now keep the work that comes waiting."""
+        found = await self._ready()
+        if found is None and time.monotonic() - self.heard < self.config.ready_grace_s:
+            return self.current.hashes
+        return found
 
     async def _warm(self, release: Release) -> None:
         for handle in self._awake():

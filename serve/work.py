@@ -41,8 +41,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Backend:
-    """The models, wherever they run. `ready` gives their hashes, or None while they load; `pin` a backend that stays
-    with the models of this moment, `served` what is to be told about them.
+    """The models, wherever they run. `ready` gives their hashes, or None while they load or do not answer; `lately` the
+    same, but what answered a moment ago counts; `pin` is a backend that stays with the models of this moment, `served`
+    what is to be told about them.
 
     `generate` takes task, text and deadline; `segment` CT, plan text, deadline, whether the probability is wanted, and
     whom to tell of progress. Deadlines are seconds since 1970: they travel with the work, so that nothing is done for a
@@ -52,6 +53,7 @@ class Backend:
     generate: Callable[[Task, str, float], Awaitable[Answer]]
     segment: Callable[[Volume, str, float, bool, Progress], Awaitable[Outline]]
     ready: Callable[[], Awaitable[dict[str, str] | None]]
+    lately: Callable[[], Awaitable[dict[str, str] | None]] | None = None
     pin: Callable[[], Backend] | None = None
     served: Callable[[], ServedModels] | None = None
 
@@ -59,13 +61,13 @@ class Backend:
         """The models of this moment: what begins with one release must end with it."""
         return self if self.pin is None else self.pin()
 
-    async def hashes(self) -> dict[str, str]:
-        """Hashes of the loaded models.
+    async def hashes(self, now: bool = False) -> dict[str, str]:
+        """Hashes of the loaded models; `now` when a model that is too busy to say that it is there does not count.
 
         Raises:
             BusyError: they are loading, or do not answer in time.
         """
-        found = await self.ready()
+        found = await (self.ready if now or self.lately is None else self.lately)()
         if found is None:
             raise BusyError("the models are loading, or too busy to say that they are ready; try again")
         return found

@@ -16,7 +16,7 @@ from tests.live.setting import CHART, Bucket
 from tests.load import steady
 from tests.release.trained import PROTOCOL, trained
 
-pytestmark = [pytest.mark.cluster, pytest.mark.matrix, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.matrix, pytest.mark.timeout(1500)]
 KEY = ("--key", "job.key")
 
 
@@ -58,6 +58,7 @@ def desk(tmp_path: Path, release: Release, endpoint: Endpoint, bucket: Bucket) -
     return found
 
 
+@pytest.mark.usefixtures("retrained")  # two cores bear its pods or the evaluation here, not both
 def test_a_promotion_and_a_roll_back_fail_no_request(
     desk: Desk, endpoint: Endpoint, release: Release, cohort: Path, tmp_path: Path
 ) -> None:
