@@ -19,6 +19,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import subprocess
+    from multiprocessing.process import BaseProcess
 
     from rollama.centres.federation.processes import Coordinator
 
@@ -54,17 +55,20 @@ def serve(
         None, help="Folder with NAME.pub for each site: registers who is new, turns out who is not in it any more.",
         exists=True, file_okay=False,
     ),
+    go_on: bool = typer.Option(
+        False, "--go-on", help="Go on at once with a run that was cut off when the coordinator ended or was moved."
+    ),
 ) -> None:  # fmt: skip
     """Run the coordinator: Flower's SuperLink on 127.0.0.1, and before it the door that sites see."""
     from multiprocessing import get_context
 
-    from rollama.centres.federation import gate, members, processes
+    from rollama.centres.federation import gate, members, processes, record
     from rollama.centres.federation.config import read_federation
-    from rollama.centres.federation.state import standing
-    from rollama.core.errors import ClusterError
+    from rollama.centres.federation.state import RECORD, standing
 
     federation = read_federation(folder)
     standing(folder, federation)  # a damaged state is told before sites are let in
+    cut_off = go_on and record.unfinished(folder / RECORD)
     if sites is not None:
         members.read_keys(sites)
     where = processes.coordinator(folder)
@@ -79,6 +83,24 @@ def serve(
         _let_in(where, link, sites, told)
     door.start()
     typer.echo(f"{federation.name}: serving sites on {host}:{port}", err=True)
+    runner = None
+    if cut_off and not told:
+        typer.echo(f"{federation.name}: a run was cut off; going on with it", err=True)
+        runner = processes.runner(folder)
+    try:
+        _serve(federation.name, where, link, door, sites, told)
+    finally:
+        if runner is not None and runner.poll() is None:
+            runner.terminate()  # it only watches
+
+
+def _serve(
+    name: str, where: Coordinator, link: subprocess.Popen[bytes], door: BaseProcess, sites: Path | None, told: list[int]
+) -> None:
+    """Until a signal: keep SuperLink and door, a SuperLink that died is started again."""
+    from rollama.centres.federation import processes
+    from rollama.core.errors import ClusterError
+
     for left in range(RESTARTS, -1, -1):
         try:
             _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)
@@ -87,7 +109,7 @@ def serve(
             if not left or not door.is_alive():
                 door.terminate()
                 raise
-            typer.echo(f"{federation.name}: {error}; starting it again", err=True)
+            typer.echo(f"{name}: {error}; starting it again", err=True)
             link = processes.superlink(where)
             if sites is not None:  # one that died at its start has not had the list
                 _let_in(where, link, sites, told)
@@ -125,8 +147,11 @@ def run(
     folder: Path = FOLDER,
     wait: bool = typer.Option(True, "--wait/--no-wait", help="Wait for the last round."),
 ) -> None:
-    """Run the federation's rounds, from where it stands; the same command goes on after an interruption."""
-    from rollama.centres.federation import processes, record
+    """Run the federation's rounds, from where it stands; the same command goes on after an interruption.
+
+    While a run is going on, that one is followed.
+    """
+    from rollama.centres.federation import lock, processes, record
     from rollama.centres.federation.config import read_federation
     from rollama.centres.federation.state import MODEL, RECORD
     from rollama.core.errors import ClusterError
@@ -135,8 +160,9 @@ def run(
     path = folder / RECORD
     seen, left = len(record.read(path)), RESTARTS
     where = processes.coordinator(folder)
-    number = processes.start_run(where)
-    typer.echo(f"{federation.name}: Flower's run {number}", err=True)
+    number = "" if lock.held(folder) else processes.start_run(where)
+    what = f"Flower's run {number}" if number else "following the run that is going on"
+    typer.echo(f"{federation.name}: {what}", err=True)
     last = time.monotonic()
     while wait:
         time.sleep(POLL_S)
@@ -151,14 +177,17 @@ def run(
         if len(lines) > seen or time.monotonic() - last < ASK_EVERY_S:
             seen, last = len(lines), last if len(lines) == seen else time.monotonic()
             continue
-        last, state = time.monotonic(), ""
-        with contextlib.suppress(ClusterError):  # the SuperLink is away or busy; it is asked again
-            state = _run_state(processes.flwr(where, "list", processes.CONNECTION, "--run-id", number))
+        last, state = time.monotonic(), "" if number else "finished"
+        if lock.held(folder):
+            continue
+        if number:
+            with contextlib.suppress(ClusterError):  # the SuperLink is away or busy; it is asked again
+                state = _run_state(processes.flwr(where, "list", processes.CONNECTION, "--run-id", number))
         if not state.startswith("finished") or len(record.read(path)) > seen:
             continue
         # Flower gave the run up (a machine too busy to start it in half a minute, a SuperLink that was killed).
         if left == 0:
-            raise ClusterError(f"{federation.name}: Flower's run {number} ended without a model ({state})")
+            raise ClusterError(f"{federation.name}: its run {number} ended without a model ({state})")
         left, number = left - 1, processes.start_run(where)
         typer.echo(f"{federation.name}: Flower ended its run ({state}); going on as run {number}", err=True)
 

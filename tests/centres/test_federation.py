@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,29 @@ def test_the_coordinator_is_killed_and_comes_back(fleet: Fleet) -> None:
     again = averaged(fleet, 1)
     assert all(bool((again[name] == value).all()) for name, value in first.items())
     assert read_json(fleet.coordinator / "rounds" / "0003" / "round.json")["changed"]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("fleet", [{"rounds": 3}], indirect=True)
+def test_a_coordinator_that_goes_on_by_itself_needs_no_second_command(fleet: Fleet) -> None:
+    """As on a cluster, where the pod is replaced and with it whoever had given the command."""
+    after_the_first_round(fleet)
+    fleet.kill("serve")
+    fleet.kill("run")
+    fleet.serve("--go-on")
+    wait_for("the run", lambda: [line["round"] for line in fleet.events("started")] == [1, 2])
+    fleet.run()
+    assert fleet.ended() == 0, fleet.log("run") + fleet.log("serve")[-3000:]
+    assert "following the run" in fleet.log("run"), "who gives the command again sees that run"
+    assert [line["round"] for line in fleet.events("finished")] == [1, 2, 3]
+    assert len(fleet.events("started")) == 2 and not fleet.events("stopped")
+    fleet.kill("serve")
+    before = len(fleet.events())
+    fleet.serve("--go-on")
+    wait_for("its door", lambda: fleet.log("serve").count("serving sites on") == 3)
+    time.sleep(3)
+    assert fleet.log("serve").count("was cut off") == 1, "there is nothing to go on with"
+    assert len(fleet.events()) == before
 
 
 @pytest.mark.matrix

@@ -68,3 +68,20 @@ def test_a_damaged_record_takes_no_more_lines(path: Path) -> None:
     path.write_text(path.read_text() + "half a li")
     with pytest.raises(DataError, match="line 5 is not JSON"):
         record.append(path, "left", round=5)
+
+
+@pytest.mark.parametrize(
+    ("events", "cut_off"),
+    [
+        ([], False),
+        (["started", "asked", "accepted"], True),
+        (["started", "asked", "stopped"], False),
+        (["started", "finished", "model"], False),
+        (["started", "stopped", "started", "refused"], True),
+    ],
+)
+def test_a_run_that_was_cut_off_is_told_from_one_that_ended(tmp_path: Path, events: list[str], cut_off: bool) -> None:
+    path = tmp_path / "record.jsonl"
+    for event in events:
+        record.append(path, event)
+    assert record.unfinished(path) == cut_off

@@ -66,7 +66,7 @@ def _side(item: dict[str, Any], pod: Pod, objects: Objects) -> Iterator[str]:
             yield "the start model is fetched to another place"
         if words != [
             "federation", "serve", "/federation", "--cert", "/secrets/tls/tls.crt", "--key", "/secrets/tls/tls.key",
-            "--sites", "/sites",
+            "--sites", "/sites", "--go-on",
         ]:  # fmt: skip
             yield "serves without TLS or without its list of sites"
         if [port["containerPort"] for port in box["ports"]] != [DOOR]:

@@ -192,6 +192,33 @@ def test_the_door_passes_sites_requests_only(federation: Federation, trained: st
         assert federation.sites["north"].run(*command).strip() == "404"
 
 
+def test_a_pod_that_is_replaced_in_a_run_goes_on_by_itself(
+    federation: Federation, trained: str, tmp_path: Path
+) -> None:
+    kube = federation.coordinator
+    helm(
+        kube, "upgrade", {"federation": {"coordinator": {"settings": {"rounds": 2}}}}, federation.folder,
+        "--reuse-values",
+    )  # fmt: skip
+    kube.run("rollout", "status", COORDINATOR, "--timeout=300s", timeout=320)
+
+    def told(event: str, number: int) -> list[dict[str, Any]]:
+        try:
+            lines = federation.record("coordinator", tmp_path / "record.jsonl")
+        except AssertionError:  # no pod at this moment
+            return []
+        return [line for line in lines if line["event"] == event and number in (line.get("round"), line.get("rounds"))]
+
+    assert not told("started", 2), "an ended run is not begun again"
+    kube.run("exec", COORDINATOR, "-c", "coordinator", "--", "rollama", "federation", "run", "/federation", "--no-wait")
+    until(lambda: told("asked", 2), 300, "the second round")
+    (pod,) = kube.get("pods", "-l", "app.kubernetes.io/component=coordinator")["items"]
+    kube.run("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+    until(lambda: told("model", 2), 1500, "the model")
+    assert len(told("started", 2)) == 2
+    assert {line["site"] for line in told("accepted", 2)} == set(SITES)
+
+
 def test_a_site_that_is_taken_from_the_list_is_turned_out(federation: Federation, trained: str) -> None:
     kube = federation.coordinator
     values = {"federation": {"coordinator": {"sites": {"south": None}, "settings": {"min_sites": 1}}}}

@@ -165,6 +165,11 @@ def start_run(where: Coordinator) -> str:
     return str(answer["run-id"])
 
 
+def runner(folder: Path) -> subprocess.Popen[bytes]:
+    """`rollama federation run` beside the coordinator, whose log it shares."""
+    return subprocess.Popen([sys.executable, "-m", "rollama", "federation", "run", str(folder)])
+
+
 def environment(home: Path) -> dict[str, str]:
     """Variables for Flower's programs: our Python's programs first, a home of their own, nothing told to anybody."""
     return {

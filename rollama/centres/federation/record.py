@@ -62,6 +62,16 @@ def read(path: Path) -> list[dict[str, Any]]:
     return _parsed(text, path)
 
 
+def unfinished(path: Path) -> bool:
+    """Whether a coordinator's record tells of a run that has begun and neither made its model nor stopped by itself.
+
+    Raises:
+        DataError: see `read`.
+    """
+    told = [line["event"] for line in read(path) if line["event"] in ("started", "stopped", "model")]
+    return bool(told) and told[-1] == "started"
+
+
 def verify(path: Path, head: str | None = None) -> list[str]:
     """What is wrong with a record; empty when it is whole. What comes after a broken place cannot be judged.
 

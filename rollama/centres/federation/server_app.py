@@ -7,12 +7,10 @@ comes until enough have answered and the others had their grace, judge every upd
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,13 @@ from flwr.serverapp import Grid, ServerApp
 from rollama.centres.federation import record
 from rollama.centres.federation.config import Federation, read_federation
 from rollama.centres.federation.guard import Update, Verdict, sift
+from rollama.centres.federation.lock import alone
 from rollama.centres.federation.state import RECORD, Standing, finish, keep_round, standing
 from rollama.centres.federation.strategies import WEIGHT, build_strategy, restore, strategy_state
 from rollama.centres.federation.weights import Tensors, digest
-from rollama.core.errors import ConfigError, RollamaError
+from rollama.core.errors import RollamaError
 
 POLL_S = 1.0
-LOCK, LOCK_S = "run.lock", 60.0
 ARRAYS, METRICS, REPLY = "arrays", "metrics", "reply"
 
 log = logging.getLogger(__name__)
@@ -39,33 +37,12 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation whose folder the run's configuration names, from where it stands to its last round."""
     folder = Path(str(context.run_config["folder"]))
-    try:
-        federation = read_federation(folder)
-        with alone(folder):
-            coordinate(grid, folder, federation)
-    except RollamaError as error:
-        record.append(folder / RECORD, "stopped", reason=str(error))
-        raise
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the federation's folder; the process of a coordinator that was killed lets go of it within seconds.
-
-    Raises:
-        ConfigError: another run holds it.
-    """
-    with (folder / LOCK).open("w") as stream:
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise ConfigError(f"{folder}: another run of this federation is going on; wait for it") from error
-                time.sleep(POLL_S)
-        yield
+    with alone(folder):  # what another run holds has not stopped, so nothing is recorded of it
+        try:
+            coordinate(grid, folder, read_federation(folder))
+        except RollamaError as error:
+            record.append(folder / RECORD, "stopped", reason=str(error))
+            raise
 
 
 def coordinate(grid: Grid, folder: Path, federation: Federation) -> Path:

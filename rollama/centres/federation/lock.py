@@ -1,0 +1,44 @@
+"""One run of a federation at a time: who runs it holds a file in its folder, and the end of that process lets go."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from rollama.core.errors import ConfigError
+
+LOCK, LOCK_S, POLL_S = "run.lock", 60.0, 1.0
+
+
+@contextlib.contextmanager
+def alone(folder: Path, patience_s: float = LOCK_S) -> Iterator[None]:
+    """Hold the federation's folder; the process of a coordinator that was killed lets go of it within seconds.
+
+    Raises:
+        ConfigError: another run holds it.
+    """
+    with (folder / LOCK).open("w") as stream:
+        deadline = time.monotonic() + patience_s
+        while not _taken(stream):
+            if time.monotonic() > deadline:
+                raise ConfigError(f"{folder}: another run of this federation is going on; wait for it")
+            time.sleep(POLL_S)
+        yield
+
+
+def held(folder: Path) -> bool:
+    """Whether a run is going on at this moment."""
+    with (folder / LOCK).open("w") as stream:
+        return not _taken(stream)
+
+
+def _taken(stream: TextIO) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
