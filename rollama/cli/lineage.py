@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Which models saw this case, what is this model made of, what made this contour.",
     invoke_without_command=True,
-    subcommand_metavar="[withdraw ...]",
+    subcommand_metavar="[withdraw ...] [carry ...]",
 )
 WORKSPACE = typer.Option("runs/local", "--workspace", help="Folder or s3://bucket/prefix whose lineage/ is asked.")
 
@@ -85,6 +85,29 @@ def withdraw(
     known, console = Lineage(ledger), Console(soft_wrap=True)
     console.print(f"{case}: withdrawn", highlight=False)
     _case(known, case, console)
+
+
+@app.command("carry")
+def carry(
+    model: str = typer.Argument(..., help="Folder of a model, or the beginning of its digest."),
+    workspace: str = WORKSPACE,
+    to: str = typer.Option(..., "--to", help="Folder or s3://bucket/prefix whose lineage is to know the model."),
+) -> None:
+    """Copy what made a model to another workspace's lineage: its training, data, parents, withdrawn subjects.
+
+    For a model that moves: from a federation's coordinator to a hospital, from a bucket to a release's folder.
+    """
+    from rollama.core.errors import DataError
+    from rollama.core.storage import locate
+    from rollama.lineage.carry import carry_model
+    from rollama.lineage.ledger import open_ledger
+    from rollama.lineage.query import Lineage
+
+    source = open_ledger(locate(workspace))
+    digest = _digest(Lineage(source), model)
+    if not carry_model(source, open_ledger(locate(to)), digest):
+        raise DataError(f"{workspace}: its lineage knows no model {digest[:16]}; nothing was carried")
+    typer.echo(f"{digest}: {to} knows now what made it", err=True)
 
 
 def _case(known: Lineage, case: str, console: Console) -> None:

@@ -16,7 +16,7 @@ from rollama import __version__
 from rollama.core.config import StrictModel
 from rollama.core.manifest import git_revision
 
-OriginKind = Literal["nifti", "nnunet", "rtstruct", "texts", "cohort", "regions", "correction"]
+OriginKind = Literal["nifti", "nnunet", "rtstruct", "texts", "cohort", "regions", "correction", "federation"]
 Name = Annotated[str, Field(max_length=200)]
 Hash = Annotated[str, Field(max_length=100)]
 

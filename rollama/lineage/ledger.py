@@ -95,12 +95,25 @@ class Ledger:
 
     def keep_cases(self, info: DatasetInfo, cases: Iterable[TextCase]) -> None:
         """Write down once which cases a data set held, by the hash of its content."""
-        name = f"cases/{info.content_hash}.json"
-        if self.storage.exists(name):
-            return
-        listed = sorted(({"case": case.case_id, "centre": case.centre, "split": str(case.split)} for case in cases),
-                        key=lambda item: item["case"])  # fmt: skip
-        self.storage.write_bytes(name, json.dumps({"name": info.name, "cases": listed}, indent=0).encode())
+        if not self.storage.exists(_cases(info.content_hash)):
+            listed = ({"case": case.case_id, "centre": case.centre, "split": str(case.split)} for case in cases)
+            self.keep_list(info.content_hash, info.name, sorted(listed, key=lambda item: item["case"]))
+
+    def keep_list(self, content: str, name: str, cases: list[dict[str, str]]) -> None:
+        """Write down once the cases (case, centre, split) of data with this content hash and name."""
+        if not self.storage.exists(_cases(content)):
+            text = json.dumps({"name": name, "cases": cases}, indent=0)
+            self.storage.write_bytes(_cases(content), text.encode())
+
+    def take_cases(self, other: Ledger, content: str) -> None:
+        """Write down once the cases of data as another ledger has them.
+
+        Raises:
+            DataError: it does not have them.
+        """
+        if not self.storage.exists(_cases(content)):
+            other.cases(content)  # not a damaged list
+            self.storage.write_bytes(_cases(content), other.storage.read_bytes(_cases(content)) or b"")
 
     def cases(self, content: str) -> list[dict[str, str]]:
         """Case, centre and split of all that a data set held.
@@ -108,7 +121,7 @@ class Ledger:
         Raises:
             DataError: nobody wrote them down, or the file is damaged.
         """
-        name = f"cases/{content}.json"
+        name = _cases(content)
         text = self.storage.read_text(name)
         if text is None:
             raise DataError(f"{self.storage.uri}: no list of the cases of the data with content {content[:12]}")
@@ -128,6 +141,10 @@ class Ledger:
             DataError: a chain is not whole.
         """
         return [parse_event(event) for event in events(self.storage)]
+
+
+def _cases(content: str) -> str:
+    return f"cases/{content}.json"
 
 
 def has_ledger(workspace: Location) -> bool:

@@ -139,7 +139,7 @@ def round_of(tmp_path: Path, submit: str) -> tuple[int, list[str]]:
         str(CHART / "files/federated_round.sh"),
         "p",
         str(tmp_path / "init"),
-        str(tmp_path / "out"),
+        str(tmp_path / "models" / "out"),
         "federated-north",
     ]
     done = subprocess.run(
@@ -151,15 +151,17 @@ def round_of(tmp_path: Path, submit: str) -> tuple[int, list[str]]:
 
 def test_a_round_as_a_job_pushes_submits_and_brings_back(tmp_path: Path) -> None:
     code, calls = round_of(tmp_path, "true")
-    assert code == 0 and (tmp_path / "out").is_dir()
+    out = tmp_path / "models" / "out"
+    assert code == 0 and out.is_dir()
     assert calls == [
         f"push model {tmp_path / 'init'} s3://bucket/work/store",
         f"submit train p --init s3://bucket/store@sha256:{64 * '1'} --name federated-north "
         "--workspace s3://bucket/work/ --wait --retries 2 --preset tiny --set p.seed=3",
-        f"pull s3://bucket/work/store@sha256:{64 * '2'} {tmp_path / 'out'}",
+        f"pull s3://bucket/work/store@sha256:{64 * '2'} {out}",
+        f"lineage carry {out} --workspace s3://bucket/work/ --to {tmp_path}",
     ]
 
 
 def test_a_failed_job_leaves_no_model(tmp_path: Path) -> None:
     code, calls = round_of(tmp_path, "exit 10")
-    assert code == 10 and len(calls) == 2 and not (tmp_path / "out").exists()
+    assert code == 10 and len(calls) == 2 and not (tmp_path / "models").exists()

@@ -116,6 +116,12 @@ def test_from_a_scan_to_a_contour(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"input ct    {hash_file(scan)}" in told
     run(capsys, "withdraw", "p1b", *at)  # the same subject
     assert "saw withdrawn p1b" in run(capsys, *at, "--contour", str(contour))
+    elsewhere = tmp_path / "elsewhere"
+    rollama("lineage", "carry", ws / "models" / "seg", "--workspace", ws, "--to", elsewhere)
+    assert "p1b" in run(capsys, "--workspace", str(elsewhere), "--model", model).split("WITHDRAWN SUBJECT")[1]
+    with pytest.raises(SystemExit) as ended:
+        main(["lineage", "carry", str(ws / "models" / "p"), "--workspace", str(ws), "--to", str(elsewhere)])
+    assert ended.value.code == 1 and "knows no model" in capsys.readouterr().err
     text = "".join(path.read_text() for path in (ws / "lineage").rglob("*.json*"))
     assert "Side" not in text and str(tmp_path) not in text
     with pytest.raises(SystemExit) as ended:

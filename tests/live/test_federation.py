@@ -20,6 +20,8 @@ import pytest
 from rollama.centres.federation import record
 from rollama.centres.federation.keys import make_certificate, make_site_key
 from rollama.centres.federation.weights import digest, moving, read_artefact
+from rollama.data.case import Split
+from rollama.data.dataset import open_texts
 from rollama.data.store import Kind, push
 from tests.live.kube import Kube, until
 from tests.live.setting import Bucket, helm, namespace, secret, site_values, volume
@@ -175,6 +177,26 @@ def test_the_model_is_an_artefact_of_both_sites(federation: Federation, trained:
     before = moving(*read_artefact(federation.start))
     after = moving(tensors, manifest)
     assert set(after) == set(before) and digest(after) != digest(before)
+
+
+def test_a_subject_is_followed_into_the_common_model(
+    federation: Federation, trained: str, cohort: Path, tmp_path: Path
+) -> None:
+    """From a hospital's case to the update it is in, and from that to the model; no case id is at the coordinator."""
+    ask = ("--", "rollama", "lineage")
+    for name, centre in SITES.items():
+        (left,) = [line for line in federation.record(name, tmp_path / f"{name}.jsonl") if line["event"] == "left"]
+        cases = open_texts(cohort).cases
+        case = next(item.case_id for item in cases if item.centre == centre and item.split is Split.TRAIN)
+        asked = ("exec", SITE, "-c", "site", *ask, "--workspace", "/site/state", "--case", case)
+        assert left["sha256"][:16] in federation.sites[name].run(*asked)
+        asked = ("exec", COORDINATOR, "-c", "coordinator", *ask, "--workspace", "/federation")
+        said = federation.coordinator.run(*asked, "--case", left["sha256"])
+        assert f"{left['sha256']}: train in data" in said and "federation, rollama" in said
+    said = federation.coordinator.run(*asked[:4], *ask, "withdraw", left["sha256"], "--workspace", "/federation")
+    model = json.loads(federation.coordinator.run("exec", COORDINATOR, "--", "cat", "/federation/model/manifest.json"))
+    (row,) = [line for line in said.splitlines() if line.startswith(model["files"]["model.safetensors"][:16])]
+    assert left["sha256"] in row
 
 
 def test_the_round_of_the_south_was_a_job_of_its_cluster(federation: Federation, trained: str) -> None:

@@ -13,3 +13,5 @@ from rollama.core.storage import open_storage
 print(json.loads(open_storage(sys.argv[1]).read_text(f"models/{sys.argv[2]}.json"))["reference"])
 ' "$WORKSPACE" "$name")
 rollama pull "$trained" "$out"
+# The lineage of the hospital's bucket knows which cases it saw; the site's, in its state folder, takes it from beside OUT.
+rollama lineage carry "$out" --workspace "$WORKSPACE" --to "${out%/models/*}"

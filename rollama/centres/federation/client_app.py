@@ -16,8 +16,9 @@ from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 
 from rollama.centres.federation import record
 from rollama.centres.federation.config import Site, read_site
+from rollama.centres.federation.past import tell_update
 from rollama.centres.federation.policy import Withheld, check_forms, count_said, outgoing
-from rollama.centres.federation.training import train
+from rollama.centres.federation.training import MODELS, NAME, WORK, train
 from rollama.centres.federation.weights import Tensors, digest, distance, moving, read_artefact, total_bytes
 from rollama.core.errors import RollamaError
 
@@ -105,11 +106,14 @@ def _recorded(
         name: value.astype(agreed[name].dtype) for name, value in sent.items()
     }  # Flower's clipping computes in double
     check_forms(sent, agreed, "what would leave")
+    work = site.state / federation / WORK
+    told = tell_update(site.state, work, work / MODELS / NAME, digest(sent))
     norms = {**norms, "norm_sent": distance(sent, received)}  # differential privacy came after the policy
     final.content[ARRAYS] = ArrayRecord({name: Array(value) for name, value in sent.items()})
     record.append(
         site.state / RECORD, "left", federation=federation, round=number, nonce=nonce, sha256=digest(sent),
         bytes=total_bytes(sent), weight=int(final.content.metric_records[METRICS][WEIGHT]), site=site.name, **norms,
+        lineage=told,
         tensors=[
             {"name": name, "shape": list(value.shape), "type": str(value.dtype), "sha256": digest({name: value})}
             for name, value in sent.items()

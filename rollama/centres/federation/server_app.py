@@ -21,10 +21,12 @@ from rollama.centres.federation import record
 from rollama.centres.federation.config import Federation, read_federation
 from rollama.centres.federation.guard import Update, Verdict, sift
 from rollama.centres.federation.lock import alone
-from rollama.centres.federation.state import RECORD, Standing, finish, keep_round, standing
+from rollama.centres.federation.past import tell_model
+from rollama.centres.federation.state import RECORD, Standing, finish, keep_round, kept_rounds, standing
 from rollama.centres.federation.strategies import WEIGHT, build_strategy, restore, strategy_state
-from rollama.centres.federation.weights import Tensors, digest
+from rollama.centres.federation.weights import MANIFEST, Tensors, digest
 from rollama.core.errors import RollamaError
+from rollama.core.files import read_json
 
 POLL_S = 1.0
 ARRAYS, METRICS, REPLY = "arrays", "metrics", "reply"
@@ -89,6 +91,7 @@ def coordinate(grid: Grid, folder: Path, federation: Federation) -> Path:
     if digest(now.weights) == start:
         raise RollamaError(f"{federation.name}: no round changed the start model; 'rollama federation status' says why")
     model = finish(folder, federation, now)
+    tell_model(folder, read_json(model / MANIFEST), kept_rounds(folder, now.done))
     record.append(folder / RECORD, "model", rounds=now.done, weights=digest(now.weights))
     return model
 

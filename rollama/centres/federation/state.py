@@ -98,10 +98,15 @@ def keep_round(folder: Path, federation: Federation, start: str, now: Standing, 
         write_json(temporary / FACTS, {**known, **facts, "files": files})
 
 
+def kept_rounds(folder: Path, count: int) -> list[dict[str, Any]]:
+    """Facts of the first rounds, each with the `updates` that came and whether they `changed` the weights."""
+    return [read_json(folder / ROUNDS / f"{number:04d}" / FACTS) for number in range(1, count + 1)]
+
+
 def finish(folder: Path, federation: Federation, now: Standing) -> Path:
     """Write the final artefact: the start model with the federation's weights, and where they come from."""
     tensors, manifest = read_artefact(federation.start)
-    rounds = [read_json(folder / ROUNDS / f"{number:04d}" / FACTS) for number in range(1, now.done + 1)]
+    rounds = kept_rounds(folder, now.done)
     kept = [update for facts in rounds for update in facts["updates"] if update["refusal"] is None]
     about = {
         "name": federation.name,

@@ -17,7 +17,8 @@ from rollama.centres.federation.config import Site
 from rollama.centres.federation.weights import Tensors, moving, read_artefact, write_artefact
 from rollama.core.errors import ConfigError, RollamaError
 
-NAME = "update"
+WORK, MODELS, NAME = "work", "models", "update"
+"""A round's workspace in `<state>/<federation>`, and where its model is in it."""
 TAIL = 2000
 
 
@@ -36,9 +37,9 @@ def train(
         TrainingFailed: the command failed, ran too long, or left no artefact.
         CheckpointError: what it left is damaged.
     """
-    work = site.state / federation / "work"
+    work = site.state / federation / WORK
     init, manifest = begin(site.start, received, work)
-    out = work / "models" / NAME
+    out = work / MODELS / NAME
     values = {
         "init": init, "out": out, "work": work, "name": NAME, "prox_mu": prox_mu, "seed": number,
         "rounds": rounds, "task": manifest.get("task", "seg"),
@@ -76,8 +77,10 @@ def _run(site: Site, folder: Path, values: dict[str, Any], log: Path) -> None:
         command = [part.format(**values) for part in site.training.command]
     except (KeyError, IndexError, ValueError) as error:
         raise ConfigError(f"training.command: unknown placeholder {error}; there are {', '.join(values)}") from error
-    # Flower runs its apps with its own variables and folders on the path; the training starts from a clean slate.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("FLWR_")}
+    # Flower runs its apps with its own variables and folders on the path; the training starts from a clean slate. The
+    # lineage of a round's workspace goes with it, so whoever signs the site's must not sign that one.
+    left_out = ("FLWR_", "ROLLAMA_LINEAGE_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
     environment["PATH"] = environment.get("ROLLAMA_SITE_PATH", environment.get("PATH", ""))
     environment |= site.training.environment
     with log.open("w", encoding="utf-8") as stream:

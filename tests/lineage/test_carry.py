@@ -1,0 +1,45 @@
+"""A model's past goes along to another ledger: trainings, cases, steps, withdrawals; once, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rollama.core.errors import DataError
+from rollama.core.storage import open_storage
+from rollama.lineage.carry import carry_model
+from rollama.lineage.events import Data, Trained, Withdrawn
+from rollama.lineage.ledger import Ledger
+from rollama.lineage.query import Lineage
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Ledger:
+    return Ledger(open_storage(tmp_path / "other"))
+
+
+def test_parents_cases_and_steps_go_along_and_other_models_do_not(ledger: Ledger, other: Ledger) -> None:
+    ledger.record(Data(kind="cohort", data="two", version="1", synthetic=True))
+    assert carry_model(ledger, other, "bbb3") == 2
+    known, before = Lineage(other), Lineage(ledger)
+    assert known.models() == ["aaa2", "bbb3"]
+    assert known.seen("bbb3") == before.seen("bbb3") and known.held("a-5") == before.held("a-5")
+    assert [step.kind for step in known.made("two")] == ["cohort"]
+    events = len(other.events())
+    assert carry_model(ledger, other, "bbb3") == 2 and len(other.events()) == events
+
+
+def test_a_withdrawn_subject_is_withdrawn_there_if_the_model_saw_it(ledger: Ledger, other: Ledger) -> None:
+    for case in ("a-0", "a-4"):
+        ledger.record(Withdrawn(case=case))
+    carry_model(ledger, other, "aaa2")
+    assert Lineage(other).withdrawn == ["a-4"] and Lineage(other).forbidden("aaa2") == ("a-4",)
+
+
+def test_what_is_not_known_is_not_written(ledger: Ledger, other: Ledger) -> None:
+    assert carry_model(ledger, other, "ccc") == 0
+    assert not other.events() and not other.data_kept()
+    other.record(Trained(model="ccc", task="p", data="elsewhere", run="r"))
+    with pytest.raises(DataError, match="no list of the cases"):
+        carry_model(other, ledger, "ccc")
