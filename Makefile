@@ -22,6 +22,9 @@ test: setup ## the fast tests
 test-slow: setup ## real Ray, several processes, killed workers, the endpoint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and not matrix" --timeout 900
 
+test-soak: setup ## five minutes of good and bad requests, with a killed server in between
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m soak --timeout 1200
+
 test-load: setup ## replicas that follow the load, on this machine (minutes; CI leaves it out)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and matrix" --timeout 900
 
@@ -94,4 +97,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-realdata test-dicom dicom-install page page-install test-page image test-chart chart test-cluster test-faults test-federation-cluster federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-soak test-load test-realdata test-dicom dicom-install page page-install test-page image test-chart chart test-cluster test-faults test-federation-cluster federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
