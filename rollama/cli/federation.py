@@ -19,6 +19,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
     from rollama.centres.federation.processes import Coordinator
@@ -84,7 +85,7 @@ def serve(
     door.start()
     typer.echo(f"{federation.name}: serving sites on {host}:{port}", err=True)
     runner = None
-    if cut_off and not told:
+    if cut_off and _answered(lambda: processes.flwr(where, "list", processes.CONNECTION), link, told) is not None:
         typer.echo(f"{federation.name}: a run was cut off; going on with it", err=True)
         runner = processes.runner(folder)
     try:
@@ -253,21 +254,31 @@ def _run_state(answer: dict[str, Any]) -> str:
 
 
 def _let_in(where: Coordinator, link: subprocess.Popen[bytes], sites: Path, told: list[int]) -> None:
-    """Wait for the SuperLink and make its nodes those of the folder `sites`; nothing when a signal came meanwhile."""
+    """Make the SuperLink's nodes those of the folder `sites`, once it answers."""
     from rollama.centres.federation import members
+
+    for sentence in _answered(lambda: members.keep(where, sites), link, told) or ():
+        typer.echo(sentence, err=True)
+
+
+def _answered(ask: Callable[[], Any], link: subprocess.Popen[bytes], told: list[int]) -> Any:
+    """What a SuperLink answers that may just be starting; None when a signal came meanwhile, or it ended.
+
+    Raises:
+        ClusterError: it does not answer within START_S.
+    """
     from rollama.core.errors import ClusterError
 
     deadline = time.monotonic() + START_S
     while not told and link.poll() is None:
         try:
-            for sentence in members.keep(where, sites):
-                typer.echo(sentence, err=True)
-            return
+            return ask()
         except ClusterError:
             if time.monotonic() > deadline:
                 link.terminate()
                 raise
             time.sleep(0.5)
+    return None
 
 
 def _hear(told: list[int]) -> None:
