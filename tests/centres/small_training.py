@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rollama.centres.federation.weights import read_artefact, write_artefact
+from rollama.centres.federation.weights import WEIGHTS, read_artefact, write_artefact
+from rollama.lineage.events import Trained
+from rollama.lineage.ledger import open_ledger
 
 
 def main(init: str, out: str, data: str, prox_mu: float, slow_s: float) -> None:
@@ -23,6 +25,16 @@ def main(init: str, out: str, data: str, prox_mu: float, slow_s: float) -> None:
     time.sleep(slow_s)
     trained = {"w": w[:4].astype(np.float32), "b": w[4:].astype(np.float32)}
     write_artefact(Path(out), trained, {**manifest, "cases": {"here": len(y)}})
+    tell(Path(out), Path.cwd().name, len(y))
+
+
+def tell(out: Path, name: str, count: int) -> None:
+    """What `rollama train` writes into the lineage of a round's workspace."""
+    ledger = open_ledger(out.parents[1])
+    cases = [{"case": f"{name}-{k}", "centre": name, "split": "train"} for k in range(count)]
+    ledger.keep_list(f"data-of-{name}", name, cases)
+    model = read_artefact(out)[1]["files"][WEIGHTS]
+    ledger.record(Trained(model=model, task="p", data=f"data-of-{name}", run="small"))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from benchmarks.serve_processes import free_port
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import make_cohort
 from rollama.core.files import read_json
+from rollama.lineage.ledger import open_ledger
+from rollama.lineage.query import Lineage
 from tests.centres.fleet import Fleet, wait_for
 
 pytestmark = pytest.mark.federation
@@ -94,6 +96,16 @@ def test_three_sites_one_killed_and_back_strangers_refused(fleet: Fleet) -> None
     # Every update that was averaged is in the record of the site that sent it, with the same hash.
     for line in fleet.events("accepted"):
         assert line["sha256"] in {left["sha256"] for left in fleet.events("left", of=line["site"])}
+    # A case is followed to its updates at the site, and from there to the model at the coordinator.
+    updates = {line["sha256"] for line in fleet.events("accepted")}
+    common = Lineage(open_ledger(fleet.coordinator))
+    (model,) = common.models()
+    assert common.seen(model) == updates
+    for name in ("north", "south"):
+        saw = set(Lineage(open_ledger(fleet.root / name / "state")).who_saw(f"{name}-7"))
+        assert {line["sha256"] for line in fleet.events("left", of=name)} <= saw
+    text = "".join(path.read_text() for path in (fleet.coordinator / "lineage").rglob("*.json*"))
+    assert "north-7" not in text
     assert np.sign(fleet.model()["w"][:2]).tolist() == [1, -1]
     manifest = read_json(fleet.coordinator / "model" / "manifest.json")
     assert manifest["federation"]["rounds"] == 3 and manifest["kind"] == "mini"
