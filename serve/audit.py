@@ -25,7 +25,7 @@ from rollama.core.errors import ServeError
 from rollama.core.storage import Storage, open_storage
 from serve.config import ServeConfig
 from serve.jobs import new_id
-from serve.telemetry import LOGGER
+from serve.telemetry import LOGGER, named
 
 logger = logging.getLogger(LOGGER)
 MOST_PENDING = 2000
@@ -108,7 +108,7 @@ class Audit:
                 await asyncio.wait([work])
                 raise
             except Exception as error:
-                told = {"waiting": len(self.pending), "error": type(error).__name__}
+                told = {"waiting": len(self.pending), **named(error)}
                 logger.error("audit events wait for the store", extra=told)
                 await asyncio.sleep(AGAIN_S)
                 self._wake.set()

@@ -12,7 +12,7 @@ from rollama.core.errors import RollamaError
 from rollama.data.profile import Profile
 from serve.drift import read_trained
 from serve.release import Release
-from serve.telemetry import LOGGER
+from serve.telemetry import LOGGER, named
 
 logger = logging.getLogger(LOGGER)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
@@ -81,7 +81,7 @@ class Current:
                     problem = problem.replace(text, _short(text))
                 if problem != self.problem:
                     self.problem = problem
-                    logger.error("a release is not ready", extra={"error": type(error).__name__, "models": hashes})
+                    logger.error("a release is not ready", extra={**named(error), "models": hashes})
                     self._tell("refused", hashes)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -22,7 +22,7 @@ from rollama.data.plan import Plan
 from rollama.data.profile import Profile, profile_in
 from rollama.data.volumes import Volume
 from rollama.training.artefact import MANIFEST, read_manifest
-from serve.telemetry import LOGGER, Meter, NoMeter
+from serve.telemetry import LOGGER, Meter, NoMeter, named
 
 logger = logging.getLogger(LOGGER)
 COUNTER, REFERENCE = "rollama_profile", "rollama_profile_reference"
@@ -76,7 +76,7 @@ class Drift:
         try:
             found = measure()
         except Exception as error:  # a number less is no reason to lose a patient's answer
-            logger.warning("a case is not counted", extra={"model": model, "error": type(error).__name__})
+            logger.warning("a case is not counted", extra={"model": model, **named(error)})
             return
         centre = self.centre_of(owner)
         for feature, kind in found.items():

@@ -24,7 +24,7 @@ from serve.auth import Caller, Check, Scope, bearer
 from serve.jobs import new_id
 from serve.page import is_page
 from serve.problems import describe, respond
-from serve.telemetry import LOGGER, Meter, NoMeter
+from serve.telemetry import LOGGER, Meter, NoMeter, named
 
 logger = logging.getLogger(LOGGER)
 NEEDED = (
@@ -98,7 +98,7 @@ class Guard:
         try:
             await self.app(scope, receive, send)
         except Exception as error:  # further out its text would be logged, and that may be clinical
-            logger.error("request failed", extra={"request": request_id, "error": type(error).__name__})
+            logger.error("request failed", extra={"request": request_id, **named(error)})
             if not answered:
                 await respond(describe(error, request_id))(scope, receive, send)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -11,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
 from rollama.chain.run import Answer
 from rollama.core.config import build
@@ -29,8 +30,13 @@ from serve.jobs import JobStore, new_id
 from serve.problems import BusyError
 from serve.release import Release
 from serve.service import Service
-from serve.telemetry import RayMeter, log_as_json
+from serve.telemetry import LOGGER, RayMeter, log_as_json, named
 from serve.work import Backend, Progress, patiently
+
+LOST = (RayError, ReplicaUnavailableError)
+"""What Ray says when a process, a node or an object in between is gone (killed, out of memory, scaled away)."""
+
+logger = logging.getLogger(LOGGER)
 
 
 class PipelineDeployment:
@@ -101,7 +107,7 @@ class PipelineDeployment:
                 if isinstance(item, Outline):
                     return item
                 progress(*item)
-        raise RuntimeError("the segmentation ended without an answer")
+        raise BusyError("the segmentation ended without an answer; its server is going")
 
     def _awake(self) -> list[Any]:
         """The deployments that always have a replica; one that may scale to zero is not woken by questions."""
@@ -144,12 +150,20 @@ async def _translated(response: Any) -> AsyncIterator[None]:
     except (asyncio.CancelledError, GeneratorExit):
         response.cancel()
         raise
-    except RayTaskError as error:
-        raise error.cause from None
     except (BackPressureError, DeploymentUnavailableError):
         raise BusyError("too many requests are waiting") from None
-    except RayActorError:  # its process was killed; Serve starts another one
-        raise BusyError("a model's server was lost; another one is starting") from None
+    except RayTaskError as error:
+        if not isinstance(error.cause, LOST):
+            raise error.cause from None
+        raise _lost(error.cause) from None
+    except LOST as error:
+        raise _lost(error) from None
+
+
+def _lost(error: Exception) -> BusyError:
+    """Not the request's fault: who has time asks again, and Serve starts another server."""
+    logger.warning("a model's server was lost", extra=named(error))
+    return BusyError("a model's server was lost; another one is starting")
 
 
 async def _result(response: Any) -> Any:

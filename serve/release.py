@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from rollama.cluster.serveconfig import Models
 from rollama.core.config import build
 from rollama.data.store import resolve
-from serve.telemetry import LOGGER
+from serve.telemetry import LOGGER, named
 
 logger = logging.getLogger(LOGGER)
 KEPT = 2
@@ -153,4 +153,4 @@ class ModelServer(Generic[Model]):
 
 def _say(task: asyncio.Task[Model]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a release cannot be loaded; the one before is served on", extra={"error": type(error).__name__})
+        logger.error("a release cannot be loaded; the one before is served on", extra=named(error))

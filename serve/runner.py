@@ -20,7 +20,7 @@ from typing import Any
 from rollama.client.schemas import State
 from serve.jobs import JobRequest, JobStore, Status
 from serve.scratch import sweep_scratch
-from serve.telemetry import LOGGER, Meter, NoMeter
+from serve.telemetry import LOGGER, Meter, NoMeter, named
 
 logger = logging.getLogger(LOGGER)
 Report = Callable[[Status], None]
@@ -111,7 +111,7 @@ class Runner:
         try:
             await self._attempt(job_id)
         except Exception as error:  # the store does not answer: the lease runs out, and somebody tries again
-            logger.warning("left to another attempt", extra={"job": job_id, "error": type(error).__name__})
+            logger.warning("left to another attempt", extra={"job": job_id, **named(error)})
 
     async def _attempt(self, job_id: str) -> None:
         attempt = await asyncio.to_thread(self.store.claim, job_id, self.owner)
@@ -156,7 +156,7 @@ class Runner:
                 return await self.work(request, attempt, report)
         except Exception as error:
             problem = self.explain(error, request.job_id)
-            logger.warning("job failed", extra={"job": request.job_id, "error": type(error).__name__})
+            logger.warning("job failed", extra={"job": request.job_id, **named(error)})
             return replace(latest[0], state=State.FAILED, error=problem)
 
     async def _keep(self, job_id: str, attempt: int, latest: list[Status], job: asyncio.Task[None]) -> None:
@@ -177,7 +177,7 @@ class Runner:
                     await asyncio.to_thread(self.store.update, job_id, newest)
                     written = newest
             except Exception as error:  # the store does not answer: as long as the lease holds, go on
-                logger.warning("lease or progress not kept", extra={"job": job_id, "error": type(error).__name__})
+                logger.warning("lease or progress not kept", extra={"job": job_id, **named(error)})
                 if loop.time() - renewed > self.store.lease_s:
                     job.cancel()
                     return
@@ -193,7 +193,7 @@ class Runner:
                     if self.room > 0 and job_id not in self.running and job_id not in self.waiting:
                         await self._adopt(job_id)
             except Exception as error:
-                logger.warning("looking for lost jobs failed", extra={"error": type(error).__name__})
+                logger.warning("looking for lost jobs failed", extra=named(error))
 
     async def _adopt(self, job_id: str) -> None:
         request = await asyncio.to_thread(self.store.request, job_id)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 LOGGER = "rollama.serve"
@@ -37,6 +39,13 @@ class Meter(Protocol):
 
     def forget(self, name: str) -> None:
         """A level is not known any more, with any tags."""
+
+
+def named(error: BaseException) -> dict[str, str]:
+    """An error as a log may tell it: its class and where it was raised; its words may be clinical text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return {"error": type(error).__name__, "at": where}
 
 
 class NoMeter:

@@ -22,7 +22,7 @@ from rollama.core.errors import ConfigError
 from rollama.core.registry import Decoding, EngineName, Task
 from serve.engine import TextEngine
 from serve.release import ModelServer, Release, Releases
-from serve.telemetry import LOGGER
+from serve.telemetry import LOGGER, named
 
 logger = logging.getLogger(LOGGER)
 Result = TypeVar("Result")
@@ -195,7 +195,7 @@ class Batcher:
         try:
             ended = self.decoder.step()
         except Exception as error:  # which text it was is not known: each is tried alone
-            logger.error("a text batch failed", extra={"rows": len(self.running), "error": type(error).__name__})
+            logger.error("a text batch failed", extra={"rows": len(self.running), **named(error)})
             from rollama.text.continuous import Decoder
 
             self.decoder = Decoder(self.model)

@@ -1,14 +1,19 @@
-"""The ingress' own share: what counts as ready when the models are silent. All else is tested in `test_app.py`."""
+"""The ingress' own share: what counts as ready when the models are silent, what is worth asking again.
+
+All else is tested in `test_app.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from rollama.core.errors import DataError
 from serve.config import ServeConfig
 from serve.problems import BusyError
 
@@ -40,14 +45,19 @@ class Answering:
         pass
 
 
-def test_models_that_answered_a_moment_ago_are_sent_requests_but_are_not_called_ready(
-    config: ServeConfig, api_key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with warnings.catch_warnings():  # see test_app
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, imported without the warnings of Ray Serve's own models (see `test_app`)."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         from serve import pipeline
     monkeypatch.setattr(pipeline, "log_as_json", lambda: None)  # the handler would stay for other tests
+    return pipeline
 
+
+def test_models_that_answered_a_moment_ago_are_sent_requests_but_are_not_called_ready(
+    config: ServeConfig, api_key: str, pipeline: Any
+) -> None:
     async def scenario() -> None:
         text = Silent()
         settings = config.updated(ready_timeout_s=0.05, ready_grace_s=0.4)
@@ -70,5 +80,58 @@ def test_models_that_answered_a_moment_ago_are_sent_requests_but_are_not_called_
             with pytest.raises(BusyError):
                 await one.hashes()
         assert text.asked > 6, "each time they are asked"
+
+    asyncio.run(scenario())
+
+
+def test_what_ray_lost_is_worth_asking_again_and_what_a_model_refused_is_not(
+    pipeline: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError, TaskCancelledError
+    from ray.serve.exceptions import ReplicaUnavailableError
+
+    async def raised(error: Exception) -> Exception:
+        try:
+            async with pipeline._translated(Answering(True)):
+                raise error
+        except Exception as found:
+            return found  # type: ignore[no-any-return]
+
+    def inside(cause: Exception) -> Exception:
+        return RayTaskError("segment", "Traceback: patient 4711", cause)
+
+    lost = [ActorDiedError(), OutOfMemoryError("patient 4711"), ReplicaUnavailableError("gone"),
+            inside(TaskCancelledError())]  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        for error in lost:
+            found = asyncio.run(raised(error))
+            assert isinstance(found, BusyError) and "was lost" in str(found)
+    assert len(caplog.records) == len(lost) and "4711" not in caplog.text
+    assert all(vars(record)["at"].startswith("test_pipeline.py:") for record in caplog.records[:3])
+    for cause in (DataError("plan: unknown key"), ValueError("a mistake of ours")):
+        assert asyncio.run(raised(inside(cause))) is cause
+
+
+def test_a_stream_that_ends_early_is_asked_again(config: ServeConfig, api_key: str, pipeline: Any) -> None:
+    class Ended(Answering):
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> Any:
+            raise StopAsyncIteration
+
+    class Segmentation(Silent):
+        segment = property(lambda self: self)
+
+        def options(self, **_: Any) -> Any:
+            return self
+
+        def remote(self, *_: Any) -> Answering:
+            return Ended(True)
+
+    async def scenario() -> None:
+        ingress = pipeline.PipelineDeployment(config, Silent(), Segmentation())
+        with pytest.raises(BusyError, match="ended without an answer"):
+            await ingress._segment(None, "plan", 0.0, False, lambda *_: None)
 
     asyncio.run(scenario())

@@ -68,8 +68,8 @@ class Release:
         return str(pod["metadata"]["name"])
 
     def errors(self) -> str:
-        """What the endpoint's processes logged as errors last: kinds and request ids, no texts."""
-        command = "grep -rhE 'ERROR|Error' /tmp/ray/session_latest/logs/serve | tail -n 12"
+        """What the endpoint's processes warned of last: kinds, places and request ids, no texts."""
+        command = "cat /tmp/ray/session_latest/logs/*.err | grep -E '\"(WARNING|ERROR)\"' | tail -n 12"
         return self.kube.run("exec", self.head(), "-c", "ray", "--", "sh", "-c", command, check=False)
 
     def replicas(self) -> dict[str, int]:
