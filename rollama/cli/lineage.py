@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,7 +121,8 @@ def _case(known: Lineage, case: str, console: Console) -> None:
 
 def _models(known: Lineage, models: Iterable[str], console: Console, nothing: str) -> None:
     table = Table(
-        Column("model", min_width=16, no_wrap=True), "task", "data", "contours", "in use", "saw withdrawn", box=None,
+        Column("model", min_width=16, no_wrap=True), "task", "data", "contours", "in use",
+        Column("saw withdrawn", overflow="fold"), box=None,
         padding=(0, 2), pad_edge=False,
     )  # fmt: skip
     for digest in models:
@@ -128,7 +130,7 @@ def _models(known: Lineage, models: Iterable[str], console: Console, nothing: st
         tasks, data = ({getattr(event, name) for event in life.trained} for name in ("task", "data"))
         table.add_row(
             digest[:16], ", ".join(sorted(tasks)), ", ".join(sorted(item[:12] for item in data)),
-            str(len(life.predicted) or ""), "yes" if life.in_use else "", ", ".join(life.withdrawn),
+            str(len(life.predicted) or ""), "yes" if life.in_use else "", ", ".join(map(_short, life.withdrawn)),
         )  # fmt: skip
     console.print(table if table.row_count else nothing, highlight=False)
 
@@ -188,6 +190,11 @@ def _facts(lines: list[tuple[str, str]], console: Console) -> None:
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         console.print(f"{name:{width}}  {value}", highlight=False, markup=False)
+
+
+def _short(case: str) -> str:
+    """A case id for a table; of a federation's update, which is a hash, the beginning."""
+    return case[:12] if re.fullmatch("[0-9a-f]{64}", case) else case
 
 
 def _digest(known: Lineage, model: str) -> str:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from rollama.centres.federation.past import tell_model, tell_update
 from rollama.centres.federation.weights import read_artefact, write_artefact
+from rollama.cli.main import main
 from rollama.core.storage import open_storage
 from rollama.data.case import Split, TextCase
 from rollama.data.dataset import DatasetInfo
-from rollama.lineage.events import Trained, Withdrawn
+from rollama.lineage.events import Trained
 from rollama.lineage.ledger import Ledger, open_ledger
 from rollama.lineage.query import Lineage
 
@@ -37,7 +39,7 @@ def facts(changed: bool, *updates: tuple[str, str | None]) -> dict[str, Any]:
     return {"changed": changed, "updates": found}
 
 
-def test_a_withdrawn_subject_reaches_the_common_model(tmp_path: Path) -> None:
+def test_a_withdrawn_subject_reaches_the_common_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state, work, update, coordinator = tmp_path / "state", tmp_path / "work", 64 * "b", tmp_path / "coordinator"
     model = trained_round(work)
     for _ in range(2):  # a round that is asked again
@@ -54,8 +56,13 @@ def test_a_withdrawn_subject_reaches_the_common_model(tmp_path: Path) -> None:
     assert there.seen("final") == {update} and there.made(there.trained[0].data)[0].kind == "federation"
     text = "".join(path.read_text() for path in (coordinator / "lineage").rglob("*.json*"))
     assert "patient-7" not in text and CENTRE in text
-    open_ledger(coordinator).record(Withdrawn(case=update))
-    assert Lineage(open_ledger(coordinator)).forbidden("final") == (update,)
+    with pytest.raises(SystemExit) as ended:
+        main(["lineage", "withdraw", update, "--workspace", str(coordinator)])
+    assert ended.value.code == 0 and Lineage(open_ledger(coordinator)).forbidden("final") == (update,)
+    told = capsys.readouterr().out
+    assert f"{update}: train in data" in told and "(federation, rollama" in told
+    (row,) = [line for line in told.splitlines() if line.startswith("final")]
+    assert row.split()[-1] == update[:12], "a hash is not cut in an odd place"
 
 
 def test_a_command_that_tells_no_lineage_leaves_none(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_subject_is_followed_into_the_common_model(
     said = federation.coordinator.run(*asked[:4], *ask, "withdraw", left["sha256"], "--workspace", "/federation")
     model = json.loads(federation.coordinator.run("exec", COORDINATOR, "--", "cat", "/federation/model/manifest.json"))
     (row,) = [line for line in said.splitlines() if line.startswith(model["files"]["model.safetensors"][:16])]
-    assert left["sha256"] in row
+    assert left["sha256"][:12] in row
 
 
 def test_the_round_of_the_south_was_a_job_of_its_cluster(federation: Federation, trained: str) -> None:
