@@ -64,8 +64,8 @@ class Current:
     def describe(self) -> ServedModels:
         """What is served, and what is to be."""
         wanted = {} if self.wanted is None else {name: _short(text) for name, text in self.wanted}
-        named = {} if self.release is None else {name: _short(text) for name, text in self.release}
-        return ServedModels(serving=self.hashes, named=named, wanted=wanted, problem=self.problem)
+        those = {} if self.release is None else {name: _short(text) for name, text in self.release}
+        return ServedModels(serving=self.hashes, named=those, wanted=wanted, problem=self.problem)
 
     async def _bring_up(self, release: Release) -> None:
         pause = FIRST_PAUSE_S

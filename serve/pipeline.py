@@ -12,7 +12,16 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
 from rollama.chain.run import Answer
@@ -27,13 +36,16 @@ from serve.auth import load_callers
 from serve.config import ServeConfig
 from serve.current import Current
 from serve.jobs import JobStore, new_id
-from serve.problems import BusyError
+from serve.problems import BusyError, LostError
 from serve.release import Release
 from serve.service import Service
-from serve.telemetry import LOGGER, RayMeter, log_as_json, named
+from serve.telemetry import LOGGER, RayMeter, from_elsewhere, log_as_json, named
 from serve.work import Backend, Progress, patiently
 
-LOST = (RayError, ReplicaUnavailableError)
+LOST = (
+    RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError,
+    TaskCancelledError, ReplicaUnavailableError,
+)  # fmt: skip
 """What Ray says when a process, a node or an object in between is gone (killed, out of memory, scaled away)."""
 
 logger = logging.getLogger(LOGGER)
@@ -107,7 +119,7 @@ class PipelineDeployment:
                 if isinstance(item, Outline):
                     return item
                 progress(*item)
-        raise BusyError("the segmentation ended without an answer; its server is going")
+        raise LostError("the segmentation ended without an answer; its server is going")
 
     def _awake(self) -> list[Any]:
         """The deployments that always have a replica; one that may scale to zero is not woken by questions."""
@@ -153,17 +165,18 @@ async def _translated(response: Any) -> AsyncIterator[None]:
     except (BackPressureError, DeploymentUnavailableError):
         raise BusyError("too many requests are waiting") from None
     except RayTaskError as error:
-        if not isinstance(error.cause, LOST):
-            raise error.cause from None
-        raise _lost(error.cause) from None
+        cause = from_elsewhere(error.cause, error.traceback_str)
+        if not isinstance(cause, LOST):
+            raise cause from None
+        raise _lost(cause) from None
     except LOST as error:
         raise _lost(error) from None
 
 
-def _lost(error: Exception) -> BusyError:
-    """Not the request's fault: who has time asks again, and Serve starts another server."""
+def _lost(error: BaseException) -> LostError:
+    """Most often not the request's fault: who has time asks again, and Serve starts another server."""
     logger.warning("a model's server was lost", extra=named(error))
-    return BusyError("a model's server was lost; another one is starting")
+    return LostError("a model's server was lost; another one is starting")
 
 
 async def _result(response: Any) -> Any:

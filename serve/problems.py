@@ -26,6 +26,10 @@ class BusyError(ServeError):
     """The models are loading or their queue is full; worth a retry."""
 
 
+class LostError(BusyError):
+    """A model's server went while it was at this; another one is starting. Worth a few retries: it may be the cause."""
+
+
 class NoSuchJobError(ServeError):
     """There is no such job, it expired, or it is somebody else's."""
 

@@ -8,6 +8,7 @@ port of every node, under `ray_rollama_...`.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import traceback
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 LOGGER = "rollama.serve"
+ELSEWHERE = "rollama_raised_at"
+"""Attribute of an error that came from another process."""
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
 """Upper ends of the histograms' buckets."""
 AGAIN_S = 5.0
@@ -44,8 +47,16 @@ class Meter(Protocol):
 def named(error: BaseException) -> dict[str, str]:
     """An error as a log may tell it: its class and where it was raised; its words may be clinical text."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return {"error": type(error).__name__, "at": where}
+    at = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return {"error": type(error).__name__, "at": getattr(error, ELSEWHERE, at)}
+
+
+def from_elsewhere(error: BaseException, text: str) -> BaseException:
+    """The error of another process, with the last place in its traceback's text as `named` is to tell it."""
+    places = re.findall(r'File "(?:[^"]*/)?([^"/]+)", line (\d+)', text)
+    if places:
+        setattr(error, ELSEWHERE, ":".join(places[-1]))
+    return error
 
 
 class NoMeter:

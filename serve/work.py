@@ -28,13 +28,15 @@ from rollama.segmentation.outline import Outline
 from serve.drift import Drift
 from serve.inputs import resolve_ct
 from serve.jobs import JobRequest, JobStore, Status
-from serve.problems import BusyError
+from serve.problems import BusyError, LostError
 from serve.runner import Report
 from serve.scratch import scratch
 from serve.uploads import Limits, read_checked, store_ct
 
 Result = TypeVar("Result")
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
+LOSSES = 4
+"""Servers that may be lost at one piece of work before it is taken for the cause."""
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
 
@@ -190,12 +192,19 @@ async def to_the_end(work: Callable[..., Result], *arguments: Any) -> Result:
 
 
 async def patiently(ask: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-    """Ask a model again and again while it is busy: a job was accepted, so it waits; its deadline ends that."""
-    pause = PAUSE_S
+    """Ask a model again and again while it is busy: a job was accepted, so it waits; its deadline ends that.
+
+    Raises:
+        ServeError: one server after another was lost at this work.
+    """
+    pause, lost = PAUSE_S, 0
     while True:
         try:
             return await ask(*arguments)
-        except BusyError:
+        except BusyError as error:
+            lost += isinstance(error, LostError)
+            if lost >= LOSSES:
+                raise ServeError(f"{LOSSES} servers of a model were lost, one after the other, at this work") from None
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 

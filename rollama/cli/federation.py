@@ -19,9 +19,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
+    from rollama.centres.federation.keeper import Keeper
     from rollama.centres.federation.processes import Coordinator
 
 FOLDER = typer.Argument(..., help="The coordinator's folder, with federation.yaml.", exists=True, file_okay=False)
@@ -57,19 +57,19 @@ def serve(
         exists=True, file_okay=False,
     ),
     go_on: bool = typer.Option(
-        False, "--go-on", help="Go on at once with a run that was cut off when the coordinator ended or was moved."
+        False, "--go-on", help="Go on with a run that was cut off, as when the coordinator ended or was moved."
     ),
 ) -> None:  # fmt: skip
     """Run the coordinator: Flower's SuperLink on 127.0.0.1, and before it the door that sites see."""
     from multiprocessing import get_context
 
-    from rollama.centres.federation import gate, members, processes, record
+    from rollama.centres.federation import gate, members, processes
     from rollama.centres.federation.config import read_federation
-    from rollama.centres.federation.state import RECORD, standing
+    from rollama.centres.federation.keeper import Keeper
+    from rollama.centres.federation.state import standing
 
     federation = read_federation(folder)
     standing(folder, federation)  # a damaged state is told before sites are let in
-    cut_off = go_on and record.unfinished(folder / RECORD)
     if sites is not None:
         members.read_keys(sites)
     where = processes.coordinator(folder)
@@ -84,27 +84,30 @@ def serve(
         _let_in(where, link, sites, told)
     door.start()
     typer.echo(f"{federation.name}: serving sites on {host}:{port}", err=True)
-    runner = None
-    if cut_off and _answered(lambda: processes.flwr(where, "list", processes.CONNECTION), link, told) is not None:
-        typer.echo(f"{federation.name}: a run was cut off; going on with it", err=True)
-        runner = processes.runner(folder)
+    keeper = Keeper(folder, lambda said: typer.echo(f"{federation.name}: {said}", err=True)) if go_on else None
     try:
-        _serve(federation.name, where, link, door, sites, told)
+        _serve(federation.name, where, link, door, sites, told, keeper)
     finally:
-        if runner is not None and runner.poll() is None:
-            runner.terminate()  # it only watches
+        if keeper is not None:
+            keeper.end()
 
 
 def _serve(
-    name: str, where: Coordinator, link: subprocess.Popen[bytes], door: BaseProcess, sites: Path | None, told: list[int]
-) -> None:
-    """Until a signal: keep SuperLink and door, a SuperLink that died is started again."""
+    name: str, where: Coordinator, link: subprocess.Popen[bytes], door: BaseProcess, sites: Path | None,
+    told: list[int], keeper: Keeper | None,
+) -> None:  # fmt: skip
+    """Until a signal: keep SuperLink and door, a SuperLink that died is started again, a run that was cut off too."""
     from rollama.centres.federation import processes
     from rollama.core.errors import ClusterError
 
+    def well(link: subprocess.Popen[bytes]) -> bool:
+        if keeper is not None:
+            keeper.look()
+        return door.is_alive() and not processes.lame(link)
+
     for left in range(RESTARTS, -1, -1):
         try:
-            _until_told(link, lambda link=link: door.is_alive() and not processes.lame(link), told)
+            _until_told(link, lambda link=link: well(link), told)
             break
         except ClusterError as error:
             if not left or not door.is_alive():
@@ -162,7 +165,7 @@ def run(
     seen, left = len(record.read(path)), RESTARTS
     where = processes.coordinator(folder)
     number = "" if lock.held(folder) else processes.start_run(where)
-    what = f"Flower's run {number}" if number else "following the run that is going on"
+    what = f"Flower's run {number}" if number else "a run is going on already" + ("; following it" if wait else "")
     typer.echo(f"{federation.name}: {what}", err=True)
     last = time.monotonic()
     while wait:
@@ -178,12 +181,12 @@ def run(
         if len(lines) > seen or time.monotonic() - last < ASK_EVERY_S:
             seen, last = len(lines), last if len(lines) == seen else time.monotonic()
             continue
-        last, state = time.monotonic(), "" if number else "finished"
+        last, state = time.monotonic(), ""
         if lock.held(folder):
             continue
-        if number:
-            with contextlib.suppress(ClusterError):  # the SuperLink is away or busy; it is asked again
-                state = _run_state(processes.flwr(where, "list", processes.CONNECTION, "--run-id", number))
+        with contextlib.suppress(ClusterError):  # the SuperLink is away or busy; it is asked again
+            answer = processes.flwr(where, "list", processes.CONNECTION, *(("--run-id", number) if number else ()))
+            state = _run_state(answer) if number else "finished"
         if not state.startswith("finished") or len(record.read(path)) > seen:
             continue
         # Flower gave the run up (a machine too busy to start it in half a minute, a SuperLink that was killed).
@@ -191,6 +194,24 @@ def run(
             raise ClusterError(f"{federation.name}: its run {number} ended without a model ({state})")
         left, number = left - 1, processes.start_run(where)
         typer.echo(f"{federation.name}: Flower ended its run ({state}); going on as run {number}", err=True)
+
+
+@app.command("stop")
+def stop(folder: Path = FOLDER) -> None:
+    """Stop the run that is going on. Whole rounds stay; 'run' goes on from them, and nothing does so by itself."""
+    from rollama.centres.federation import processes, record
+    from rollama.centres.federation.config import read_federation
+    from rollama.centres.federation.state import RECORD
+
+    federation = read_federation(folder)
+    if record.unfinished(folder / RECORD):
+        record.append(folder / RECORD, "stopped", reason="a person stopped it")
+    where = processes.coordinator(folder)
+    runs = processes.flwr(where, "list", processes.CONNECTION).get("runs") or []
+    going = [str(run["run-id"]) for run in runs if not str(run.get("status", "")).startswith("finished")]
+    for number in going:
+        processes.flwr(where, "stop", number, processes.CONNECTION)
+    typer.echo(f"{federation.name}: {'stopped run ' + ', '.join(going) if going else 'no run is going on'}")
 
 
 @app.command("status")
@@ -254,31 +275,21 @@ def _run_state(answer: dict[str, Any]) -> str:
 
 
 def _let_in(where: Coordinator, link: subprocess.Popen[bytes], sites: Path, told: list[int]) -> None:
-    """Make the SuperLink's nodes those of the folder `sites`, once it answers."""
+    """Wait for the SuperLink and make its nodes those of the folder `sites`; nothing when a signal came meanwhile."""
     from rollama.centres.federation import members
-
-    for sentence in _answered(lambda: members.keep(where, sites), link, told) or ():
-        typer.echo(sentence, err=True)
-
-
-def _answered(ask: Callable[[], Any], link: subprocess.Popen[bytes], told: list[int]) -> Any:
-    """What a SuperLink answers that may just be starting; None when a signal came meanwhile, or it ended.
-
-    Raises:
-        ClusterError: it does not answer within START_S.
-    """
     from rollama.core.errors import ClusterError
 
     deadline = time.monotonic() + START_S
     while not told and link.poll() is None:
         try:
-            return ask()
+            for sentence in members.keep(where, sites):
+                typer.echo(sentence, err=True)
+            return
         except ClusterError:
             if time.monotonic() > deadline:
                 link.terminate()
                 raise
             time.sleep(0.5)
-    return None
 
 
 def _hear(told: list[int]) -> None:

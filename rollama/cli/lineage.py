@@ -19,6 +19,8 @@ app = typer.Typer(
     invoke_without_command=True,
     subcommand_metavar="[withdraw ...] [carry ...]",
 )
+MOST = 12
+"""Models that a model began with that are listed; a federation's has each site's update of each round."""
 WORKSPACE = typer.Option("runs/local", "--workspace", help="Folder or s3://bucket/prefix whose lineage/ is asked.")
 
 
@@ -97,16 +99,21 @@ def carry(
     """Copy what made a model to another workspace's lineage: its training, data, parents, withdrawn subjects.
 
     For a model that moves: from a federation's coordinator to a hospital, from a bucket to a release's folder.
+    ROLLAMA_LINEAGE_KEY and ROLLAMA_LINEAGE_HEADS, if set, are those of the lineage that is written to.
     """
     from rollama.core.errors import DataError
-    from rollama.core.storage import locate
+    from rollama.core.storage import join, locate, open_storage
     from rollama.lineage.carry import carry_model
-    from rollama.lineage.ledger import open_ledger
+    from rollama.lineage.ledger import FOLDER, HEADS, KEY, Ledger, open_ledger
     from rollama.lineage.query import Lineage
 
-    source = open_ledger(locate(workspace))
+    source, target = Ledger(open_storage(join(locate(workspace), FOLDER))), open_ledger(locate(to))
+    try:
+        target.require_whole()  # heads of another lineage must not be signed into, and look like a lineage that was cut
+    except DataError as error:
+        raise DataError(f"{error}; are {KEY} and {HEADS}, if set, those of {to}?") from None
     digest = _digest(Lineage(source), model)
-    if not carry_model(source, open_ledger(locate(to)), digest):
+    if not carry_model(source, target, digest):
         raise DataError(f"{workspace}: its lineage knows no model {digest[:16]}; nothing was carried")
     typer.echo(f"{digest}: {to} knows now what made it", err=True)
 
@@ -143,7 +150,8 @@ def _model(known: Lineage, digest: str, console: Console) -> None:
         lines += [("task", event.task), ("data", f"{event.data} ({_counted(cases)})")]
         lines += [("data from", _origin(known, event.data)), ("run", event.run)]
         lines += [("base", event.base)] if event.base else []
-    lines += [("began with", parent) for parent in life.ancestors]
+    lines += [("began with", parent) for parent in life.ancestors[:MOST]]
+    lines += [("", f"and {more} more")] if (more := len(life.ancestors) - MOST) > 0 else []
     lines += [("evaluated on", f"{event.data}, figures {event.result[:16]}") for event in life.evaluated]
     lines += [
         ("rolled back to" if event.rolled_back else "released", f"record {event.record[:16]}")
@@ -198,9 +206,11 @@ def _short(case: str) -> str:
 
 
 def _digest(known: Lineage, model: str) -> str:
-    from rollama.training.artefact import artefact_hash
+    if not Path(model).is_dir():
+        return known.find(model)
+    from rollama.core.manifest import artefact_hash
 
-    return artefact_hash(Path(model)) if Path(model).is_dir() else known.find(model)
+    return artefact_hash(Path(model))
 
 
 def _counted(cases: list[dict[str, str]]) -> str:

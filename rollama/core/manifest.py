@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rollama import RESEARCH_ONLY, __version__
+from rollama.core.errors import CheckpointError, DataError
+from rollama.core.files import hash_file, read_json
 
+MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+"""Files of an artefact, which is a folder of tensors with a manifest of every file's hash."""
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "monai", "numpy", "SimpleITK")
 
 
@@ -72,3 +76,48 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+" if dirty else "")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an artefact.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder}: no {MANIFEST}; give the folder of a trained model (see 'rollama train --help')"
+        )
+    try:
+        manifest = read_json(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise CheckpointError(f"{path}: no list of files in it; the artefact is damaged")
+    return manifest
+
+
+def artefact_hash(folder: Path) -> str:
+    """Identity of an artefact: the hash of its weights file, as the manifest records it."""
+    return str(read_manifest(folder)["files"][WEIGHTS])
+
+
+def check_artefact(folder: Path) -> dict[str, Any]:
+    """The manifest of an artefact, after checking all files against it.
+
+    Raises:
+        CheckpointError: a file is missing, added or differs from its hash.
+    """
+    manifest = read_manifest(folder)
+    found = {path.name for path in folder.iterdir()} - {MANIFEST}
+    wanted = dict(manifest["files"])
+    if found != set(wanted):
+        missing, added = sorted(set(wanted) - found), sorted(found - set(wanted))
+        raise CheckpointError(f"{folder}: files do not match {MANIFEST} (missing: {missing}, not listed: {added})")
+    for name, value in wanted.items():
+        if hash_file(folder / name) != value:
+            raise CheckpointError(
+                f"{folder / name}: its SHA-256 differs from {MANIFEST}; the file was changed or damaged"
+            )
+    return manifest

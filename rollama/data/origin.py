@@ -27,7 +27,7 @@ class Origin(StrictModel):
     kind: OriginKind
     data: Hash = Field(min_length=1, description="content hash of what came out")
     version: Name = Field(description="of rollama, which did it")
-    synthetic: bool
+    synthetic: bool | None = Field(description="None where nobody can know, as of a federation's updates")
     recipe: Hash = Field("", description="of a made cohort: hash of its configuration")
     extends: Hash = Field("", description="content hash of the data set that something was added to")
     case: Name = Field("", description="of a correction: id of the new case")

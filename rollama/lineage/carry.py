@@ -14,8 +14,9 @@ from rollama.lineage.query import Lineage
 def carry_model(source: Ledger, target: Ledger, model: str) -> int:
     """Write into `target` how a model and those it began with were trained, on which cases, made how.
 
-    Subjects that it saw and that were withdrawn in `source` are withdrawn in `target` too. What is there already is not
-    written again.
+    Subjects that it saw and that were withdrawn in `source` are withdrawn in `target` too, under the ids by which the
+    model saw them; this is written first, so that a carrying that was cut off leaves no unmarked model. What is there
+    already is not written again.
 
     Args:
         source: the ledger that knows the model.
@@ -31,12 +32,13 @@ def carry_model(source: Ledger, target: Ledger, model: str) -> int:
     known = Lineage(source)
     wanted = (model, *known.ancestors(model))
     trained = [event for event in known.trained if event.model in wanted]
+    for case in known.forbidden(model):
+        for name in sorted({case} | (known.subject(case) & known.seen(model))):
+            target.record(Withdrawn(case=name))
     for content in dict.fromkeys(event.data for event in trained):
         target.take_cases(source, content)
         for step in known.made(content):
             target.record(step)
     for event in trained:
         target.record(event)
-    for case in known.forbidden(model):
-        target.record(Withdrawn(case=case))
     return len(trained)

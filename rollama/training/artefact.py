@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
-from rollama.core.errors import CheckpointError, DataError
-from rollama.core.files import hash_file, new_folder, read_json, write_json
+from rollama.core.errors import CheckpointError
+from rollama.core.files import hash_file, new_folder, write_json
+from rollama.core.manifest import MANIFEST, WEIGHTS, artefact_hash, check_artefact, read_manifest
 
-MANIFEST = "manifest.json"
-WEIGHTS = "model.safetensors"
+__all__ = [
+    "MANIFEST", "WEIGHTS", "artefact_hash", "check_artefact", "load_artefact", "read_manifest", "save_artefact",
+]  # fmt: skip
 
 
 def save_artefact(folder: Path, tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> None:
@@ -44,26 +46,6 @@ def save_artefact(folder: Path, tensors: Mapping[str, torch.Tensor], manifest: M
         write_json(temporary / MANIFEST, {**manifest, "files": files})
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an artefact.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder}: no {MANIFEST}; give the folder of a trained model (see 'rollama train --help')"
-        )
-    try:
-        manifest = read_json(path)
-    except DataError as error:
-        raise CheckpointError(str(error)) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise CheckpointError(f"{path}: no list of files in it; the artefact is damaged")
-    return manifest
-
-
 def load_artefact(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Check all hashes and load: (tensors on the CPU, manifest).
 
@@ -74,24 +56,3 @@ def load_artefact(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
 
     manifest = check_artefact(folder)
     return load_file(folder / WEIGHTS), manifest
-
-
-def check_artefact(folder: Path) -> dict[str, Any]:
-    """The manifest, after checking all files against it; raises what `load_artefact` raises."""
-    manifest = read_manifest(folder)
-    found = {path.name for path in folder.iterdir()} - {MANIFEST}
-    wanted = dict(manifest["files"])
-    if found != set(wanted):
-        missing, added = sorted(set(wanted) - found), sorted(found - set(wanted))
-        raise CheckpointError(f"{folder}: files do not match {MANIFEST} (missing: {missing}, not listed: {added})")
-    for name, value in wanted.items():
-        if hash_file(folder / name) != value:
-            raise CheckpointError(
-                f"{folder / name}: its SHA-256 differs from {MANIFEST}; the file was changed or damaged"
-            )
-    return manifest
-
-
-def artefact_hash(folder: Path) -> str:
-    """Identity of an artefact: the hash of its weights file, as the manifest records it."""
-    return str(read_manifest(folder)["files"][WEIGHTS])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rollama.centres.federation.weights import WEIGHTS, read_artefact, write_artefact
+from rollama.centres.federation.weights import read_artefact, write_artefact
+from rollama.core.manifest import WEIGHTS
 from rollama.lineage.events import Trained
 from rollama.lineage.ledger import open_ledger
 

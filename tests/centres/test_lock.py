@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from rollama.centres.federation.lock import alone, held
+from rollama.centres.federation.lock import LOCK, alone, held
 from rollama.core.errors import ConfigError
 
 OTHER = """
@@ -33,3 +34,6 @@ def test_a_second_run_is_refused_and_a_killed_one_lets_go(tmp_path: Path) -> Non
     with alone(tmp_path):
         assert held(tmp_path)
     assert not held(tmp_path), "asking takes nothing"
+    with (tmp_path / LOCK).open() as other_asks:
+        fcntl.flock(other_asks, fcntl.LOCK_SH)
+        assert not held(tmp_path)

@@ -14,7 +14,8 @@ from rollama.cli.main import main
 from rollama.core.storage import open_storage
 from rollama.data.case import Split, TextCase
 from rollama.data.dataset import DatasetInfo
-from rollama.lineage.events import Trained
+from rollama.lineage.carry import carry_model
+from rollama.lineage.events import Trained, Withdrawn
 from rollama.lineage.ledger import Ledger, open_ledger
 from rollama.lineage.query import Lineage
 
@@ -47,7 +48,7 @@ def test_a_withdrawn_subject_reaches_the_common_model(tmp_path: Path, capsys: py
     at_site = Lineage(open_ledger(state))
     assert at_site.who_saw("patient-7") == at_site.models() and at_site.models()[-1] == update
     manifest = {
-        "files": {"model.safetensors": "final"}, "task": "p", "config_hash": "c", "parent": "start", "synthetic": True,
+        "files": {"model.safetensors": "final"}, "task": "p", "config_hash": "c", "parent": "start",
         "federation": {"name": "trial"},
     }  # fmt: skip
     rounds = [facts(True, (update, None), ("refused", "holds NaN")), facts(False, ("unused", None))]
@@ -61,6 +62,10 @@ def test_a_withdrawn_subject_reaches_the_common_model(tmp_path: Path, capsys: py
     assert ended.value.code == 0 and Lineage(open_ledger(coordinator)).forbidden("final") == (update,)
     told = capsys.readouterr().out
     assert f"{update}: train in data" in told and "(federation, rollama" in told
+    carry_model(open_ledger(coordinator), open_ledger(state), "final")
+    open_ledger(state).record(Withdrawn(case="patient-7"))
+    both = Lineage(open_ledger(state))
+    assert "patient-7" in both.forbidden("final"), "both halves in one lineage: the case alone is enough"
     (row,) = [line for line in told.splitlines() if line.startswith("final")]
     assert row.split()[-1] == update[:12], "a hash is not cut in an odd place"
 

@@ -37,6 +37,18 @@ def test_a_withdrawn_subject_is_withdrawn_there_if_the_model_saw_it(ledger: Ledg
     assert Lineage(other).withdrawn == ["a-4"] and Lineage(other).forbidden("aaa2") == ("a-4",)
 
 
+def test_a_withdrawal_under_a_corrections_id_is_carried_to_the_case_that_was_seen(
+    ledger: Ledger, other: Ledger
+) -> None:
+    """The step that says that both are one subject belongs to data that this model never saw."""
+    step = {"kind": "correction", "data": "two", "version": "1", "synthetic": True, "case": "a-5", "corrects": "a-0"}
+    ledger.record(Data.model_validate(step))
+    ledger.record(Withdrawn(case="a-5"))
+    assert Lineage(ledger).forbidden("aaa1") == ("a-5",)
+    carry_model(ledger, other, "aaa1")
+    assert "a-0" in Lineage(other).forbidden("aaa1")
+
+
 def test_what_is_not_known_is_not_written(ledger: Ledger, other: Ledger) -> None:
     assert carry_model(ledger, other, "ccc") == 0
     assert not other.events() and not other.data_kept()

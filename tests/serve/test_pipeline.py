@@ -15,12 +15,13 @@ import pytest
 
 from rollama.core.errors import DataError
 from serve.config import ServeConfig
-from serve.problems import BusyError
+from serve.problems import BusyError, LostError
+from serve.telemetry import named
 
 
 @dataclass
 class Silent:
-    """A deployment's handle whose models answer, or do not; `ready` stands for the method of that name."""
+    """A deployment's handle whose models answer, or not in time; `ready` stands for the method of that name."""
 
     answers: bool = True
     asked: int = 0
@@ -39,10 +40,20 @@ class Answering:
     answers: bool
 
     def __await__(self) -> Any:
-        return asyncio.sleep(0 if self.answers else 60).__await__()
+        if not self.answers:
+            raise TimeoutError
+        return asyncio.sleep(0).__await__()
 
     def cancel(self) -> None:
         pass
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -56,12 +67,14 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_models_that_answered_a_moment_ago_are_sent_requests_but_are_not_called_ready(
-    config: ServeConfig, api_key: str, pipeline: Any
+    config: ServeConfig, api_key: str, pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pipeline, "time", clock)
+
     async def scenario() -> None:
         text = Silent()
-        settings = config.updated(ready_timeout_s=0.05, ready_grace_s=0.4)
-        ingress = pipeline.PipelineDeployment(settings, text, Silent())
+        ingress = pipeline.PipelineDeployment(config.updated(ready_grace_s=10.0), text, Silent())
         ingress.current.hashes = {"s": "1"}
         backend = ingress.service.backend
         text.answers = False
@@ -70,12 +83,12 @@ def test_models_that_answered_a_moment_ago_are_sent_requests_but_are_not_called_
                 await backend.hashes(strict)
         text.answers = True
         assert await backend.hashes(now=True) == await backend.hashes() == {"s": "1"}
-        text.answers = False
+        text.answers, clock.now = False, clock.now + 9
         pinned = backend.pinned()
         assert await backend.hashes() == await pinned.hashes() == {"s": "1"}
         with pytest.raises(BusyError):
             await backend.hashes(now=True)
-        await asyncio.sleep(0.4)
+        clock.now += 2
         for one in (backend, pinned):
             with pytest.raises(BusyError):
                 await one.hashes()
@@ -87,7 +100,13 @@ def test_models_that_answered_a_moment_ago_are_sent_requests_but_are_not_called_
 def test_what_ray_lost_is_worth_asking_again_and_what_a_model_refused_is_not(
     pipeline: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError, TaskCancelledError
+    from ray.exceptions import (
+        ActorDiedError,
+        ObjectStoreFullError,
+        OutOfMemoryError,
+        RayTaskError,
+        TaskCancelledError,
+    )
     from ray.serve.exceptions import ReplicaUnavailableError
 
     async def raised(error: Exception) -> Exception:
@@ -98,18 +117,20 @@ def test_what_ray_lost_is_worth_asking_again_and_what_a_model_refused_is_not(
             return found  # type: ignore[no-any-return]
 
     def inside(cause: Exception) -> Exception:
-        return RayTaskError("segment", "Traceback: patient 4711", cause)
+        return RayTaskError("segment", 'File "/x/predict.py", line 7, in run\n  patient 4711', cause)
 
     lost = [ActorDiedError(), OutOfMemoryError("patient 4711"), ReplicaUnavailableError("gone"),
             inside(TaskCancelledError())]  # fmt: skip
     with caplog.at_level(logging.WARNING):
         for error in lost:
             found = asyncio.run(raised(error))
-            assert isinstance(found, BusyError) and "was lost" in str(found)
+            assert isinstance(found, LostError) and "was lost" in str(found)
     assert len(caplog.records) == len(lost) and "4711" not in caplog.text
-    assert all(vars(record)["at"].startswith("test_pipeline.py:") for record in caplog.records[:3])
-    for cause in (DataError("plan: unknown key"), ValueError("a mistake of ours")):
-        assert asyncio.run(raised(inside(cause))) is cause
+    places = [vars(record)["at"].partition(":") for record in caplog.records]
+    assert [name for name, _, _ in places] == ["test_pipeline.py"] * 3 + ["predict.py"] and places[3][2] == "7"
+    for cause in (DataError("plan: unknown key"), ValueError("a mistake of ours"), ObjectStoreFullError()):
+        found = asyncio.run(raised(inside(cause)))
+        assert found is cause and named(found)["at"] == "predict.py:7"
 
 
 def test_a_stream_that_ends_early_is_asked_again(config: ServeConfig, api_key: str, pipeline: Any) -> None:
@@ -131,7 +152,7 @@ def test_a_stream_that_ends_early_is_asked_again(config: ServeConfig, api_key: s
 
     async def scenario() -> None:
         ingress = pipeline.PipelineDeployment(config, Silent(), Segmentation())
-        with pytest.raises(BusyError, match="ended without an answer"):
+        with pytest.raises(LostError, match="ended without an answer"):
             await ingress._segment(None, "plan", 0.0, False, lambda *_: None)
 
     asyncio.run(scenario())

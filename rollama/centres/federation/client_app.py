@@ -106,8 +106,7 @@ def _recorded(
         name: value.astype(agreed[name].dtype) for name, value in sent.items()
     }  # Flower's clipping computes in double
     check_forms(sent, agreed, "what would leave")
-    work = site.state / federation / WORK
-    told = tell_update(site.state, work, work / MODELS / NAME, digest(sent))
+    told = _tell(site, site.state / federation / WORK, digest(sent))
     norms = {**norms, "norm_sent": distance(sent, received)}  # differential privacy came after the policy
     final.content[ARRAYS] = ArrayRecord({name: Array(value) for name, value in sent.items()})
     record.append(
@@ -120,6 +119,15 @@ def _recorded(
         ],
     )  # fmt: skip
     return final
+
+
+def _tell(site: Site, work: Path, update: str) -> bool:
+    """`tell_update`; the words of a failure name places of the hospital, so they stay in its record."""
+    try:
+        return tell_update(site.state, work, work / MODELS / NAME, update)
+    except RollamaError as error:
+        record.append(site.state / RECORD, "withheld", reason=str(error))
+    raise Withheld("lineage: it cannot be written; the site's record says why")
 
 
 def _wrapped(mod: Any, call: Any) -> Any:

@@ -31,14 +31,18 @@ def alone(folder: Path, patience_s: float = LOCK_S) -> Iterator[None]:
 
 
 def held(folder: Path) -> bool:
-    """Whether a run is going on at this moment."""
-    with (folder / LOCK).open("w") as stream:
-        return not _taken(stream)
-
-
-def _taken(stream: TextIO) -> bool:
+    """Whether a run is going on at this moment. Asking takes nothing, so two who ask do not see each other."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stream = (folder / LOCK).open()
+    except OSError:  # nobody has ever run here, or it is not ours to read
+        return False
+    with stream:
+        return not _taken(stream, fcntl.LOCK_SH)
+
+
+def _taken(stream: TextIO, kind: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -3,7 +3,8 @@
 Case ids never leave a site, so the chain has two halves that meet in the hash of an update. The site's own lineage (in
 its state folder) says which cases an update was made from; the coordinator's (in its folder) says which updates a model
 was made from: they are the cases of its data. A site that withdraws a subject is told the updates it is in, tells the
-coordinator those hashes, and `rollama lineage withdraw HASH` there marks the model.
+coordinator those hashes, and `rollama lineage withdraw HASH` there marks the model. Where one lineage has both halves
+(a hospital took the model over, `rollama lineage carry`), the case itself is enough.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rollama.centres.federation.weights import MANIFEST, WEIGHTS
 from rollama.core.config import hash_json
 from rollama.core.files import read_json
+from rollama.core.manifest import MANIFEST, WEIGHTS
 from rollama.core.storage import join, open_storage
 from rollama.data.case import Split
 from rollama.data.origin import tool_version
@@ -70,8 +71,7 @@ def tell_model(folder: Path, manifest: Mapping[str, Any], rounds: Sequence[Mappi
     ledger, data = open_ledger(folder), hash_json(sorted(kept))
     cases = [{"case": update, "centre": site, "split": str(Split.TRAIN)} for update, site in sorted(kept.items())]
     ledger.keep_list(data, manifest["federation"]["name"], cases)
-    synthetic = bool(manifest.get("synthetic") or (manifest.get("data") or {}).get("synthetic"))
-    ledger.record(Data(kind="federation", data=data, version=tool_version(), synthetic=synthetic))
+    ledger.record(Data(kind="federation", data=data, version=tool_version(), synthetic=None))
     ledger.record(
         Trained(
             model=manifest["files"][WEIGHTS],
@@ -79,6 +79,6 @@ def tell_model(folder: Path, manifest: Mapping[str, Any], rounds: Sequence[Mappi
             data=data,
             run=manifest["config_hash"],
             base=(manifest.get("base") or {}).get("weights_hash", ""),
-            parents=(manifest["parent"],),
+            parents=(manifest["parent"], *sorted(kept)),  # which a site's half follows on to its cases
         )
     )

@@ -21,6 +21,9 @@ from rollama.core.chain import FIRST, Links, read_line
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 
+ENDS = ("model", "stopped")
+"""Events with which a coordinator's run is over."""
+
 
 def append(path: Path, event: str, **facts: Any) -> str:
     """Add a line and have it on the disk before returning; gives its hash.
@@ -68,8 +71,8 @@ def unfinished(path: Path) -> bool:
     Raises:
         DataError: see `read`.
     """
-    told = [line["event"] for line in read(path) if line["event"] in ("started", "stopped", "model")]
-    return bool(told) and told[-1] == "started"
+    told = [line["event"] for line in read(path) if line["event"] in ("started", *ENDS)]
+    return bool(told) and told[-1] not in ENDS
 
 
 def verify(path: Path, head: str | None = None) -> list[str]:

@@ -24,11 +24,14 @@ from rollama.centres.federation.lock import alone
 from rollama.centres.federation.past import tell_model
 from rollama.centres.federation.state import RECORD, Standing, finish, keep_round, kept_rounds, standing
 from rollama.centres.federation.strategies import WEIGHT, build_strategy, restore, strategy_state
-from rollama.centres.federation.weights import MANIFEST, Tensors, digest
+from rollama.centres.federation.weights import Tensors, digest
 from rollama.core.errors import RollamaError
 from rollama.core.files import read_json
+from rollama.core.manifest import MANIFEST
 
 POLL_S = 1.0
+TRANSPORT = ("httpx", "httpcore", "requests", "urllib3", "grpc", "flwr")
+"""Whose errors say that the SuperLink is away."""
 ARRAYS, METRICS, REPLY = "arrays", "metrics", "reply"
 
 log = logging.getLogger(__name__)
@@ -37,13 +40,24 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the federation whose folder the run's configuration names, from where it stands to its last round."""
+    """Run the federation whose folder the run's configuration names, from where it stands to its last round.
+
+    What is wrong with settings, weights or code is recorded as the run's end, and is not begun again by itself; a
+    SuperLink that went away is not.
+    """
     folder = Path(str(context.run_config["folder"]))
+    path = folder / RECORD
+    before = len(record.read(path))
     with alone(folder):  # what another run holds has not stopped, so nothing is recorded of it
+        if any(line["event"] in record.ENDS for line in record.read(path)[before:]):
+            log.info("another run ended while this one waited for its turn")
+            return
         try:
             coordinate(grid, folder, read_federation(folder))
-        except RollamaError as error:
-            record.append(folder / RECORD, "stopped", reason=str(error))
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in TRANSPORT:
+                told = str(error) if isinstance(error, RollamaError) else type(error).__name__
+                record.append(path, "stopped", reason=told)
             raise
 
 

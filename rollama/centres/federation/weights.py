@@ -1,7 +1,7 @@
 """Model weights as they cross between a site and the coordinator: safetensors by name, in NumPy.
 
-Flower lives in an environment without torch, so an artefact (see `training.artefact`) is read and written here once
-more, with the same checks. Only trained tensors move. What a segmentation model keeps beside them (scale of the text
+Flower lives in an environment without torch, so the tensors of an artefact (see `training.artefact`) are read and
+written here once more. Only trained tensors move. What a segmentation model keeps beside them (scale of the text
 embeddings, which never changes, and what is usual for its own training cases, which is derived from patients) stays
 with the start model.
 """
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from rollama.core.errors import CheckpointError
-from rollama.core.files import hash_file, new_folder, read_json, write_json
+from rollama.core.files import hash_file, new_folder, write_json
+from rollama.core.manifest import MANIFEST, WEIGHTS, check_artefact
 
-MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+__all__ = ["MANIFEST", "WEIGHTS", "digest", "distance", "moving", "read_artefact", "total_bytes", "write_artefact"]
 SEGMENTATION = "segmentation"
 STILL = ("text_mean", "text_spread")
 DERIVED = "normality."
@@ -34,16 +35,9 @@ def read_artefact(folder: Path) -> tuple[Tensors, dict[str, Any]]:
     """
     from safetensors.numpy import load_file
 
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no {MANIFEST}; give the folder of a trained model")
-    manifest = read_json(path)
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or WEIGHTS not in files:
-        raise CheckpointError(f"{path}: no list of files in it; the artefact is damaged")
-    for name in {*files, *(path.name for path in folder.iterdir())} - {MANIFEST}:
-        if name not in files or not (folder / name).is_file() or hash_file(folder / name) != files[name]:
-            raise CheckpointError(f"{folder / name}: missing, added or changed; {MANIFEST} says another SHA-256")
+    manifest = check_artefact(folder)
+    if WEIGHTS not in manifest["files"]:
+        raise CheckpointError(f"{folder / MANIFEST}: no {WEIGHTS} in it; the artefact is damaged")
     try:
         return load_file(folder / WEIGHTS), manifest
     except (ValueError, KeyError, TypeError) as error:  # bfloat16, which NumPy does not have
