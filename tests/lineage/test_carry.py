@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from rollama.cli.main import main
 from rollama.core.errors import DataError
 from rollama.core.storage import open_storage
 from rollama.lineage.carry import carry_model
 from rollama.lineage.events import Data, Trained, Withdrawn
-from rollama.lineage.ledger import Ledger
+from rollama.lineage.ledger import HEADS, KEY, Ledger, open_ledger
 from rollama.lineage.query import Lineage
+from tests.lineage.conftest import cases, info, make_keys
 
 
 @pytest.fixture
@@ -55,3 +57,26 @@ def test_what_is_not_known_is_not_written(ledger: Ledger, other: Ledger) -> None
     other.record(Trained(model="ccc", task="p", data="elsewhere", run="r"))
     with pytest.raises(DataError, match="no list of the cases"):
         carry_model(other, ledger, "ccc")
+
+
+def test_heads_of_another_lineage_are_not_signed_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has the variables of the workspace that is read from would break the checks of both."""
+    private, _ = make_keys(tmp_path)
+    for name, value in ((KEY, private), (HEADS, tmp_path / "heads")):
+        monkeypatch.setenv(name, str(value))
+    source = open_ledger(tmp_path / "one")
+    source.keep_cases(info("data"), cases(0))
+    source.record(Trained(model="aaa1", task="s", data="data", run="r"))
+    command = ["lineage", "carry", "aaa1", "--workspace", str(tmp_path / "one"), "--to", str(tmp_path / "two")]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 1 and f"are {KEY} and {HEADS}, if set, those of" in capsys.readouterr().err
+    assert not (tmp_path / "two" / "lineage" / "audit").exists()
+    source.require_whole()
+    monkeypatch.setenv(HEADS, str(tmp_path / "other-heads"))
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 0
+    open_ledger(tmp_path / "two").require_whole()
