@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray.exceptions import (
+    ActorUnavailableError,
     LocalRayletDiedError,
     NodeDiedError,
     ObjectLostError,
@@ -173,9 +174,11 @@ async def _translated(response: Any) -> AsyncIterator[None]:
         raise _lost(error) from None
 
 
-def _lost(error: BaseException) -> LostError:
+def _lost(error: BaseException) -> BusyError:
     """Most often not the request's fault: who has time asks again, and Serve starts another server."""
     logger.warning("a model's server was lost", extra=named(error))
+    if isinstance(error, ActorUnavailableError):  # it is there and cannot be reached now; it died of nothing
+        return BusyError("a model's server cannot be reached; try again")
     return LostError("a model's server was lost; another one is starting")
 
 

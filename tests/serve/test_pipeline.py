@@ -102,6 +102,7 @@ def test_what_ray_lost_is_worth_asking_again_and_what_a_model_refused_is_not(
 ) -> None:
     from ray.exceptions import (
         ActorDiedError,
+        ActorUnavailableError,
         ObjectStoreFullError,
         OutOfMemoryError,
         RayTaskError,
@@ -125,8 +126,10 @@ def test_what_ray_lost_is_worth_asking_again_and_what_a_model_refused_is_not(
         for error in lost:
             found = asyncio.run(raised(error))
             assert isinstance(found, LostError) and "was lost" in str(found)
-    assert len(caplog.records) == len(lost) and "4711" not in caplog.text
-    places = [vars(record)["at"].partition(":") for record in caplog.records]
+        away = asyncio.run(raised(ActorUnavailableError("patient 4711", b"1" * 16)))
+    assert type(away) is BusyError, "it may be asked without end"
+    assert len(caplog.records) == len(lost) + 1 and "4711" not in caplog.text
+    places = [vars(record)["at"].partition(":") for record in caplog.records[: len(lost)]]
     assert [name for name, _, _ in places] == ["test_pipeline.py"] * 3 + ["predict.py"] and places[3][2] == "7"
     for cause in (DataError("plan: unknown key"), ValueError("a mistake of ours"), ObjectStoreFullError()):
         found = asyncio.run(raised(inside(cause)))
