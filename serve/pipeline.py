@@ -166,7 +166,7 @@ async def _translated(response: Any) -> AsyncIterator[None]:
     except (BackPressureError, DeploymentUnavailableError):
         raise BusyError("too many requests are waiting") from None
     except RayTaskError as error:
-        cause = from_elsewhere(error.cause, error.traceback_str)
+        cause = from_elsewhere(error.cause, str(error))
         if not isinstance(cause, LOST):
             raise cause from None
         raise _lost(cause) from None

@@ -53,7 +53,7 @@ def named(error: BaseException) -> dict[str, str]:
 
 def from_elsewhere(error: BaseException, text: str) -> BaseException:
     """The error of another process, with the last place in its traceback's text as `named` is to tell it."""
-    places = re.findall(r'File "(?:[^"]*/)?([^"/]+)", line (\d+)', text)
+    places = re.findall(r'File "(?:[^"]*/)?([\w.-]+\.py)", line (\d+)', text, re.ASCII)
     if places:
         setattr(error, ELSEWHERE, ":".join(places[-1]))
     return error

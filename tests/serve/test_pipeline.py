@@ -118,7 +118,9 @@ def test_what_ray_lost_is_worth_asking_again_and_what_a_model_refused_is_not(
             return found  # type: ignore[no-any-return]
 
     def inside(cause: Exception) -> Exception:
-        return RayTaskError("segment", 'File "/x/predict.py", line 7, in run\n  patient 4711', cause)
+        """As Ray raises it: of both classes where it can, its own and the cause's."""
+        text = 'File "/x/predict.py", line 7, in run\nDataError: File "patient 4711", line 8'
+        return RayTaskError("segment", text, cause).as_instanceof_cause()  # type: ignore[no-any-return]
 
     lost = [ActorDiedError(), OutOfMemoryError("patient 4711"), ReplicaUnavailableError("gone"),
             inside(TaskCancelledError())]  # fmt: skip
