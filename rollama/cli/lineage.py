@@ -102,12 +102,12 @@ def carry(
     ROLLAMA_LINEAGE_KEY and ROLLAMA_LINEAGE_HEADS, if set, are those of the lineage that is written to.
     """
     from rollama.core.errors import DataError
-    from rollama.core.storage import join, locate, open_storage
+    from rollama.core.storage import locate
     from rollama.lineage.carry import carry_model
-    from rollama.lineage.ledger import FOLDER, HEADS, KEY, Ledger, open_ledger
+    from rollama.lineage.ledger import HEADS, KEY, open_ledger, read_ledger
     from rollama.lineage.query import Lineage
 
-    source, target = Ledger(open_storage(join(locate(workspace), FOLDER))), open_ledger(locate(to))
+    source, target = read_ledger(locate(workspace)), open_ledger(locate(to))
     try:
         target.require_whole()  # heads of another lineage must not be signed into, and look like a lineage that was cut
     except DataError as error:

@@ -95,9 +95,8 @@ class Ledger:
 
     def keep_cases(self, info: DatasetInfo, cases: Iterable[TextCase]) -> None:
         """Write down once which cases a data set held, by the hash of its content."""
-        if not self.storage.exists(_cases(info.content_hash)):
-            listed = ({"case": case.case_id, "centre": case.centre, "split": str(case.split)} for case in cases)
-            self.keep_list(info.content_hash, info.name, sorted(listed, key=lambda item: item["case"]))
+        listed = ({"case": case.case_id, "centre": case.centre, "split": str(case.split)} for case in cases)
+        self.keep_list(info.content_hash, info.name, sorted(listed, key=lambda item: item["case"]))
 
     def keep_list(self, content: str, name: str, cases: list[dict[str, str]]) -> None:
         """Write down once the cases (case, centre, split) of data with this content hash and name."""
@@ -150,6 +149,11 @@ def _cases(content: str) -> str:
 def has_ledger(workspace: Location) -> bool:
     """Whether somebody wrote into a workspace's ledger before."""
     return bool(open_storage(join(workspace, FOLDER)).names("audit"))
+
+
+def read_ledger(workspace: Location) -> Ledger:
+    """The ledger of a workspace for reading alone, whoever's key the environment names."""
+    return Ledger(open_storage(join(workspace, FOLDER)))
 
 
 def open_ledger(workspace: Location) -> Ledger:

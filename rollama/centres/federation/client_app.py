@@ -106,11 +106,12 @@ def _recorded(
         name: value.astype(agreed[name].dtype) for name, value in sent.items()
     }  # Flower's clipping computes in double
     check_forms(sent, agreed, "what would leave")
-    told = _tell(site, site.state / federation / WORK, digest(sent))
+    update = digest(sent)
+    told = _tell(site, site.state / federation / WORK, update)
     norms = {**norms, "norm_sent": distance(sent, received)}  # differential privacy came after the policy
     final.content[ARRAYS] = ArrayRecord({name: Array(value) for name, value in sent.items()})
     record.append(
-        site.state / RECORD, "left", federation=federation, round=number, nonce=nonce, sha256=digest(sent),
+        site.state / RECORD, "left", federation=federation, round=number, nonce=nonce, sha256=update,
         bytes=total_bytes(sent), weight=int(final.content.metric_records[METRICS][WEIGHT]), site=site.name, **norms,
         lineage=told,
         tensors=[

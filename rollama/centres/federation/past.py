@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rollama.core.config import hash_json
-from rollama.core.files import read_json
-from rollama.core.manifest import MANIFEST, WEIGHTS
-from rollama.core.storage import join, open_storage
+from rollama.core.manifest import WEIGHTS, artefact_hash
 from rollama.data.case import Split
 from rollama.data.origin import tool_version
 from rollama.lineage.carry import carry_model
 from rollama.lineage.events import Data, Trained
-from rollama.lineage.ledger import FOLDER, Ledger, has_ledger, open_ledger
+from rollama.lineage.ledger import has_ledger, open_ledger, read_ledger
 from rollama.lineage.query import Lineage
 
 
@@ -42,8 +40,8 @@ def tell_update(state: Path, work: Path, model: Path, update: str) -> bool:
     """
     if not has_ledger(work):
         return False
-    ledger, trained = open_ledger(state), read_json(model / MANIFEST)["files"][WEIGHTS]
-    carry_model(Ledger(open_storage(join(work, FOLDER))), ledger, trained)
+    ledger, trained = open_ledger(state), artefact_hash(model)
+    carry_model(read_ledger(work), ledger, trained)
     made = [event for event in Lineage(ledger).trained if event.model == trained]
     for event in made:
         ledger.record(event.model_copy(update={"model": update, "parents": (trained,)}))

@@ -26,8 +26,7 @@ from rollama.centres.federation.state import RECORD, Standing, finish, keep_roun
 from rollama.centres.federation.strategies import WEIGHT, build_strategy, restore, strategy_state
 from rollama.centres.federation.weights import Tensors, digest
 from rollama.core.errors import RollamaError
-from rollama.core.files import read_json
-from rollama.core.manifest import MANIFEST
+from rollama.core.manifest import read_manifest
 
 POLL_S = 1.0
 TRANSPORT = ("httpx", "httpcore", "requests", "urllib3", "grpc", "flwr")
@@ -105,7 +104,7 @@ def coordinate(grid: Grid, folder: Path, federation: Federation) -> Path:
     if digest(now.weights) == start:
         raise RollamaError(f"{federation.name}: no round changed the start model; 'rollama federation status' says why")
     model = finish(folder, federation, now)
-    tell_model(folder, read_json(model / MANIFEST), kept_rounds(folder, now.done))
+    tell_model(folder, read_manifest(model), kept_rounds(folder, now.done))
     record.append(folder / RECORD, "model", rounds=now.done, weights=digest(now.weights))
     return model
 

@@ -19,7 +19,6 @@ from rollama.core.errors import CheckpointError
 from rollama.core.files import hash_file, new_folder, write_json
 from rollama.core.manifest import MANIFEST, WEIGHTS, check_artefact
 
-__all__ = ["MANIFEST", "WEIGHTS", "digest", "distance", "moving", "read_artefact", "total_bytes", "write_artefact"]
 SEGMENTATION = "segmentation"
 STILL = ("text_mean", "text_spread")
 DERIVED = "normality."
