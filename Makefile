@@ -23,7 +23,7 @@ test-slow: setup ## real Ray, several processes, killed workers, the endpoint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and not matrix" --timeout 900
 
 test-soak: setup ## five minutes of good and bad requests, with a killed server in between
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m soak --timeout 1200
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m soak tests/serve --timeout 1200
 
 test-load: setup ## replicas that follow the load, on this machine (minutes; CI leaves it out)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and matrix" --timeout 900
@@ -48,6 +48,9 @@ test-page: setup page ## the endpoint's page in a real browser
 
 cluster-install: ## Debian packages for the test cluster and the image build (as root)
 	@sh infra/cluster/install
+
+cluster-build: setup ## the programs of the test cluster that are not in the cache yet (Go; first time 15 minutes)
+	@$(BIN)/python -m infra.cluster build
 
 cluster-up: setup ## a real single-node Kubernetes with KubeRay and S3, for the tests (root, Go; first time 15 minutes)
 	@$(BIN)/python -m infra.cluster up
@@ -80,10 +83,10 @@ federation-install: setup ## Flower's environment, outside the checkout
 	@sh infra/federation/install
 
 test-federation: federation-install ## coordinator and sites as processes, with TLS and keys
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "federation and not matrix" --timeout 600
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "federation and not matrix" tests/centres --timeout 600
 
 test-federation-faults: federation-install ## rogue sites, a killed coordinator, a capture of what leaves
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "federation and matrix" --timeout 900
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "federation and matrix" tests/centres --timeout 900
 
 check: setup ## style, lint, types, import layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -97,4 +100,4 @@ lock: ## resolve the versions anew (cuda lock; the cpu lock where UV_FIND_LINKS 
 clean: ## remove what builds left in the checkout, not runs/
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help setup demo test test-slow test-soak test-load test-realdata test-dicom dicom-install page page-install test-page image test-chart chart test-cluster test-faults test-federation-cluster federation-install test-federation test-federation-faults cluster-install cluster-up cluster-down cluster-status check format lock clean
+.PHONY: help setup demo test test-slow test-soak test-load test-realdata test-dicom dicom-install page page-install test-page image test-chart chart test-cluster test-faults test-federation-cluster federation-install test-federation test-federation-faults cluster-install cluster-build cluster-up cluster-down cluster-status check format lock clean

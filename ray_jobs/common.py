@@ -107,8 +107,10 @@ def launch(
         RollamaError: what the workers raised on purpose, or the storage cannot be used.
         ClusterError: the workers failed in another way more than `scale.max_failures` times.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+
+    from ray_jobs.failures import OwnFailures
 
     scale, storage = config.scale, open_storage(run)
     payload: dict[str, Any] = {
@@ -138,7 +140,7 @@ def launch(
             name=WORKING,
             storage_path=storage.path,
             storage_filesystem=None if storage.local else storage.filesystem,
-            failure_config=FailureConfig(max_failures=scale.max_failures),
+            failure_config=OwnFailures(scale.max_failures, storage.uri),
             checkpoint_config=CheckpointConfig(num_to_keep=scale.keep_checkpoints),
             worker_runtime_env={"env_vars": worker_environment(scale.cpus_per_worker, gpu=bool(scale.gpus_per_worker))},
         ),

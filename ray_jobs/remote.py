@@ -182,9 +182,9 @@ def report(
 def failures_recorded(run: Storage) -> Iterator[None]:
     """Keep the words of an error raised on purpose where the driver finds them.
 
-    Ray Train starts the workers again after any error, also one that no repetition mends: wrong data stays wrong. So
-    what an earlier worker of this run said is raised at once instead of being found again; only what a cluster did
-    (`ClusterError`) may have passed.
+    Where the workers are started again nevertheless (`failures.OwnFailures` could not read them), what an earlier
+    worker of this run said is raised at once instead of being found again; only what a cluster did (`ClusterError`)
+    may have passed.
     """
     said = recorded_failure(run)
     if said is not None and not isinstance(said, ClusterError):

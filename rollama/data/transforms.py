@@ -17,19 +17,20 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from monai.transforms.compose import Compose
-from monai.transforms.intensity.dictionary import (
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
-)
-from monai.transforms.transform import MapTransform, RandomizableTransform
 
 from rollama.core.errors import DataError
 from rollama.core.seeding import derive_seed
 from rollama.data.body import at_least, find_body
 from rollama.data.case import Case
+from rollama.data.monai_parts import (
+    Compose,
+    MapTransform,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandomizableTransform,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+)
 from rollama.data.organs import organs_path
 from rollama.data.parts import LEVELS, level_map, parts_path, read_labels
 from rollama.data.plan import Guideline, Level, Plan

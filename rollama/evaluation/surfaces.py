@@ -82,7 +82,8 @@ def _ways(edges: Sequence[Any], spacing: Sequence[float]) -> tuple[np.ndarray, n
 def surface_dice(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[float, ...]:
     """Share of both surfaces' area that lies within 2, 3, 5 mm of the other's; neither mask may be empty."""
     import torch
-    from monai.metrics.utils import get_mask_edges
+
+    from rollama.data.monai_parts import get_mask_edges
 
     masks = [torch.from_numpy(np.ascontiguousarray(mask)) for mask in (a, b)]
     found: Any = get_mask_edges(masks[0], masks[1], crop=False, spacing=tuple(spacing))

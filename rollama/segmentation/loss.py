@@ -11,7 +11,8 @@ left to clear, and changes the Dice of a real target of thousands of voxels by l
 from __future__ import annotations
 
 import torch
-from monai.losses.dice import DiceCELoss
+
+from rollama.data.monai_parts import DiceCELoss
 
 
 class CaseLoss:

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetResBlock
-from monai.networks.blocks.unetr_block import UnetrUpBlock
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from rollama.core.registry import ImagePosition
+from rollama.data.monai_parts import UnetResBlock, UnetrUpBlock
 from rollama.segmentation.config import SegConfig, SegConsistency
 from rollama.segmentation.normality import Normality
 from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatures, Words, reference_texts

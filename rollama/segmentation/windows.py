@@ -12,7 +12,8 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import torch
-from monai.data.utils import compute_importance_map
+
+from rollama.data.monai_parts import compute_importance_map
 
 Run = Callable[[list[tuple[slice, ...]]], torch.Tensor]
 """Logits (n,1,x,y,z) of some windows."""

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import nn
 
 from rollama.core.errors import CheckpointError
+from rollama.core.imports import not_installed
 from rollama.text.config import TextConfig
 from rollama.text.model import trained_parameters
 from rollama.training.loop import Metrics
@@ -247,8 +248,9 @@ def _import_deepspeed(device: torch.device) -> Any:
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is first used
     os.environ.setdefault("LOCAL_RANK", str(device.index or 0))
-    import deepspeed
-    import deepspeed.ops
+    with not_installed("mlflow"):  # its autotuner would load all of it
+        import deepspeed
+        import deepspeed.ops
 
     if device.type == "cpu":
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -15,13 +15,13 @@ from rollama.training.metrics_log import read_metrics
 from tests.signals import hear_ctrl_c
 
 pytestmark = pytest.mark.slow
-STEPS = 120
+STEPS = 60
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
 def start(workspace: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rollama", "train", "s", "--preset", "tiny", "--workspace", str(workspace),
-               "--set", f"s.steps={STEPS}", "--set", "s.scale.checkpoint_every=10"]  # fmt: skip
+               "--set", f"s.steps={STEPS}", "--set", "s.scale.checkpoint_every=5"]  # fmt: skip
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ, preexec_fn=hear_ctrl_c
     )

@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two launches of two processes that each import everything
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # three launches of processes that each import everything
+STAGES = (2, 3)
+FULL: dict[str, Any] = {"lora": {"enabled": False}, "dtype": "float32"}
+KINDS: dict[str, dict[str, Any]] = {
+    "hidden": {"consistency": "hidden", "steps": 2},
+    "sbert": {"consistency": "sbert", "steps": 2},
+    "whole": {"consistency": "sbert", "steps": 2, "lora": {"enabled": False}},
+    "whole-kl": {"consistency": "kl", "steps": 2, "lora": {"enabled": False}, "consistency_every": 2},
+}
 Losses = dict[str, dict[int, float]]
 
 
@@ -38,57 +46,72 @@ def run(name: str, stage: int, workers: int, resume: str | None = None, **change
     return {"name": name, "config": {**config, **changes}, **({"resume": resume} if resume else {})}
 
 
-def test_one_and_two_workers_have_the_same_losses_and_resume_each_other(dataset: Path, tmp_path: Path) -> None:
-    stages = (2, 3)
-    one = launch(1, [run(f"one{stage}", stage, 1) for stage in stages], dataset, tmp_path)
-    more = [run(f"two{stage}", stage, 2) for stage in stages]
-    more += [run(f"grown{stage}", stage, 2, resume=f"one{stage}/step-000002") for stage in stages]
-    more += [run(f"again{stage}", stage, 2, resume=f"two{stage}/step-000002") for stage in stages]
-    two = launch(2, more, dataset, tmp_path)
-    fewer = [run(f"shrunk{stage}", stage, 1, resume=f"two{stage}/step-000002") for stage in stages]
-    back = launch(1, fewer, dataset, tmp_path)
-    for stage in stages:
-        straight = one[f"one{stage}"]
-        assert straight[4] < straight[1]
-        assert two[f"two{stage}"] == pytest.approx(straight, abs=1e-5)
-        late = {step: straight[step] for step in (3, 4)}
-        assert two[f"grown{stage}"] == pytest.approx(late, abs=1e-5)
-        assert back[f"shrunk{stage}"] == pytest.approx(late, abs=1e-5)
-        assert two[f"again{stage}"] == {step: two[f"two{stage}"][step] for step in (3, 4)}  # to the bit
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("distributed")
+
+
+@pytest.fixture(scope="module")
+def one(dataset: Path, folder: Path) -> Losses:
+    """Everything on one worker."""
+    runs = [run(f"one{stage}", stage, 1) for stage in STAGES] + [run("one-full", 3, 1, **FULL)]
+    return launch(1, runs + [run(f"one-{name}", 2, 1, **changes) for name, changes in KINDS.items()], dataset, folder)
+
+
+@pytest.fixture(scope="module")
+def two(one: Losses, dataset: Path, folder: Path) -> Losses:
+    """On two workers, with no compiler: DeepSpeed otherwise compiles a shared-memory extension at every CPU start."""
+    tools = folder / "bin"
+    tools.mkdir()
+    runs = [run(f"two{stage}", stage, 2) for stage in STAGES]
+    runs += [run(f"grown{stage}", stage, 2, resume=f"one{stage}/step-000002") for stage in STAGES]
+    runs += [run(f"again{stage}", stage, 2, resume=f"two{stage}/step-000002") for stage in STAGES]
+    runs += [run("two-full", 3, 2, **FULL), run("grown-full", 3, 2, resume="one-full/step-000002", **FULL)]
+    runs += [run(f"two-{name}", 3, 2, **changes) for name, changes in KINDS.items()]
+    runs += [run(f"bf16-{stage}", stage, 2, steps=2, dtype="bfloat16") for stage in STAGES]
+    return launch(2, runs, dataset, folder, path=str(tools))
+
+
+@pytest.fixture(scope="module")
+def back(two: Losses, dataset: Path, folder: Path) -> Losses:
+    """On one worker again, from checkpoints of two."""
+    runs = [run(f"shrunk{stage}", stage, 1, resume=f"two{stage}/step-000002") for stage in STAGES]
+    return launch(1, [*runs, run("shrunk-full", 3, 1, resume="two-full/step-000002", **FULL)], dataset, folder)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_and_two_workers_have_the_same_losses_and_resume_each_other(
+    stage: int, one: Losses, two: Losses, back: Losses
+) -> None:
+    straight = one[f"one{stage}"]
+    assert straight[4] < straight[1]
+    assert two[f"two{stage}"] == pytest.approx(straight, abs=1e-5)
+    late = {step: straight[step] for step in (3, 4)}
+    assert two[f"grown{stage}"] == pytest.approx(late, abs=1e-5)
+    assert back[f"shrunk{stage}"] == pytest.approx(late, abs=1e-5)
+    assert two[f"again{stage}"] == {step: two[f"two{stage}"][step] for step in (3, 4)}  # to the bit
     assert one["one2"] == pytest.approx(one["one3"], abs=1e-5)
 
 
-def test_full_fine_tuning_under_zero_3_resumes_on_another_number_of_workers(dataset: Path, tmp_path: Path) -> None:
+def test_full_fine_tuning_under_zero_3_resumes_on_another_number_of_workers(
+    one: Losses, two: Losses, back: Losses, folder: Path
+) -> None:
     """Its state is written in pieces; noise is on."""
-    full = {"lora": {"enabled": False}, "dtype": "float32"}
-    one = launch(1, [run("one", 3, 1, **full)], dataset, tmp_path)["one"]
-    more = [run("two", 3, 2, **full), run("grown", 3, 2, resume="one/step-000002", **full)]
-    two = launch(2, more, dataset, tmp_path)
-    assert {path.name for path in (tmp_path / "two" / "step-000002").iterdir()} == {
+    assert {path.name for path in (folder / "two-full" / "step-000002").iterdir()} == {
         "manifest.json", "shard-00000.safetensors", "shard-00001.safetensors"
     }  # fmt: skip
-    late = {step: one[step] for step in (3, 4)}
-    back = launch(1, [run("shrunk", 3, 1, resume="two/step-000002", **full)], dataset, tmp_path)
-    assert two["two"] == pytest.approx(one, abs=1e-5) and one[4] < one[1]
-    assert two["grown"] == pytest.approx(late, abs=1e-5) and back["shrunk"] == pytest.approx(late, abs=1e-5)
+    straight = one["one-full"]
+    late = {step: straight[step] for step in (3, 4)}
+    assert two["two-full"] == pytest.approx(straight, abs=1e-5) and straight[4] < straight[1]
+    assert two["grown-full"] == pytest.approx(late, abs=1e-5) and back["shrunk-full"] == pytest.approx(late, abs=1e-5)
 
 
-def test_other_spaces_of_consistency_under_zero_3(dataset: Path, tmp_path: Path) -> None:
+def test_other_spaces_of_consistency_under_zero_3(one: Losses, two: Losses) -> None:
     """`sbert` uses the head more than once in a pass, whose weight is partitioned when all weights are trained."""
-    kinds = {kind: {"consistency": kind, "steps": 2} for kind in ("hidden", "sbert")}
-    kinds["whole"] = {"consistency": "sbert", "steps": 2, "lora": {"enabled": False}}
-    kinds["whole-kl"] = {"consistency": "kl", "steps": 2, "lora": {"enabled": False}, "consistency_every": 2}
-    one = launch(1, [run(name, 2, 1, **changes) for name, changes in kinds.items()], dataset, tmp_path / "one")
-    two = launch(2, [run(name, 3, 2, **changes) for name, changes in kinds.items()], dataset, tmp_path / "two")
-    for name, losses in one.items():
-        assert two[name] == pytest.approx(losses, abs=1e-5), name
-    assert len({losses[2] for losses in one.values()}) == len(kinds)
+    for name in KINDS:
+        assert two[f"two-{name}"] == pytest.approx(one[f"one-{name}"], abs=1e-5), name
+    assert len({one[f"one-{name}"][2] for name in KINDS}) == len(KINDS)
 
 
-def test_two_workers_need_no_compiler(dataset: Path, tmp_path: Path) -> None:
-    """DeepSpeed otherwise compiles a shared-memory extension at every start on CPU."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    runs = [run(f"stage{stage}", stage, 2, steps=2, dtype="bfloat16") for stage in (2, 3)]
-    losses = launch(2, runs, dataset, tmp_path, path=str(tools))
-    assert {name: len(steps) for name, steps in losses.items()} == {"stage2": 2, "stage3": 2}
+def test_two_workers_need_no_compiler(two: Losses) -> None:
+    assert {stage: len(two[f"bf16-{stage}"]) for stage in STAGES} == dict.fromkeys(STAGES, 2)
