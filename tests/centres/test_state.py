@@ -28,12 +28,13 @@ def federation(tmp_path: Path) -> Federation:
     return Federation(name="trial", start=tmp_path / "start", rounds=3)
 
 
-def step(folder: Path, federation: Federation, by: float) -> Standing:
+def step(folder: Path, federation: Federation, by: float, changed: bool = True, site: str = "a") -> Standing:
     now = standing(folder, federation)
     start = digest(standing(folder / "none", federation).weights)
     now.weights, now.done = {name: value + np.float32(by) for name, value in now.weights.items()}, now.done + 1
     now.strategy = {"m_t/w": np.full(3, by)}
-    keep_round(folder, federation, start, now, {"changed": True, "updates": [{**UPDATE, "sha256": f"{now.done}" * 64}]})
+    updates = [{**UPDATE, "site": site, "sha256": f"{now.done}" * 64}]
+    keep_round(folder, federation, start, now, {"changed": changed, "updates": updates})
     return now
 
 
@@ -54,6 +55,15 @@ def test_the_final_model_says_where_it_comes_from(tmp_path: Path, federation: Fe
     assert "profile" not in manifest, "the start model's training cases are not the federation's"
     assert manifest["federation"]["sites"] == ["a"] and manifest["federation"]["rounds"] == 1
     assert manifest["parent"] == read_json(federation.start / "manifest.json")["files"]["model.safetensors"]
+
+
+def test_a_site_whose_only_round_had_too_few_updates_is_not_in_the_model(
+    tmp_path: Path, federation: Federation
+) -> None:
+    step(tmp_path, federation, 1.0)
+    now = step(tmp_path, federation, 0.0, changed=False, site="b")
+    _, manifest = read_artefact(finish(tmp_path, federation, now))
+    assert manifest["federation"]["sites"] == ["a"] and manifest["federation"]["rounds"] == 2
 
 
 def test_other_settings_or_another_start_do_not_continue(tmp_path: Path, federation: Federation) -> None:

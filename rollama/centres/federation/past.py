@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rollama.centres.federation.state import used
 from rollama.core.config import hash_json
 from rollama.core.manifest import WEIGHTS, artefact_hash
 from rollama.data.case import Split
@@ -59,13 +60,7 @@ def tell_model(folder: Path, manifest: Mapping[str, Any], rounds: Sequence[Mappi
     Raises:
         DataError: the lineage cannot be written.
     """
-    kept = {
-        update["sha256"]: update["site"]
-        for facts in rounds
-        if facts["changed"]
-        for update in facts["updates"]
-        if update["refusal"] is None
-    }
+    kept = {update["sha256"]: update["site"] for update in used(rounds)}
     ledger, data = open_ledger(folder), hash_json(sorted(kept))
     cases = [{"case": update, "centre": site, "split": str(Split.TRAIN)} for update, site in sorted(kept.items())]
     ledger.keep_list(data, manifest["federation"]["name"], cases)

@@ -11,7 +11,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,20 @@ def kept_rounds(folder: Path, count: int) -> list[dict[str, Any]]:
     return [read_json(folder / ROUNDS / f"{number:04d}" / FACTS) for number in range(1, count + 1)]
 
 
+def used(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The updates that went into the weights: not refused, in a round with enough of them."""
+    return [update for facts in rounds if facts["changed"] for update in facts["updates"] if update["refusal"] is None]
+
+
 def finish(folder: Path, federation: Federation, now: Standing) -> Path:
     """Write the final artefact: the start model with the federation's weights, and where they come from."""
     tensors, manifest = read_artefact(federation.start)
     rounds = kept_rounds(folder, now.done)
-    kept = [update for facts in rounds for update in facts["updates"] if update["refusal"] is None]
     about = {
         "name": federation.name,
         "rounds": now.done,
         "settings": federation.model_dump(mode="json", exclude={"start"}),
-        "sites": sorted({update["site"] for update in kept}),
+        "sites": sorted({update["site"] for update in used(rounds)}),
         "refused": sum(update["refusal"] is not None for facts in rounds for update in facts["updates"]),
         "rehearsed": sum(bool(facts.get(REHEARSED)) for facts in rounds),
     }
