@@ -1,5 +1,6 @@
 # One line a target; the same commands as CI. `make help` lists them.
 PYTHON ?= python3
+SLOW ?= tests
 LOCK ?= $(if $(UV_FIND_LINKS),requirements/lock-cpu.txt,requirements/lock.txt)
 BIN = .venv/bin
 export OMP_NUM_THREADS ?= 2
@@ -20,7 +21,7 @@ test: setup ## the fast tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest
 
 test-slow: setup ## real Ray, several processes, killed workers, the endpoint
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and not matrix" --timeout 900
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow and not matrix" $(SLOW) --timeout 900
 
 test-soak: setup ## five minutes of good and bad requests, with a killed server in between
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m soak tests/serve --timeout 1200

@@ -51,7 +51,8 @@ def test_the_schedule_trains_and_reports(release: Release, retrained: tuple[str,
     } == {f"{release.kube.namespace}-rollama-training"}
 
 
-@pytest.mark.parametrize("what", ["p", pytest.param("seg", marks=pytest.mark.matrix)])
+@pytest.mark.matrix  # a training on this machine each; tests/live/test_faults.py compares P's losses too
+@pytest.mark.parametrize("what", ["p", "seg"])
 def test_its_models_are_those_of_one_machine(
     what: str, release: Release, retrained: tuple[str, str], cohort: Path, tmp_path: Path
 ) -> None:
