@@ -1,6 +1,6 @@
 """What we use of MONAI, imported here alone, because MONAI loads all of itself and its companions at the first import.
 
-Without those companions the first import takes a third of the time (`benchmarks/imports.py`).
+Without those companions it takes a quarter of the time (`benchmarks/imports.py`).
 """
 
 from __future__ import annotations
