@@ -2,7 +2,7 @@
 
     python -m benchmarks.imports [--runs 5]
 
-New processes in turn; the median and the range of each, and their ratio. Import torch alone is the rest of both.
+New processes in turn; the median and the range of each. Import torch alone is the rest of both.
 """
 
 from __future__ import annotations

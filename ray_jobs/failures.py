@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from ray.train import FailureConfig
 
-from ray_jobs.remote import recorded_failure
-from rollama.core.errors import ClusterError
+from ray_jobs.remote import lasting_failure
 from rollama.core.storage import open_storage
 
 
 class OwnFailures(FailureConfig):
-    """No restart once a worker of `run` said what is wrong; what a cluster did (`ClusterError`) may pass.
+    """No restart once a worker of `run` said what is wrong and stays wrong.
 
     Ray Train has no policy to plug in; its controller reads `max_failures` anew at each failure, and this is where.
     """
@@ -27,8 +26,7 @@ class OwnFailures(FailureConfig):
     @property
     def max_failures(self) -> int:
         """Failures of workers that the run still survives: none, when it is known to be in vain."""
-        said = recorded_failure(open_storage(self.run))
-        return self._limit if said is None or isinstance(said, ClusterError) else 0
+        return 0 if lasting_failure(open_storage(self.run)) else self._limit
 
     @max_failures.setter
     def max_failures(self, value: int) -> None:

@@ -183,11 +183,9 @@ def failures_recorded(run: Storage) -> Iterator[None]:
     """Keep the words of an error raised on purpose where the driver finds them.
 
     Where the workers are started again nevertheless (`failures.OwnFailures` could not read them), what an earlier
-    worker of this run said is raised at once instead of being found again; only what a cluster did (`ClusterError`)
-    may have passed.
+    worker of this run said is raised at once instead of being found again, if no repetition mends it.
     """
-    said = recorded_failure(run)
-    if said is not None and not isinstance(said, ClusterError):
+    if said := lasting_failure(run):
         raise said
     try:
         yield
@@ -218,6 +216,12 @@ def recorded_failure(run: Storage) -> RollamaError | None:
     failure = json.loads(text)
     kind = next((leaf for leaf in RollamaError.__subclasses__() if leaf.__name__ == failure["kind"]), RollamaError)
     return kind(failure["message"])
+
+
+def lasting_failure(run: Storage) -> RollamaError | None:
+    """What a worker of this run said, if no repetition mends it; what a cluster did (`ClusterError`) may pass."""
+    said = recorded_failure(run)
+    return None if isinstance(said, ClusterError) else said
 
 
 def publish(folder: Path, out: Storage) -> Reference:

@@ -25,7 +25,6 @@ Losses = dict[str, dict[int, float]]
 
 def launch(world: int, runs: list[dict[str, Any]], dataset: Path, folder: Path, path: str | None = None) -> Losses:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({} if path is None else {"PATH": path})}
-    folder.mkdir(exist_ok=True)
     (folder / "store").unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "tests.text.distributed", str(world), json.dumps(runs), str(dataset), str(folder)],
