@@ -167,7 +167,8 @@ def main() -> None:
 
     dataset = arguments.dataset or arguments.workspace / "cohort"
     if arguments.dataset is None:
-        make_once(dataset, load_preset("local").cohort)
+        preset = load_preset("local", arguments.more)
+        make_once(dataset, preset.cohort, parts=preset.needs_parts)
     if not arguments.measure_only:
         train(arguments.workspace, dataset, arguments.steps, range(arguments.seeds), arguments.more)
     generated = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ray_jobs.common import entry, start_ray
 from rollama.cohort.make import is_made, make_cohort
+from rollama.cohort.regions import UNFINISHED, write_regions
 from rollama.cohort.scan import Item
 from rollama.core.errors import ClusterError
 from rollama.presets import load_preset
@@ -74,12 +75,23 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    config = load_preset(given.preset, given.set).cohort
+    preset = load_preset(given.preset, given.set)
+    config = preset.cohort
+    if (given.out / UNFINISHED).is_dir():
+        write_regions(given.out, say)
     if is_made(given.out, config):
         print(f"{given.out}: already holds this cohort", flush=True)
-        return
-    info = make_cohort(given.out, config, lambda done, total: print(f"{done}/{total}", flush=True), run_on_ray)
-    print(f"{given.out}: {config.cases} cases, content hash {info.content_hash}", flush=True)
+    else:
+        info = make_cohort(given.out, config, say, run_on_ray)
+        print(f"{given.out}: {config.cases} cases, content hash {info.content_hash}", flush=True)
+    if preset.needs_parts:
+        made = write_regions(given.out, say)
+        print(f"{given.out}: all parts of {made} cases drawn for segmentation.plan_edits", flush=True)
+
+
+def say(done: int, total: int) -> None:
+    """A line of progress, for a job's log."""
+    print(f"{done}/{total}", flush=True)
 
 
 if __name__ == "__main__":

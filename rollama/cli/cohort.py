@@ -41,6 +41,7 @@ def make(
     from rollama.cli.import_text import tell
     from rollama.presets import load_preset
 
+    parts = False
     if size is not None or site is not Site.BREAST:
         from rollama.cohort.config import CohortConfig
         from rollama.core.config import apply_overrides, build
@@ -48,13 +49,35 @@ def make(
         given = {"cohort": {"site": str(site)} | ({"size": str(size)} if size else {"size": "xs"})}
         config = build(CohortConfig, apply_overrides(given, overrides)["cohort"], "cohort")
     else:
-        config = load_preset(preset, overrides).cohort
-    make_once(out, config, workers)
+        chosen = load_preset(preset, overrides)
+        config, parts = chosen.cohort, chosen.needs_parts
+    make_once(out, config, workers, parts)
     tell(workspace, out)
 
 
-def make_once(out: Path, config: object, workers: int = 0) -> None:
-    """Generate the cohort unless `out` already holds the one that `config` describes."""
+def make_once(out: Path, config: object, workers: int = 0, parts: bool = False) -> None:
+    """Generate the cohort unless `out` already holds the one that `config` describes; with `parts`, those too."""
+    from rollama.cohort.regions import UNFINISHED
+
+    if (out / UNFINISHED).is_dir():  # killed while it put the parts in place: go on, the hash fits only then
+        draw_parts(out)
+    _make_once(out, config, workers)
+    if parts:
+        draw_parts(out)
+
+
+def draw_parts(root: Path) -> None:
+    """Draw what is missing of every part of a cohort's training cases, with a bar."""
+    from rollama.cli.progress import bar
+    from rollama.cohort.regions import write_regions
+
+    console = Console(stderr=True)
+    with bar("drawing every part", 1, console) as update:
+        made = write_regions(root, lambda done, total: update(done, total=total))
+    console.print(f"{root}: parts of {made} case(s) drawn" if made else f"{root}: all parts are there", highlight=False)
+
+
+def _make_once(out: Path, config: object, workers: int) -> None:
     from rollama.cli.progress import bar
     from rollama.cohort.config import CohortConfig
     from rollama.cohort.make import Runner, is_made, make_cohort, run_here, unfinished
@@ -95,13 +118,7 @@ def regions(
 
     Training can then show one CT with other plans: rollama train seg --set segmentation.plan_edits=0.5
     """
-    from rollama.cli.progress import bar
-    from rollama.cohort.regions import write_regions
-
-    console = Console(stderr=True)
-    with bar("drawing every part", 1, console) as update:
-        made = write_regions(root, lambda done, total: update(done, total=total))
-    console.print(f"{root}: parts of {made} case(s) drawn" if made else f"{root}: all parts are there", highlight=False)
+    draw_parts(root)
 
 
 @app.command("describe")

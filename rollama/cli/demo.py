@@ -66,7 +66,7 @@ def run_demo(preset: Any, root: Path, console: Console) -> Path:
         for base in {preset.s.base, preset.p.base, preset.segmentation.encoder}:
             base_folder(base)
     with trip.phase("cohort"):
-        make_once(folders.cohort, preset.cohort)
+        make_once(folders.cohort, preset.cohort, parts=preset.needs_parts)
         open_dataset(folders.cohort)
     for what in What:
         with trip.phase(f"train {what}"):

@@ -63,10 +63,10 @@ def default_dataset(workspace: Location, preset: Any) -> Location:
     from rollama.data.store import Kind, push
 
     if isinstance(workspace, Path):
-        make_once(workspace / "cohort", preset.cohort)
+        make_once(workspace / "cohort", preset.cohort, parts=preset.needs_parts)
         return workspace / "cohort"
     folder = cache_folder() / "cohorts" / preset.cohort.digest()[:16]
-    make_once(folder, preset.cohort)
+    make_once(folder, preset.cohort, parts=preset.needs_parts)
     with transfer("pushing the cohort (MiB)") as progress:
         return str(push(folder, Kind.DATASET, join(workspace, "store"), progress))
 

@@ -6,6 +6,7 @@ parts need not be made together with the cohort, and only who trains on changed 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from rollama.data.dataset import content_hash, open_dataset
 from rollama.data.origin import Origin
 from rollama.data.plan import Guideline
 from rollama.data.regions import PARTS, pack, regions_path
+
+UNFINISHED = ".parts.unfinished"
+"""Folder in a cohort's for parts until all are drawn, so that an interrupted run leaves the cohort as it was."""
 
 
 def slabs_of(config: CohortConfig, case: Case) -> Iterator[Anatomy]:
@@ -86,14 +90,20 @@ def write_regions(root: Path, progress: Callable[[int, int], None] | None = None
     if config.site is not Site.BREAST:
         raise DataError(f"{root}: a cohort of site {config.site}; only breast cohorts have such parts")
     cases = [case for case in data.select(Split.TRAIN) if case.plan is not None and case.plan.has_target]
-    left = [case for case in cases if not all(regions_path(case, guideline).is_file() for guideline in Guideline)]
+    goals = {case.case_id: {guideline: regions_path(case, guideline) for guideline in Guideline} for case in cases}
+    staged = {goal: root / UNFINISHED / goal.relative_to(root) for paths in goals.values() for goal in paths.values()}
+    left = [case for case in cases if not all(g.is_file() or staged[g].is_file() for g in goals[case.case_id].values())]
     for done, case in enumerate(left, len(cases) - len(left) + 1):
         for guideline, bits in regions_of(config, case).items():
-            path = regions_path(case, guideline)
+            path = staged[goals[case.case_id][guideline]]
             path.parent.mkdir(parents=True, exist_ok=True)
             write_nifti(path, bits, grid_of(config, case.centre))
         if progress is not None:
             progress(done, len(cases))
+    for goal, path in staged.items():
+        if path.is_file():
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(goal)
     record = read_json(root / "dataset.json")
     found = content_hash(root, data.info.centres)
     if record["content_hash"] != found:
@@ -102,4 +112,6 @@ def write_regions(root: Path, progress: Callable[[int, int], None] | None = None
         )
         steps = [*record.get("origins", ()), step.model_dump(mode="json")]
         write_json(root / "dataset.json", {**record, "content_hash": found, "origins": steps})
+    if (root / UNFINISHED).is_dir():  # only now: until here it says that files and hash may not fit
+        shutil.rmtree(root / UNFINISHED)
     return len(left)

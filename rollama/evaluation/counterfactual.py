@@ -4,12 +4,13 @@ For an edit whose true target is known, let T0, T1 be the true targets before an
 speaks of the region E = T0 xor T1. The mask must change there and nowhere else:
 
     success    at least half of T1 \\ T0 lies in M1, and at most half of T0 \\ T1 does
-    leakage    volume of (M0 xor M1) farther than 6 mm from E, over the volume of T0
-    strict     the same without the 6 mm
+    leakage    volume of (M0 xor M1) farther than 6 mm and more than a voxel from E, over the volume of T0
+    strict     all of (M0 xor M1) outside E, over the volume of T0
 
-The 6 mm (a voxel of the CPU presets' grid) forgive where exactly the model draws the border of what was edited. For an
-edit that must change nothing, E is empty: `success` says that less than 2 % of T0's volume changed. Text that is no
-plan succeeds when the model refuses it.
+The 6 mm forgive where exactly the model draws the border of what was edited; on a coarser grid, such as the CPU
+presets' of 6.25 mm, the next voxel is forgiven, or the border would have to be exact there. For an edit that must
+change nothing, E is empty: `success` says that less than 2 % of T0's volume changed. Text that is no plan succeeds when
+the model refuses it.
 
 Without `answers` (data that no generator made) only edits are scored whose right answer needs none: the harmless ones,
 `no target`, and text that is no plan.
@@ -42,6 +43,7 @@ METRICS = ("success", "leakage", "leakage_strict", "edited_dice")
 ALL_EDITS = "all edits that matter"
 """Source of `pooled` records."""
 TOLERANCE_MM = 6.0
+"""Or a voxel's longest edge, if that is more."""
 UNCHANGED = 0.02
 """Share of the target's volume up to which a mask counts as unchanged."""
 TRACE_CC = 0.5
@@ -178,7 +180,8 @@ def edit_scores(
     changed, volume = before ^ after, max(1, int(truth.sum()))
     far = changed & ~region
     if region.any() and far.any():
-        far &= ndimage.distance_transform_edt(~region, sampling=spacing) > TOLERANCE_MM
+        beyond = max(TOLERANCE_MM, *spacing) + 1e-3  # an affine in float32 holds millimetres to some 1e-5
+        far &= ndimage.distance_transform_edt(~region, sampling=spacing) > beyond
     return {
         "success": float(all(verdicts)) if verdicts else math.nan,
         "leakage": float(far.sum()) / volume,

@@ -25,7 +25,7 @@ SETTINGS = {
     "hd95_pooled": "95th percentile of both directions' distances together, mm",
     "surface_dice": "share of surface area within 2, 3, 5 mm (DeepMind's definition)",
     "levels": f"a nodal level is held from {levels.HELD:.0%} of its volume on",
-    "counterfactual": f"leakage: changes over {counterfactual.TOLERANCE_MM:g} mm from the edited region, per target",
+    "counterfactual": f"leakage: changes over {counterfactual.TOLERANCE_MM:g} mm beyond what was edited, per target",
     "calibration_error": "15 bins, voxels within 20 mm of the predicted target, on the model's grid",
     "side": "larger part of the mask relative to the body's median patient x (RAS)",
 }

@@ -35,6 +35,11 @@ class Preset(StrictModel):
         default_factory=dict, description="phase -> seconds, measured on two cores"
     )
 
+    @property
+    def needs_parts(self) -> bool:
+        """Whether training reads all parts of a case (`data.regions`), so that the cohort has to have them."""
+        return self.segmentation.plan_edits > 0
+
     def text(self, task: Task) -> TextConfig:
         """The configuration of S or P."""
         return self.s if task is Task.SUMMARY else self.p

@@ -121,6 +121,9 @@ class SegConfig(StrictModel):
     fine_channels: int = Field(0, ge=0, description="channels of a full-resolution correction of the logits; 0: none")
     alignment_depth: int = Field(2, ge=1, description="two-way blocks a stage")
     alignment_heads: int = Field(4, ge=1)
+    alignment_inner: int = Field(
+        0, ge=0, description="least inner width of the attention between text and image; half a stage's channels else"
+    )
     activation_checkpointing: bool = Field(False, description="recompute the alignment in the backward pass")
 
     patch: Sizes = (80, 64, 48)
@@ -212,6 +215,11 @@ class SegConfig(StrictModel):
             raise ValueError(f"strides must be 2, only the first may be 1, found {self.strides}")
         if self.fine_channels and self.strides[0] != 2:
             raise ValueError("fine_channels needs a first stride of 2; with 1 the network has a full-resolution stage")
+        if self.alignment_inner % self.alignment_heads:
+            raise ValueError(
+                f"alignment_inner must be a multiple of alignment_heads = {self.alignment_heads}, "
+                f"found {self.alignment_inner}"
+            )
         for value in self.channels:
             if value % (2 * self.alignment_heads):
                 raise ValueError(

@@ -72,6 +72,10 @@ class SegOutput(NamedTuple):
     clean: Segmented | None = None
 
 
+FEW = 16
+"""Tokens on one side up to which attention is written out."""
+
+
 class Attention(nn.Module):
     """Multi-head attention with an inner width below the model's (SAM's form)."""
 
@@ -89,12 +93,16 @@ class Attention(nn.Module):
         `mask` (B,N): keys where it is False are not seen.
         """
         q, k, v = self._split(self.q(query)), self._split(self.k(key)), self._split(self.v(value))
-        # Written out: with 2 text tokens on one side the fused kernels are slower, or copy the long side.
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        if mask is not None:
-            scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
-        weights = scores.softmax(-1)
-        mixed = (weights @ v).transpose(1, 2).flatten(2)
+        if min(q.shape[2], k.shape[2]) > FEW:
+            mixed = nn.functional.scaled_dot_product_attention(
+                q, k, v, None if mask is None else mask[:, None, None, :]
+            )
+        else:  # written out: with 2 text tokens on one side the fused kernels are slower, or copy the long side
+            scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
+            if mask is not None:
+                scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
+            mixed = scores.softmax(-1) @ v
+        mixed = mixed.transpose(1, 2).flatten(2)
         result: torch.Tensor = self.out(mixed)
         return result
 
@@ -106,12 +114,12 @@ class Attention(nn.Module):
 class TwoWayBlock(nn.Module):
     """Text self-attention, text-to-image attention, MLP, image-to-text attention, each with residual and LayerNorm."""
 
-    def __init__(self, width: int, heads: int, first: bool) -> None:
+    def __init__(self, width: int, inner: int, heads: int, first: bool) -> None:
         super().__init__()
         self.first = first
-        self.self_attention = Attention(width, width, heads)
-        self.to_image = Attention(width, width // 2, heads)
-        self.to_text = Attention(width, width // 2, heads)
+        self.self_attention = Attention(width, max(width, inner), heads)
+        self.to_image = Attention(width, inner, heads)
+        self.to_text = Attention(width, inner, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
 
@@ -140,11 +148,14 @@ class TwoWayBlock(nn.Module):
 class Alignment(nn.Module):
     """Aligns one stage's image features with the plan: projection of the text, then `depth` two-way blocks."""
 
-    def __init__(self, width: int, text_width: int, depth: int, heads: int, recompute: bool) -> None:
+    def __init__(self, width: int, text_width: int, config: SegConfig) -> None:
         super().__init__()
-        self.recompute = recompute
+        self.recompute = config.activation_checkpointing
         self.project = nn.Linear(text_width, width)
-        self.blocks = nn.ModuleList(TwoWayBlock(width, heads, index == 0) for index in range(depth))
+        inner, heads = max(width // 2, config.alignment_inner), config.alignment_heads
+        self.blocks = nn.ModuleList(
+            TwoWayBlock(width, inner, heads, index == 0) for index in range(config.alignment_depth)
+        )
 
     def forward(self, image: torch.Tensor, text: Words, position: torch.Tensor | None) -> torch.Tensor:
         """Image features (B,C,x,y,z), text (B,T,H), position features (B,N,C) -> features of the image's shape."""
@@ -241,8 +252,7 @@ class SegmentationNet(nn.Module):
         self.normality = Normality()
         self.alignments: nn.ModuleList | None = None
         if text_encoder is not None:
-            depth, heads, again = config.alignment_depth, config.alignment_heads, config.activation_checkpointing
-            self.alignments = nn.ModuleList(Alignment(c, text_encoder.width, depth, heads, again) for c in channels)
+            self.alignments = nn.ModuleList(Alignment(c, text_encoder.width, config) for c in channels)
             self.register_buffer("text_mean", torch.zeros(config.prompts, text_encoder.width))
             self.register_buffer("text_spread", torch.ones(config.prompts, text_encoder.width))
 

@@ -162,6 +162,10 @@ def test_six_millimetres_are_forgiven() -> None:
     scores = edit_scores(truth, after, truth, wanted, SPACING)
     assert scores["success"] == 1.0
     assert scores["leakage"] == pytest.approx(0.1) and scores["leakage_strict"] == pytest.approx(0.2)
+    for spacing in ((6.25, 6.25, 6.0), (12.5, 12.5, 12.5)):  # one voxel, however large it is
+        assert edit_scores(truth, after, truth, wanted, spacing)["leakage"] == pytest.approx(0.1)
+    finer = edit_scores(truth, after, truth, wanted, (3.0, 3.0, 3.0))
+    assert finer["leakage"] == 0 and finer["leakage_strict"] == pytest.approx(0.2)
     same = edit_scores(truth, truth, truth, truth, SPACING)
     assert np.isnan(same["success"]) and same["leakage"] == 0
 

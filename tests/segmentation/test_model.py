@@ -13,7 +13,7 @@ from rollama.core.registry import SegMethod
 from rollama.language.architectures import meta_base
 from rollama.segmentation.checkpoint import build_network, load_model, save_model
 from rollama.segmentation.config import SegConfig
-from rollama.segmentation.model import Coordinates, SegBatch, SegmentationNet
+from rollama.segmentation.model import Attention, Coordinates, SegBatch, SegmentationNet
 from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, reference_texts
 
 CPU = torch.device("cpu")
@@ -52,6 +52,30 @@ def test_encoder_is_frozen_and_not_part_of_the_model(config: SegConfig) -> None:
     network, _ = build_network(config, CPU)
     assert [name for name, _ in network.named_parameters() if "embed" in name or "layers" in name] == []
     assert not any(value.requires_grad for value in network.text_encoder.decoder.parameters())
+
+
+def test_attention_over_many_tokens_is_what_is_written_out_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    attention = Attention(8, 4, 2)
+    query, key = torch.randn(2, 20, 8, requires_grad=True), torch.randn(2, 18, 8, requires_grad=True)
+    seen = torch.arange(18) < torch.tensor([[18], [5]])
+    for mask in (None, seen):
+        found = []
+        for few in (16, 100):
+            monkeypatch.setattr("rollama.segmentation.model.FEW", few)
+            result = attention(query, key, key, mask)
+            found.append((result, *torch.autograd.grad(result.square().sum(), (query, key))))
+        for fused, written in zip(*found, strict=True):
+            torch.testing.assert_close(fused, written)
+
+
+def test_attention_may_be_wider_than_a_stage(config: SegConfig) -> None:
+    config = config.updated(alignment_inner=32)
+    network, _ = build_network(config, CPU)
+    assert network.alignments[0].blocks[0].to_text.q.weight.shape == (32, config.channels[0])
+    assert network(make_batch(network)).logits.shape == (2, 1, *config.patch)
+    with pytest.raises(ConfigError, match="alignment_inner"):
+        config.updated(alignment_inner=33)
 
 
 def test_recomputed_alignment_gives_equal_gradients(config: SegConfig) -> None:
