@@ -52,6 +52,8 @@ class VolumeSettings(Protocol):
     @property
     def positive_crops(self) -> float: ...
     @property
+    def mirrored_crops(self) -> float: ...
+    @property
     def level_drop(self) -> float: ...
     @property
     def plan_edits(self) -> float: ...
@@ -180,7 +182,11 @@ MAPS = ("image", "target", "organs", "levels", *Guideline)
 
 
 class RandPatch(RandomizableTransform, MapTransform):
-    """Cut or pad image and target to the patch; in a larger volume around a random voxel, mostly one of the target."""
+    """Cut or pad image and target to the patch; in a larger volume around a random voxel, mostly one of the target.
+
+    If patches always lie around the target, where a patch lies tells the side, and nobody has to read the plan for it:
+    so some are mirrored to the other side of the patient (`mirrored_crops`).
+    """
 
     def __init__(self, settings: VolumeSettings) -> None:
         RandomizableTransform.__init__(self, 1.0)
@@ -194,10 +200,12 @@ class RandPatch(RandomizableTransform, MapTransform):
         centre = -data["origin"] / self.settings.spacing
         choose, positive = self.R.uniform(size=2)
         where = self.R.uniform(size=3)
+        across = self.R.uniform() < self.settings.mirrored_crops
         if any(size > wanted for size, wanted in zip(target.shape, patch, strict=True)):
             inside = np.flatnonzero(target)
             if choose < self.settings.positive_crops and inside.size:
-                centre = np.array(np.unravel_index(inside[int(positive * inside.size)], target.shape))
+                found = np.array(np.unravel_index(inside[int(positive * inside.size)], target.shape))
+                centre = np.array([2 * centre[0] - found[0], *found[1:]]) if across else found
             else:
                 centre = where * (np.array(target.shape) - 1)
         start = place(target.shape, patch, centre)

@@ -133,6 +133,13 @@ class SegConfig(StrictModel):
         0.9, ge=0, le=1, description="share of crops centred on target, if a volume is larger"
     )
 
+    mirrored_crops: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of those crops that lie on the other side: their place must not tell the side",
+    )
+
     flip_probability: float = Field(0.5, ge=0, le=1, description="left-right flip; the plan's side is flipped with it")
     level_drop: float = Field(
         0.0, ge=0, le=1, description="chance to leave some levels out of plan and target, where its parts are kept"

@@ -104,6 +104,23 @@ def test_crops_of_a_larger_volume_keep_their_coordinates(name: str) -> None:
     np.testing.assert_allclose(centroid(sample.target, sample.origin), centroid(prepared.target, prepared.origin))
 
 
+def test_some_crops_lie_on_the_other_side() -> None:
+    settings = {**STILL, "flip_probability": 0, "positive_crops": 1.0}
+    pipelines = [
+        training_pipeline(SegConfig.model_validate({**settings, "mirrored_crops": share})) for share in (0, 0.5, 1)
+    ]
+    prepared = make_prepared((40, 30, 20))  # the target lies far on one side
+    found = []
+    for epoch in range(30):
+        own, some, across = (draw(pipeline, prepared, PLAN, (0, epoch, "a")) for pipeline in pipelines)
+        middles = [sample.origin + 7.5 * 5.0 for sample in (own, some, across)]
+        np.testing.assert_allclose(middles[0], middles[2] * [-1, 1, 1], atol=5.0)
+        assert own.target.any() and not across.target.any() and across.plan == PLAN
+        found.append(np.array_equal(middles[1], middles[2]))
+        assert found[-1] or np.array_equal(middles[1], middles[0])
+    assert 8 < sum(found) < 22
+
+
 def test_place_and_cut() -> None:
     assert place((20, 10, 16), (16, 16, 16), (19, 5, 8)) == (4, -2, 0)
     array = np.arange(5)[:, None, None]
