@@ -124,6 +124,10 @@ class SegConfig(StrictModel):
     alignment_inner: int = Field(
         0, ge=0, description="least inner width of the attention between text and image; half a stage's channels else"
     )
+    alignment_gate: bool = Field(
+        False,
+        description="let the plan scale each channel of an image stage, beside the attention (FiLM without shift)",
+    )
     activation_checkpointing: bool = Field(False, description="recompute the alignment in the backward pass")
 
     patch: Sizes = (80, 64, 48)

@@ -146,12 +146,22 @@ class TwoWayBlock(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Aligns one stage's image features with the plan: projection of the text, then `depth` two-way blocks."""
+    """Aligns one stage's image features with the plan: projection of the text, then `depth` two-way blocks.
+
+    What a plan decides is a product: the voxel is on the left, and the plan says left. Attention between two random
+    projections has almost no gradient towards a product, and training stands still until it has found one. With
+    `alignment_gate` the plan first scales every channel (FiLM, arXiv 1709.07871, without its shift): the product of
+    text and position from the first step.
+    """
 
     def __init__(self, width: int, text_width: int, config: SegConfig) -> None:
         super().__init__()
         self.recompute = config.activation_checkpointing
         self.project = nn.Linear(text_width, width)
+        self.gate = nn.Linear(text_width, width) if config.alignment_gate else None
+        if self.gate is not None:  # begins as no scaling at all
+            nn.init.zeros_(self.gate.weight)
+            nn.init.zeros_(self.gate.bias)
         inner, heads = max(width // 2, config.alignment_inner), config.alignment_heads
         self.blocks = nn.ModuleList(
             TwoWayBlock(width, inner, heads, index == 0) for index in range(config.alignment_depth)
@@ -160,6 +170,8 @@ class Alignment(nn.Module):
     def forward(self, image: torch.Tensor, text: Words, position: torch.Tensor | None) -> torch.Tensor:
         """Image features (B,C,x,y,z), text (B,T,H), position features (B,N,C) -> features of the image's shape."""
         tokens = image.flatten(2).transpose(1, 2)
+        if self.gate is not None:
+            tokens = tokens * (1 + self.gate(_mean(text)))[:, None]
         projected = self.project(text.states)
         words = projected
         for block in self.blocks:
@@ -168,6 +180,14 @@ class Alignment(nn.Module):
             else:
                 words, tokens = block(words, tokens, projected, position, text.mask)
         return tokens.transpose(1, 2).reshape(image.shape)
+
+
+def _mean(text: Words) -> torch.Tensor:
+    """Mean over a text's tokens, (B,H)."""
+    if text.mask is None:
+        return text.states.mean(1)
+    seen = text.mask[..., None].to(text.states.dtype)
+    return (text.states * seen).sum(1) / seen.sum(1).clamp(min=1)
 
 
 class Coordinates(nn.Module):

@@ -163,9 +163,13 @@ def test_plan_embeddings_are_centred_and_scaled_before_the_alignment(config: Seg
     assert torch.equal(again.text_mean, network.text_mean)
 
 
-def test_with_all_tokens_neighbours_and_padding_change_nothing(config: SegConfig) -> None:
-    network, _ = build_network(config.updated(text_mode="all_tokens"), CPU)
+@pytest.mark.parametrize("gate", [False, True])
+def test_with_all_tokens_neighbours_and_padding_change_nothing(config: SegConfig, gate: bool) -> None:
+    network, _ = build_network(config.updated(text_mode="all_tokens", alignment_gate=gate), CPU)
     network.eval()
+    if gate:
+        for alignment in network.alignments:
+            torch.nn.init.normal_(alignment.gate.weight, std=0.1)
     texts = ("Side: left.", "Side: right. Volumes: right whole breast.")
     batch = make_batch(network, texts)
     batch.plan.noise = None
@@ -198,6 +202,21 @@ def test_an_artefact_keeps_the_calibration(config: SegConfig, tmp_path: Path) ->
     save_model(tmp_path / "seg", network, info, "hash")
     loaded, _ = load_model(tmp_path / "seg", CPU)
     assert torch.equal(loaded.text_mean, network.text_mean)
+
+
+def test_the_gate_starts_as_no_change_and_learns_from_the_first_step(config: SegConfig) -> None:
+    network, _ = build_network(config.updated(alignment_gate=True), CPU)
+    batch = make_batch(network)
+    with torch.no_grad():
+        before = network(batch).logits
+        gates = [alignment.gate for alignment in network.alignments]
+        for alignment in network.alignments:
+            alignment.gate = None
+        assert torch.equal(network(batch).logits, before)
+        for alignment, gate in zip(network.alignments, gates, strict=True):
+            alignment.gate = gate
+    network(batch).logits.square().sum().backward()
+    assert all(gate.weight.grad.abs().sum() > 0 for gate in gates)
 
 
 def test_fine_detail_starts_as_no_change_and_then_learns(config: SegConfig) -> None:
