@@ -10,7 +10,9 @@ from rollama.presets import load_preset, preset_names
 
 
 def test_the_promised_presets_exist():
-    assert {"tiny", "demo", "local", "local-edits", "cluster-7b", "cluster-7b-full", "cluster-seg"} <= set(preset_names())
+    assert {"tiny", "demo", "local", "local-edits", "cluster-7b", "cluster-7b-full", "cluster-seg"} <= set(
+        preset_names()
+    )
 
 
 @pytest.mark.parametrize("name", preset_names())
