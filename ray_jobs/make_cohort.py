@@ -16,6 +16,7 @@ from rollama.cohort.make import is_made, make_cohort
 from rollama.cohort.regions import UNFINISHED, write_regions
 from rollama.cohort.scan import Item
 from rollama.core.errors import ClusterError
+from rollama.data.dataset import open_dataset
 from rollama.presets import load_preset
 
 ITEMS = 4
@@ -86,7 +87,8 @@ def main() -> None:
         print(f"{given.out}: {config.cases} cases, content hash {info.content_hash}", flush=True)
     if preset.needs_parts:
         made = write_regions(given.out, say)
-        print(f"{given.out}: all parts of {made} cases drawn for segmentation.plan_edits", flush=True)
+        found = open_dataset(given.out, check_volumes=False).info.content_hash
+        print(f"{given.out}: all parts of {made} cases drawn (plan_edits), content hash {found}", flush=True)
 
 
 def say(done: int, total: int) -> None:
