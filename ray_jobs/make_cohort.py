@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ray_jobs.common import entry, start_ray
 from rollama.cohort.make import is_made, make_cohort
-from rollama.cohort.regions import UNFINISHED, write_regions
+from rollama.cohort.regions import half_placed, write_regions
 from rollama.cohort.scan import Item
 from rollama.core.errors import ClusterError
 from rollama.data.dataset import open_dataset
@@ -78,7 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     preset = load_preset(given.preset, given.set)
     config = preset.cohort
-    if (given.out / UNFINISHED).is_dir():
+    if half_placed(given.out):
         write_regions(given.out, say)
     if is_made(given.out, config):
         print(f"{given.out}: already holds this cohort", flush=True)

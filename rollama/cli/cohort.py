@@ -57,9 +57,9 @@ def make(
 
 def make_once(out: Path, config: object, workers: int = 0, parts: bool = False) -> None:
     """Generate the cohort unless `out` already holds the one that `config` describes; with `parts`, those too."""
-    from rollama.cohort.regions import UNFINISHED
+    from rollama.cohort.regions import half_placed
 
-    if (out / UNFINISHED).is_dir():  # killed while it put the parts in place: go on, the hash fits only then
+    if half_placed(out):
         draw_parts(out)
     _make_once(out, config, workers)
     if parts:

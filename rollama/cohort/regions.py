@@ -27,7 +27,7 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import content_hash, open_dataset
 from rollama.data.origin import Origin
 from rollama.data.plan import Guideline
-from rollama.data.regions import PARTS, pack, regions_path
+from rollama.data.regions import FOLDER, PARTS, pack, regions_path
 
 UNFINISHED = ".parts.unfinished"
 """Folder in a cohort's for parts until all are drawn, so that an interrupted run leaves the cohort as it was."""
@@ -65,6 +65,11 @@ def regions_of(config: CohortConfig, case: Case) -> dict[Guideline, np.ndarray]:
         for guideline, slabs in found.items():
             slabs.append(pack({part: part_mask(body, side, part, guideline) for part in PARTS}))
     return {guideline: np.concatenate(slabs, axis=2) for guideline, slabs in found.items()}
+
+
+def half_placed(root: Path) -> bool:
+    """Whether a run was killed while it put drawn parts in place: the content hash fits only after it has gone on."""
+    return (root / UNFINISHED).is_dir() and any(root.glob(f"*/{FOLDER}/*/*.nii.gz"))
 
 
 def write_regions(root: Path, progress: Callable[[int, int], None] | None = None) -> int:

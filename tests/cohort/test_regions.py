@@ -11,7 +11,7 @@ from rollama.cli.cohort import make_once
 from rollama.cli.train import default_dataset
 from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import is_made, make_cohort
-from rollama.cohort.regions import UNFINISHED, write_regions
+from rollama.cohort.regions import UNFINISHED, half_placed, write_regions
 from rollama.core.errors import DataError
 from rollama.core.files import read_json, write_json
 from rollama.core.registry import Site
@@ -78,6 +78,9 @@ def test_an_interrupted_drawing_leaves_the_cohort_whole_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         write_regions(root, stop)
     assert is_made(root, SMALL) and (root / UNFINISHED).is_dir() and not list(root.glob("*/regions"))
+    assert not half_placed(root)
+    make_once(root, SMALL)  # who asks for no parts gets none
+    assert not list(root.glob("*/regions"))
     moved = Path.replace
 
     def killed(path: Path, goal: Path) -> Path:
