@@ -12,47 +12,35 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.segmentation_study import OBEDIENCE, held_out
 from rollama.cli.progress import bar
-from rollama.cohort.bound import target_of
-from rollama.cohort.config import EXTERNAL_CENTRES
 from rollama.cohort.readers import JITTER_MM, draw_as_reader
 from rollama.cohort.scan import grid_of
 from rollama.core.errors import DataError
 from rollama.core.seeding import numpy_generator
 from rollama.data.case import Case, Split
 from rollama.data.dataset import open_dataset
+from rollama.data.plan import Plan
 from rollama.evaluation.answers import Answers
-from rollama.evaluation.counterfactual import TRACE_CC, edit_scores
-from rollama.evaluation.edits import Edit, Expect, edits_of
+from rollama.evaluation.counterfactual import another_patients_plan, edit_scores, trace_voxels
+from rollama.evaluation.edits import Expect, edits_of
 from rollama.evaluation.masks import dice
 
 HANDS = {"same hand": False, "drawn anew": True}
-OBEDIENCE = ("success", "leakage", "leakage_strict")
 Scores = dict[str, float]
 
 
-def edits_with_target(case: Case, others: Sequence[Case]) -> Iterator[Edit]:
-    """The edits of a case that ask for another target."""
-    assert case.plan is not None
-    plans = [other.plan for other in others if other.plan is not None]
-    other = next((plan for plan in plans if target_of(plan) != target_of(case.plan)), None)
-    for edit in edits_of(case.plan, case.case_id, other):
-        if edit.expect is Expect.CHANGE and edit.plan is not None and edit.plan.has_target:
-            yield edit
-
-
-def score_reader(answers: Answers, case: Case, others: Sequence[Case], reader: int, anew: bool) -> Scores:
+def score_reader(answers: Answers, case: Case, other: Plan | None, reader: int, anew: bool) -> Scores:
     """One reader on one case: Dice with the own plan's target, then the mean over edits of what a model is scored by.
 
     Args:
         answers: the true targets.
         case: with a plan and a target.
-        others: other patients, whose plans are tried.
+        other: another patient's plan of another target.
         reader: index into `JITTER_MM`.
         anew: whether each drawing errs in a way of its own.
     """
@@ -66,10 +54,11 @@ def score_reader(answers: Answers, case: Case, others: Sequence[Case], reader: i
     truth = answers.target(case, case.plan)
     before = draw(truth, "own plan")
     found: dict[str, list[float]] = defaultdict(list)
-    for edit in edits_with_target(case, others):
-        assert edit.plan is not None
+    least = trace_voxels(grid.spacing)
+    for edit in edits_of(case.plan, case.case_id, other):
+        if edit.expect is not Expect.CHANGE or edit.plan is None or not edit.plan.has_target:
+            continue
         wanted = answers.target(case, edit.plan)
-        least = TRACE_CC * 1000 / math.prod(grid.spacing)
         for name, value in edit_scores(before, draw(wanted, edit.name), truth, wanted, grid.spacing, least).items():
             found[name].append(value)
     means = {name: float(np.nanmean(values)) for name, values in found.items() if not np.isnan(values).all()}
@@ -86,20 +75,15 @@ def main() -> None:
     answers = Answers.of(data.info)
     if answers is None:
         raise DataError(f"{given.cohort}: the true targets of other plans are known for our breast cohorts only")
-    cases = [
-        case
-        for centre in data.info.centres
-        for split in (Split.TEST, Split.EXTERNAL)
-        for case in data.select(split, centre=centre)[: given.limit]
-        if case.plan is not None and case.plan.has_target
-    ]
+    cases = held_out(data, given.limit)
     found: dict[tuple[int, str, bool], list[Scores]] = defaultdict(list)
     with bar("drawing edited plans", len(cases)) as update:
         for done, case in enumerate(cases, 1):
+            other = another_patients_plan(cases, done - 1)
             for reader in range(len(JITTER_MM)):
                 for hand, anew in HANDS.items():
-                    scores = score_reader(answers, case, [*cases[done:], *cases[: done - 1]], reader, anew)
-                    found[reader, hand, case.centre in EXTERNAL_CENTRES].append(scores)
+                    scores = score_reader(answers, case, other, reader, anew)
+                    found[reader, hand, case.split is Split.EXTERNAL].append(scores)
             update(done)
     print("| reader | cases | Dice | edits followed | leakage | leakage without tolerance |\n" + "|---" * 6 + "|")
     for (reader, hand, external), each in sorted(found.items()):

@@ -46,7 +46,6 @@ def measure(
     """All records of one model; kept in `out`, one file a model. `edited`: edited plans as well."""
     from rollama.core.config import hash_json
     from rollama.core.files import write_text
-    from rollama.data.case import Split
     from rollama.data.dataset import open_dataset
     from rollama.evaluation.answers import Answers
     from rollama.evaluation.cache import MaskCache
@@ -63,13 +62,7 @@ def measure(
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         if lines and lines[0] == {"key": key}:
             return [Record(**line) for line in lines[1:]]
-    cases = [
-        case
-        for centre in data.info.centres
-        for split in (Split.TEST, Split.EXTERNAL)
-        for case in data.select(split, centre=centre)[:limit]
-        if case.plan is not None and case.plan.has_target
-    ]
+    cases = held_out(data, limit)
     cache = MaskCache(out / "cache", loaded.identity, data.info.content_hash)
     plans = {"reference": {case.case_id: case.plan_text for case in cases}}
     records = []
@@ -88,6 +81,19 @@ def measure(
         update(len(plans) + 1)
     write_text(path, "".join(json.dumps(line) + "\n" for line in ({"key": key}, *map(asdict, records))))
     return records
+
+
+def held_out(data: Any, limit: int | None) -> list[Any]:
+    """Test and external cases with a target of a data set, of at most `limit` cases a centre and split."""
+    from rollama.data.case import Split
+
+    return [
+        case
+        for centre in data.info.centres
+        for split in (Split.TEST, Split.EXTERNAL)
+        for case in data.select(split, centre=centre)[:limit]
+        if case.plan is not None and case.plan.has_target
+    ]
 
 
 def per_case(records: Sequence[Any], metric: str) -> dict[tuple[str, str, str], dict[str, tuple[float, str]]]:

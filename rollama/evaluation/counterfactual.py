@@ -28,6 +28,7 @@ import numpy as np
 from rollama.cohort.bound import target_of
 from rollama.data.case import Case
 from rollama.data.organs import case_ct
+from rollama.data.plan import Plan
 from rollama.data.volumes import read_mask
 from rollama.evaluation.answers import Answers
 from rollama.evaluation.cache import MaskCache
@@ -77,8 +78,7 @@ def evaluate_counterfactual(
         stored = read_mask(case.target, volume) != 0
         own = answers if answers is not None and answers.know(case, stored) else None
         before = predict_cached(model, case, volume, case.plan_text, cache) != 0
-        others = (other.plan for other in (*chosen[done:], *chosen[:done]))
-        other = next((plan for plan in others if plan and target_of(plan) != target_of(case.plan)), None)
+        other = another_patients_plan(chosen, done - 1)
         for edit in edits_of(case.plan, case.case_id, other if own else None):
             try:
                 after: Mask | None = predict_cached(model, case, volume, edit.text, cache) != 0
@@ -90,6 +90,17 @@ def evaluate_counterfactual(
         if progress:
             progress(done, len(chosen))
     return records
+
+
+def another_patients_plan(cases: Sequence[Case], place: int) -> Plan | None:
+    """The plan of the next of `cases` after the one at `place` that asks for another target; after the last, the first.
+
+    None when all of them ask for the same. The case at `place` has a plan.
+    """
+    own = cases[place].plan
+    assert own is not None
+    others = (other.plan for other in (*cases[place + 1 :], *cases[:place]))
+    return next((plan for plan in others if plan and target_of(plan) != target_of(own)), None)
 
 
 def draw_edits(model: Segmenter, case: Case, cache: MaskCache, answers: Answers | None, synthetic: bool) -> Figure:
@@ -154,8 +165,12 @@ def _score(
     if answers is None:
         return None
     wanted = answers.target(case, edit.plan)
-    least = TRACE_CC * 1000 / math.prod(spacing)
-    return edit_scores(before, after, truth, wanted, spacing, least)
+    return edit_scores(before, after, truth, wanted, spacing, trace_voxels(spacing))
+
+
+def trace_voxels(spacing: Sequence[float]) -> float:
+    """`TRACE_CC` in voxels of this size (mm)."""
+    return TRACE_CC * 1000 / math.prod(spacing)
 
 
 def edit_scores(
