@@ -165,7 +165,7 @@ class Facts(StrictModel):
     @property
     def other_side(self) -> Side:
         """The side that is not treated now."""
-        return Side.RIGHT if self.side is Side.LEFT else Side.LEFT
+        return self.side.other
 
     @property
     def n_category(self) -> int:

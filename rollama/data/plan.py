@@ -33,6 +33,11 @@ class Side(StrEnum):
     LEFT = "left"
     RIGHT = "right"
 
+    @property
+    def other(self) -> Side:
+        """The opposite side."""
+        return Side.RIGHT if self is Side.LEFT else Side.LEFT
+
 
 class Surgery(StrEnum):
     """Definitive breast surgery that was done (not the one once planned)."""
@@ -111,6 +116,7 @@ class TargetWords(Protocol):
     def levels(self) -> tuple[Level, ...]: ...
     @property
     def guideline(self) -> Guideline | None: ...
+    def mirrored(self) -> TargetWords: ...
 
 
 class Plan(StrictModel):
@@ -144,7 +150,7 @@ class Plan(StrictModel):
 
     def mirrored(self) -> Plan:
         """The same plan for the other side; goes with a left-right flip of the image."""
-        return self.model_copy(update={"side": Side.RIGHT if self.side is Side.LEFT else Side.LEFT})
+        return self.model_copy(update={"side": self.side.other})
 
 
 NONE = "none"

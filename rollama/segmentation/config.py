@@ -88,6 +88,10 @@ class InferenceSection(StrictModel):
     skip_below: float = Field(
         0.02, ge=0, lt=0.5, description="run overlapping windows only where a first pass finds this probability; 0: all"
     )
+    mirrored: bool = Field(
+        False,
+        description="look at each window mirrored too, with the plan's other side, and take the mean; twice the time",
+    )
 
 
 class SegConfig(StrictModel):
@@ -236,6 +240,8 @@ class SegConfig(StrictModel):
                 raise ValueError(
                     f"channels must be multiples of 2 * alignment_heads = {2 * self.alignment_heads}, found {value}"
                 )
+        if self.inference.mirrored and not self.flip_probability:
+            raise ValueError("inference.mirrored needs flip_probability: the network must have seen mirrored patients")
         if self.edit_weight and not self.plan_edits:
             raise ValueError("edit_weight needs plan_edits: without other plans there is nothing to compare")
         if any(size % self.stride for size in self.patch):

@@ -24,13 +24,13 @@ import torch
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 from rollama.data.body import Index, find_body
-from rollama.data.plan import TargetWords, parse_plan
+from rollama.data.plan import Plan, TargetWords, parse_plan
 from rollama.data.resampling import mask_to_native, probability_to_native, to_model_grid
 from rollama.data.transforms import cut, place, scale_hu
 from rollama.data.volumes import Volume
 from rollama.segmentation.calibration import Calibration, logit
 from rollama.segmentation.checkpoint import load_model
-from rollama.segmentation.config import Crop
+from rollama.segmentation.config import Crop, TextForm
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import describe
 from rollama.segmentation.outline import Outline
@@ -92,10 +92,14 @@ class SegmentationModel:
         Raises:
             DataError: the text is empty or too long.
         """
-        encoder = self.network.text_encoder
-        if encoder is None:
+        if self.network.text_encoder is None:
             return None
-        text = encoder_text(self.meant(plan_text), plan_text, self.config.text_form)
+        return self._encode(encoder_text(self.meant(plan_text), plan_text, self.config.text_form))
+
+    def _encode(self, text: str) -> Words:
+        """Embeddings of what the encoder reads."""
+        encoder = self.network.text_encoder
+        assert encoder is not None
         key = hashlib.sha256(text.encode()).hexdigest()  # a cache that outlives the patient holds no words
         with self._encoding:
             if key not in self._texts:
@@ -106,6 +110,15 @@ class SegmentationModel:
                 if len(self._texts) > REMEMBERED_TEXTS:
                     self._texts.popitem(last=False)
             return self._texts[key]
+
+    def _encode_mirrored(self, plan_text: str) -> Words | None:
+        """Embeddings of the same plan for the other side, where they are asked for and the words can be turned."""
+        if not (self.inference.mirrored and self.config.uses_text):
+            return None
+        plan = self.meant(plan_text)
+        if plan is None or (self.config.text_form is TextForm.FULL and not isinstance(plan, Plan)):
+            return None  # free text that the encoder reads as it is
+        return self._encode(encoder_text(plan.mirrored(), plan_text, self.config.text_form))
 
     def predict(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.uint8]:
         """The mask of `outline`.
@@ -180,7 +193,7 @@ class SegmentationModel:
         Looks where the plan's target can lie; if what it finds touches the border of that, at the whole patient. 0
         where it did not look.
         """
-        text = self.encode(plan_text)
+        texts = self.encode(plan_text), self._encode_mirrored(plan_text)
         body = find_body(volume)
         plan = self.meant(plan_text) if self.config.uses_text and self.inference.crop is Crop.PLAN else None
         whole: tuple[Index, Index] = ((0, 0, 0), volume.shape)
@@ -191,13 +204,13 @@ class SegmentationModel:
             part = plan_region(
                 body, self.reach, plan, self.inference.margin, self.config.spacing, self.config.patch, volume.shape
             )
-        found = self._look(volume, part, body.centre, text, progress)
+        found = self._look(volume, part, body.centre, texts, progress)
         inside = found >= self.threshold
         if part != whole and (not inside.any() or _touches(inside, part, whole)):
             log.info(
                 "nothing, or a target at its border, where such targets lay in training: looking at the whole body"
             )
-            found = self._look(volume, whole, body.centre, text, progress)
+            found = self._look(volume, whole, body.centre, texts, progress)
         return found
 
     def run_windows(self, patches: torch.Tensor, origin: torch.Tensor, words: Words | None) -> torch.Tensor:
@@ -205,9 +218,21 @@ class SegmentationModel:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp == "bfloat16"):
             return self.network.segment(patches, origin, words).logits
 
+    def _logits(
+        self, patches: torch.Tensor, origin: torch.Tensor, texts: tuple[Words | None, Words | None]
+    ) -> torch.Tensor:
+        """Logits of some windows for the first text, and if there are two, the mean with the mirrored look's."""
+        words, mirrored = (None if text is None else text.expand(len(patches)) for text in texts)
+        logits = self.windows(patches, origin, words)
+        if not self.inference.mirrored or (words is not None and mirrored is None):
+            return logits
+        across = origin.clone()  # as `data.transforms.mirror` does
+        across[:, 0] = -(origin[:, 0] + (patches.shape[2] - 1) * self.config.spacing[0])
+        return (logits + self.windows(patches.flip(2), across, mirrored).flip(2)) / 2
+
     def _look(
-        self, volume: Volume, part: tuple[Index, Index], centre: npt.NDArray[np.float64], text: Words | None,
-        progress: Progress | None,
+        self, volume: Volume, part: tuple[Index, Index], centre: npt.NDArray[np.float64],
+        texts: tuple[Words | None, Words | None], progress: Progress | None,
     ) -> npt.NDArray[np.float32]:  # fmt: skip
         """One sweep over the box `part` of a volume; an axis shorter than a window is padded around the patient."""
         patch = self.config.patch
@@ -227,7 +252,7 @@ class SegmentationModel:
             patches = torch.stack([image[:, *found] for found in places]).to(self.device)
             corners = np.array([[axis.start for axis in found] for found in places])
             origin = torch.from_numpy((corners + start - centre) * spacing).float().to(self.device)
-            return self.windows(patches, origin, None if text is None else text.expand(len(patches)))
+            return self._logits(patches, origin, texts)
 
         with torch.inference_mode():
             logits = sweep(

@@ -53,6 +53,10 @@ class Named(NamedTuple):
     levels: tuple[Level, ...]
     guideline: Guideline | None
 
+    def mirrored(self) -> Named:
+        """The same target on the other side."""
+        return self._replace(side=self.side.other)
+
 
 def read_target(text: str) -> Named:
     """The target that a text means which is not in the plan's form.

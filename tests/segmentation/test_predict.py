@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from rollama.core.errors import ConfigError
+from rollama.data.body import Body
 from rollama.data.plan import Plan, Side, Surgery, render_plan
 from rollama.data.volumes import Volume
-from rollama.segmentation.calibration import Calibration
+from rollama.segmentation.calibration import Calibration, logit
 from rollama.segmentation.checkpoint import build_network, load_model, save_model
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.predict import SegmentationModel
@@ -92,3 +94,35 @@ def test_the_threshold_is_the_artefacts(model: SegmentationModel) -> None:
     for threshold in (middle - 0.01, middle + 0.01):
         model.threshold = threshold
         assert np.array_equal(model.predict(volume, TEXT), probability >= threshold)
+
+
+def test_looking_at_the_mirrored_ct_too_makes_the_sides_alike(
+    model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    middle = Body(np.array([7.5, 7.5, 3.5]), (0, 0, 0), (16, 16, 8))
+    monkeypatch.setattr("rollama.segmentation.predict.find_body", lambda _: middle)
+    generator = np.random.default_rng(0)
+    volume = make_volume((16, 16, 8), 10.0)
+    volume.array[2:-2, 2:-2] += generator.normal(0, 300, (12, 12, 8)).astype(np.float32)
+    flipped = Volume(np.ascontiguousarray(volume.array[::-1]), volume.affine)
+    other = render_plan(make_plan(Side.RIGHT))
+    model.config = model.config.updated(amp="none")
+    left, right = model.probability(volume, TEXT), model.probability(flipped, other)[::-1]
+    assert np.abs(left - right).max() > 1e-3
+    model.inference = model.inference.updated(mirrored=True)
+    both = model.probability(volume, TEXT)
+    assert np.abs(both - model.probability(flipped, other)[::-1]).max() < 1e-5
+    assert np.allclose(logit(both), (logit(left) + logit(right)) / 2, atol=1e-4)
+
+
+def test_words_that_nobody_can_turn_are_looked_at_once(model: SegmentationModel) -> None:
+    volume = make_volume((16, 16, 8), 10.0)
+    assert model.meant("left breast please") is None  # this model was not trained on plans only
+    once = model.probability(volume, "left breast please")
+    model.inference = model.inference.updated(mirrored=True)
+    assert np.array_equal(model.probability(volume, "left breast please"), once)
+
+
+def test_a_second_look_needs_a_network_that_has_seen_mirrored_patients(config: SegConfig) -> None:
+    with pytest.raises(ConfigError, match="needs flip_probability"):
+        config.updated(flip_probability=0.0, inference={"mirrored": True})
