@@ -162,8 +162,10 @@ def peer_predictor(loaded: Any, volume: Any, plan_text: str, options: Mapping[st
     from rollama.data.body import patient_centre
     from rollama.data.transforms import scale_hu
 
-    spacing = torch.tensor(loaded.config.spacing)
-    inferer = SlidingWindowInferer(WINDOW, options.get("batch", 1), overlap=0.5, mode="gaussian", with_coord=True)
+    spacing, window = torch.tensor(loaded.config.spacing), loaded.config.patch
+    inferer = SlidingWindowInferer(window, options.get("batch", 1), overlap=0.5, mode="gaussian", with_coord=True)
+    # it pads with 0, which is air once scaled, and tells places in the padded volume
+    padding = torch.tensor([max(0, wanted - size) // 2 for wanted, size in zip(window, volume.shape, strict=True)])
 
     def predict() -> Any:
         centre = torch.from_numpy(patient_centre(volume)).float()
@@ -178,7 +180,7 @@ def peer_predictor(loaded: Any, volume: Any, plan_text: str, options: Mapping[st
                 words = loaded.encode(plan_text)
             WINDOWS[0] += len(patches)
             logits: torch.Tensor = loaded.network.segment(
-                patches, (starts - centre) * spacing, words.expand(len(patches))
+                patches, (starts - padding - centre) * spacing, words.expand(len(patches))
             ).logits
             return logits
 
