@@ -6,7 +6,8 @@ weights; its plan is encoded once, which favours it. Ours then gets one differen
 nnU-Net's predictor, if it is installed beside the project, runs a network of like size with weights drawn at random:
 
     .venv/bin/uv pip install --target ~/.cache/rollama/peers --no-deps nnunetv2 dynamic-network-architectures \\
-        acvl-utils batchgenerators batchgeneratorsv2 connected-components-3d
+        acvl-utils batchgenerators batchgeneratorsv2 connected-components-3d blosc2 numexpr ndindex scikit-image \\
+        lazy-loader tifffile
 
 Every cell runs in a process of its own, which says its peak memory; the cells run in turn. The weights are fitted once
 (`--steps`, about 10 minutes) to the very CT and plan that are timed, and kept in the cache: Dice between two masks of a

@@ -56,7 +56,7 @@ def find_body(volume: Volume) -> Body:
     for axis in (0, 1):
         share = np.cumsum(body.sum(axis=tuple(other for other in range(3) if other != axis)))
         first, last = np.interp((0.05 * share[-1], 0.95 * share[-1]), share, np.arange(len(share)))
-        centre[axis] = steps[axis] * ((first + last) / 2 + 0.5) - 0.5
+        centre[axis] = steps[axis] * ((first + last) / 2 + 0.5)  # a share is reached at its voxel's far edge
         inside = np.flatnonzero(np.diff(share, prepend=0))
         margin = steps[axis] + MARGIN_MM / volume.spacing[axis]
         low[axis] = max(0, int(steps[axis] * inside[0] - margin))

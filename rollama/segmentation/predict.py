@@ -44,7 +44,7 @@ from rollama.training.worker import inference_device, keep_memory
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
 REMEMBERED_TEXTS = 256
-FORM = 2
+FORM = 3
 """Counts changes of this module that change masks."""
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from rollama.data.body import at_least, find_body, patient_centre
 from rollama.data.volumes import Volume as CtVolume
@@ -14,9 +15,22 @@ def test_patient_centre_follows_the_body_not_the_couch() -> None:
     plain = patient_centre(CtVolume(array, np.eye(4)))
     array[2:38, 2:5] = -880  # couch
     np.testing.assert_allclose(patient_centre(CtVolume(array, np.eye(4))), plain)
-    np.testing.assert_allclose(plain, (17.5, 20.5, 4.5), atol=1.1)
+    np.testing.assert_allclose(plain, (17.5, 20.5, 4.5), atol=0.5)
     nothing = CtVolume(np.full((8, 8, 4), -1000, np.float32), np.eye(4))
     np.testing.assert_allclose(patient_centre(nothing), (3.5, 3.5, 1.5))
+
+
+@pytest.mark.parametrize("spacing", [6.25, 2.0, 1.0, 0.5])
+def test_the_centre_of_a_mirrored_patient_is_the_mirrored_centre(spacing: float) -> None:
+    array = np.full((64, 64, 40), -1000, np.float32)
+    array[12:48, 20:50] = 40
+    array[16:20, 10:20] = 40
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    there = patient_centre(CtVolume(array, affine))
+    back = patient_centre(CtVolume(np.ascontiguousarray(array[::-1, ::-1]), affine))
+    every = int(max(1, 2 // spacing))  # so many voxels apart is the body looked for
+    np.testing.assert_allclose(there[:2] + back[:2], (63, 63), atol=0.1 if every == 1 else every)
+    np.testing.assert_allclose(there[:2], (29.5, 33.5), atol=max(0.5, every / 2))
 
 
 def test_the_box_holds_the_body_and_a_margin() -> None:
