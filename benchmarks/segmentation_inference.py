@@ -193,14 +193,17 @@ def peer_predictor(loaded: Any, volume: Any, plan_text: str, options: Mapping[st
 
 
 def nnunet_predictor(volume: Any, mirror: bool) -> Callable[[], Any]:
-    """nnU-Net's sliding window (its steps, its Gaussian) on the scaled volume, with a residual U-Net of its own."""
+    """nnU-Net's sliding window (its steps, its Gaussian) on the scaled volume, with a residual U-Net of its own.
+
+    It works at full resolution, as nnU-Net's do (ours begins with a stride of 2), so its first stage is half as wide.
+    """
     sys.path.append(str(cache_folder() / "peers"))
     import torch
     from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     network = ResidualEncoderUNet(
-        1, 5, (48, 48, 96, 192, 384), torch.nn.Conv3d, 3, (2, 2, 2, 2, 2), (1, 1, 1, 1, 1), 2, (1, 1, 1, 1),
+        1, 5, (24, 48, 96, 192, 384), torch.nn.Conv3d, 3, (1, 2, 2, 2, 2), (1, 1, 1, 1, 1), 2, (1, 1, 1, 1),
         conv_bias=True, norm_op=torch.nn.InstanceNorm3d, norm_op_kwargs={"affine": True},
         nonlin=torch.nn.LeakyReLU, nonlin_kwargs={"inplace": True},
     )  # fmt: skip
