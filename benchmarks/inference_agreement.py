@@ -43,7 +43,7 @@ def ours(loaded: Any, grid: Any, plan_text: str, options: dict[str, Any]) -> np.
     return np.asarray(loaded.probability(grid, plan_text) >= loaded.threshold)
 
 
-def compare(model: Path, dataset: Path, limit: int, threads: int) -> dict[str, Values]:
+def compare(model: Path, dataset: Path, limit: int | None, threads: int) -> dict[str, Values]:
     """Setting -> `same` (Dice with the peer's mask), `dice` (with the truth) and `seconds`, one value a case."""
     import torch
 

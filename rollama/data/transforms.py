@@ -243,10 +243,15 @@ def mirror(data: Mapping[Hashable, Any], spacing_x: float) -> dict[Hashable, Any
         if key in data:
             result[key] = np.ascontiguousarray(data[key][:, ::-1])
     origin = np.array(data["origin"], dtype=np.float64)
-    origin[0] = -(origin[0] + (data["image"].shape[1] - 1) * spacing_x)
+    origin[0] = mirrored_corner(origin[0], data["image"].shape[1], spacing_x)
     result["origin"] = origin
     result["plan"] = data["plan"].mirrored()
     return result
+
+
+def mirrored_corner(x: Any, size: int, spacing_x: float) -> Any:
+    """Where the first of `size` voxels lies (mm right of the patient's centre; a number or a tensor) after a flip."""
+    return -(x + (size - 1) * spacing_x)
 
 
 class RandDropLevels(RandomizableTransform, MapTransform):

@@ -26,7 +26,7 @@ from rollama.core.errors import DataError
 from rollama.data.body import Index, find_body
 from rollama.data.plan import Plan, TargetWords, parse_plan
 from rollama.data.resampling import mask_to_native, probability_to_native, to_model_grid
-from rollama.data.transforms import cut, place, scale_hu
+from rollama.data.transforms import cut, mirrored_corner, place, scale_hu
 from rollama.data.volumes import Volume
 from rollama.segmentation.calibration import Calibration, logit
 from rollama.segmentation.checkpoint import load_model
@@ -43,6 +43,8 @@ from rollama.training.worker import inference_device, keep_memory
 
 Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
+Look = tuple[Words | None, bool]
+"""The plan's embeddings, and whether windows are flipped left to right."""
 REMEMBERED_TEXTS = 256
 FORM = 3
 """Counts changes of this module that change masks."""
@@ -111,14 +113,17 @@ class SegmentationModel:
                     self._texts.popitem(last=False)
             return self._texts[key]
 
-    def _encode_mirrored(self, plan_text: str) -> Words | None:
-        """Embeddings of the same plan for the other side, where they are asked for and the words can be turned."""
-        if not (self.inference.mirrored and self.config.uses_text):
-            return None
+    def _looks(self, plan_text: str) -> list[Look]:
+        """How each window is looked at: as it is, and mirrored for the other side's plan where that is asked for."""
+        looks: list[Look] = [(self.encode(plan_text), False)]
+        if not self.inference.mirrored:
+            return looks
+        if not self.config.uses_text:
+            return [*looks, (None, True)]
         plan = self.meant(plan_text)
         if plan is None or (self.config.text_form is TextForm.FULL and not isinstance(plan, Plan)):
-            return None  # free text that the encoder reads as it is
-        return self._encode(encoder_text(plan.mirrored(), plan_text, self.config.text_form))
+            return looks  # free text that the encoder reads as it is: nobody can turn its words
+        return [*looks, (self._encode(encoder_text(plan.mirrored(), plan_text, self.config.text_form)), True)]
 
     def predict(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.uint8]:
         """The mask of `outline`.
@@ -193,7 +198,7 @@ class SegmentationModel:
         Looks where the plan's target can lie; if what it finds touches the border of that, at the whole patient. 0
         where it did not look.
         """
-        texts = self.encode(plan_text), self._encode_mirrored(plan_text)
+        looks = self._looks(plan_text)
         body = find_body(volume)
         plan = self.meant(plan_text) if self.config.uses_text and self.inference.crop is Crop.PLAN else None
         whole: tuple[Index, Index] = ((0, 0, 0), volume.shape)
@@ -204,13 +209,13 @@ class SegmentationModel:
             part = plan_region(
                 body, self.reach, plan, self.inference.margin, self.config.spacing, self.config.patch, volume.shape
             )
-        found = self._look(volume, part, body.centre, texts, progress)
+        found = self._look(volume, part, body.centre, looks, progress)
         inside = found >= self.threshold
         if part != whole and (not inside.any() or _touches(inside, part, whole)):
             log.info(
                 "nothing, or a target at its border, where such targets lay in training: looking at the whole body"
             )
-            found = self._look(volume, whole, body.centre, texts, progress)
+            found = self._look(volume, whole, body.centre, looks, progress)
         return found
 
     def run_windows(self, patches: torch.Tensor, origin: torch.Tensor, words: Words | None) -> torch.Tensor:
@@ -218,21 +223,22 @@ class SegmentationModel:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp == "bfloat16"):
             return self.network.segment(patches, origin, words).logits
 
-    def _logits(
-        self, patches: torch.Tensor, origin: torch.Tensor, texts: tuple[Words | None, Words | None]
-    ) -> torch.Tensor:
-        """Logits of some windows for the first text, and if there are two, the mean with the mirrored look's."""
-        words, mirrored = (None if text is None else text.expand(len(patches)) for text in texts)
-        logits = self.windows(patches, origin, words)
-        if not self.inference.mirrored or (words is not None and mirrored is None):
-            return logits
-        across = origin.clone()  # as `data.transforms.mirror` does
-        across[:, 0] = -(origin[:, 0] + (patches.shape[2] - 1) * self.config.spacing[0])
-        return (logits + self.windows(patches.flip(2), across, mirrored).flip(2)) / 2
+    def _logits(self, patches: torch.Tensor, origin: torch.Tensor, looks: list[Look]) -> torch.Tensor:
+        """Logits of some windows (see `run_windows`), the mean over the looks."""
+
+        def one(text: Words | None, mirrored: bool) -> torch.Tensor:
+            words = None if text is None else text.expand(len(patches))
+            if not mirrored:
+                return self.windows(patches, origin, words)
+            across = origin.clone()
+            across[:, 0] = mirrored_corner(origin[:, 0], patches.shape[2], self.config.spacing[0])
+            return self.windows(patches.flip(2), across, words).flip(2)
+
+        return torch.stack([one(*look) for look in looks]).mean(0)
 
     def _look(
         self, volume: Volume, part: tuple[Index, Index], centre: npt.NDArray[np.float64],
-        texts: tuple[Words | None, Words | None], progress: Progress | None,
+        looks: list[Look], progress: Progress | None,
     ) -> npt.NDArray[np.float32]:  # fmt: skip
         """One sweep over the box `part` of a volume; an axis shorter than a window is padded around the patient."""
         patch = self.config.patch
@@ -252,7 +258,7 @@ class SegmentationModel:
             patches = torch.stack([image[:, *found] for found in places]).to(self.device)
             corners = np.array([[axis.start for axis in found] for found in places])
             origin = torch.from_numpy((corners + start - centre) * spacing).float().to(self.device)
-            return self._logits(patches, origin, texts)
+            return self._logits(patches, origin, looks)
 
         with torch.inference_mode():
             logits = sweep(
