@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -117,6 +117,25 @@ class TargetWords(Protocol):
     @property
     def guideline(self) -> Guideline | None: ...
     def mirrored(self) -> TargetWords: ...
+
+
+class Structures(NamedTuple):
+    """Some structures of a plan, not necessarily a plan by themselves: nodes without breast or chest wall, say."""
+
+    side: Side
+    volume: Volume | None
+    levels: tuple[Level, ...]
+    guideline: Guideline | None
+
+    def mirrored(self) -> Structures:
+        """The same structures on the other side."""
+        return self._replace(side=self.side.other)
+
+
+def structures(plan: TargetWords) -> list[Structures]:
+    """The structures of a plan's target, each by itself: breast or chest wall first, then the levels."""
+    whole = [Structures(plan.side, plan.volume, (), plan.guideline)] if plan.volume is not None else []
+    return whole + [Structures(plan.side, None, (level,), plan.guideline) for level in plan.levels]
 
 
 class Plan(StrictModel):

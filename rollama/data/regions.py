@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from rollama.data.case import Case
 from rollama.data.parts import LEVELS, VOLUMES, Part, read_labels
-from rollama.data.plan import Guideline, Level, Plan, Surgery, TargetWords, Volume
+from rollama.data.plan import Guideline, Level, Plan, Structures, Surgery, TargetWords, Volume
 from rollama.data.resampling import HALF, to_model_grid
 from rollama.data.volumes import Volume as Ct
 
@@ -28,6 +28,8 @@ PARTS = (*VOLUMES.values(), *LEVELS.values())
 """In the order of their bits."""
 TO_CHEST_WALL, TO_OTHER_BORDERS, ONE_LEVEL = 0.25, 0.25, 0.5
 """Shares of changed plans: breast becomes chest wall, the other guideline's borders, one level rather than any."""
+A_LEVEL = 0.7
+"""Share of single structures that are a level and not the plan's breast or chest wall."""
 DRAWS = len(Level) + 4
 """Uniform numbers that `another_plan` needs."""
 LEAST_DICE = 0.5
@@ -131,3 +133,14 @@ def another_plan(plan: Plan, known: Collection[Guideline], draws: Sequence[float
         turned = {level for level, draw in zip(order, each, strict=True) if draw < 0.5}
     changes["levels"] = tuple(level for level in order if (level in plan.levels) != (level in turned))
     return plan.model_copy(update=changes)
+
+
+def one_structure(plan: TargetWords, which: float) -> Structures:
+    """A single structure by a plan's guideline: its breast or chest wall, or any level, whether it treats it or not.
+
+    `which`, from 0 to 1, says which one.
+    """
+    order = list(Level)
+    if which < A_LEVEL:
+        return Structures(plan.side, None, (order[int(which / A_LEVEL * len(order))],), plan.guideline)
+    return Structures(plan.side, plan.volume, (), plan.guideline)

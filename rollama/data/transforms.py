@@ -33,8 +33,8 @@ from rollama.data.monai_parts import (
 )
 from rollama.data.organs import organs_path
 from rollama.data.parts import LEVELS, level_map, parts_path, read_labels
-from rollama.data.plan import Guideline, Level, Plan
-from rollama.data.regions import DRAWS, Regions, another_plan, regions_on_grid, target_in
+from rollama.data.plan import Guideline, Level, Plan, TargetWords
+from rollama.data.regions import DRAWS, Regions, another_plan, one_structure, regions_on_grid, target_in
 from rollama.data.resampling import case_on_grid
 
 
@@ -57,6 +57,8 @@ class VolumeSettings(Protocol):
     def level_drop(self) -> float: ...
     @property
     def plan_edits(self) -> float: ...
+    @property
+    def plan_parts(self) -> float: ...
     @property
     def flip_probability(self) -> float: ...
     @property
@@ -110,7 +112,7 @@ class Sample:
     image: npt.NDArray[np.float32]
     target: npt.NDArray[np.uint8]
     origin: npt.NDArray[np.float64]
-    plan: Plan | None
+    plan: TargetWords | None
     organs: npt.NDArray[np.uint8] | None = None
     contested: npt.NDArray[np.uint8] | None = None
 
@@ -284,22 +286,27 @@ class RandDropLevels(RandomizableTransform, MapTransform):
 class RandEditPlan(RandomizableTransform, MapTransform):
     """Another plan and the target that belongs to it, where all parts of a case are known (`data.regions`).
 
-    `contested` is where the two targets differ: there, and only there, the plan decides.
+    `contested` is where the two targets differ: there, and only there, the plan decides. With `plan_parts` some of the
+    other plans shrink to one of the structures that they could name.
     """
 
     def __init__(self, settings: VolumeSettings) -> None:
         RandomizableTransform.__init__(self, settings.plan_edits)
         MapTransform.__init__(self, ["target"])
+        self.single = settings.plan_parts
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Transform one sample."""
         self.randomize(None)
         draws = self.R.uniform(size=DRAWS)
+        single, which = self.R.uniform(size=2)
         result, plan = dict(data), data["plan"]
         known = [guideline for guideline in Guideline if guideline in data]
         if not known or plan is None or not plan.has_target:
             return result
-        edited = another_plan(plan, known, draws.tolist())
+        edited: TargetWords = another_plan(plan, known, draws.tolist())
+        if self._do_transform and single < self.single:
+            edited = one_structure(edited, which)
         regions = data.get(edited.guideline or Guideline.ESTRO)
         if edited == plan or regions is None:
             return result

@@ -92,6 +92,11 @@ class InferenceSection(StrictModel):
         False,
         description="look at each window mirrored too, with the plan's other side, and take the mean; twice the time",
     )
+    composed: bool = Field(
+        False,
+        description="outline each structure of the plan by itself and join them: none depends on which others "
+        "are named; as many times the time as there are structures",
+    )
 
 
 class SegConfig(StrictModel):
@@ -154,6 +159,9 @@ class SegConfig(StrictModel):
     )
     plan_edits: float = Field(
         0.0, ge=0, le=1, description="chance to train on another plan and its target, where all parts are contoured"
+    )
+    plan_parts: float = Field(
+        0.0, ge=0, le=1, description="share of those other plans that name one structure only (see inference.composed)"
     )
     edit_weight: float = Field(
         0.0, ge=0, description="weight of the loss where another plan of the same CT has another target (plan_edits)"
@@ -242,6 +250,14 @@ class SegConfig(StrictModel):
                 )
         if self.inference.mirrored and not self.flip_probability:
             raise ValueError("inference.mirrored needs flip_probability: the network must have seen mirrored patients")
+        if self.plan_parts and not self.plan_edits:
+            raise ValueError("plan_parts needs plan_edits: it is a share of the other plans that those give")
+        if self.plan_parts and self.text_form is TextForm.FULL:
+            raise ValueError(
+                "plan_parts needs text_form target or names: a single structure has no text as a full plan"
+            )
+        if self.inference.composed and not self.plan_parts:
+            raise ValueError("inference.composed needs plan_parts: the network must have seen single structures")
         if self.edit_weight and not self.plan_edits:
             raise ValueError("edit_weight needs plan_edits: without other plans there is nothing to compare")
         if any(size % self.stride for size in self.patch):

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ import torch
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError
 from rollama.data.body import Index, find_body
-from rollama.data.plan import Plan, TargetWords, parse_plan
+from rollama.data.plan import Level, Plan, Structures, TargetWords, parse_plan, structures
 from rollama.data.resampling import mask_to_native, probability_to_native, to_model_grid
 from rollama.data.transforms import cut, mirrored_corner, place, scale_hu
 from rollama.data.volumes import Volume
@@ -45,6 +45,8 @@ Progress = Callable[[int, int], None]
 """Called with (finished windows, all windows)."""
 Look = tuple[Words | None, bool]
 """The plan's embeddings, and whether windows are flipped left to right."""
+Looks = list[list[Look]]
+"""For each part of the target, the looks whose mean it is."""
 REMEMBERED_TEXTS = 256
 FORM = 3
 """Counts changes of this module that change masks."""
@@ -113,17 +115,21 @@ class SegmentationModel:
                     self._texts.popitem(last=False)
             return self._texts[key]
 
-    def _looks(self, plan_text: str) -> list[Look]:
-        """How each window is looked at: as it is, and mirrored for the other side's plan where that is asked for."""
-        looks: list[Look] = [(self.encode(plan_text), False)]
-        if not self.inference.mirrored:
-            return looks
+    def _looks(self, plan_text: str) -> Looks:
+        """How each window is looked at: for the plan or each of its structures; as it is, or mirrored as well."""
+        sides = (False, True) if self.inference.mirrored else (False,)
         if not self.config.uses_text:
-            return [*looks, (None, True)]
+            return [[(None, mirrored) for mirrored in sides]]
         plan = self.meant(plan_text)
         if plan is None or (self.config.text_form is TextForm.FULL and not isinstance(plan, Plan)):
-            return looks  # free text that the encoder reads as it is: nobody can turn its words
-        return [*looks, (self._encode(encoder_text(plan.mirrored(), plan_text, self.config.text_form)), True)]
+            return [[(self.encode(plan_text), False)]]  # free text, read as it is: nobody can turn or part its words
+
+        def look(words: TargetWords, mirrored: bool) -> Look:
+            words = words.mirrored() if mirrored else words
+            return self._encode(encoder_text(words, plan_text, self.config.text_form)), mirrored
+
+        parts: Sequence[TargetWords] = structures(plan) if self.inference.composed else [plan]
+        return [[look(part, mirrored) for mirrored in sides] for part in parts]
 
     def predict(self, volume: Volume, plan_text: str, progress: Progress | None = None) -> npt.NDArray[np.uint8]:
         """The mask of `outline`.
@@ -206,8 +212,11 @@ class SegmentationModel:
             whole = body_region(body, self.config.patch, volume.shape)
         part = whole
         if plan is not None:
+            named: TargetWords = plan
+            if self.inference.composed:  # a structure must lie in the same windows whatever else is named
+                named = Structures(plan.side, plan.volume, tuple(Level), plan.guideline)
             part = plan_region(
-                body, self.reach, plan, self.inference.margin, self.config.spacing, self.config.patch, volume.shape
+                body, self.reach, named, self.inference.margin, self.config.spacing, self.config.patch, volume.shape
             )
         found = self._look(volume, part, body.centre, looks, progress)
         inside = found >= self.threshold
@@ -223,8 +232,8 @@ class SegmentationModel:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp == "bfloat16"):
             return self.network.segment(patches, origin, words).logits
 
-    def _logits(self, patches: torch.Tensor, origin: torch.Tensor, looks: list[Look]) -> torch.Tensor:
-        """Logits of some windows (see `run_windows`), the mean over the looks."""
+    def _logits(self, patches: torch.Tensor, origin: torch.Tensor, looks: Looks) -> torch.Tensor:
+        """Logits of some windows (see `run_windows`): the mean over looks, the largest over parts."""
 
         def one(text: Words | None, mirrored: bool) -> torch.Tensor:
             words = None if text is None else text.expand(len(patches))
@@ -234,11 +243,11 @@ class SegmentationModel:
             across[:, 0] = mirrored_corner(origin[:, 0], patches.shape[2], self.config.spacing[0])
             return self.windows(patches.flip(2), across, words).flip(2)
 
-        return torch.stack([one(*look) for look in looks]).mean(0)
+        return torch.stack([torch.stack([one(*look) for look in part]).mean(0) for part in looks]).amax(0)
 
     def _look(
         self, volume: Volume, part: tuple[Index, Index], centre: npt.NDArray[np.float64],
-        looks: list[Look], progress: Progress | None,
+        looks: Looks, progress: Progress | None,
     ) -> npt.NDArray[np.float32]:  # fmt: skip
         """One sweep over the box `part` of a volume; an axis shorter than a window is padded around the patient."""
         patch = self.config.patch

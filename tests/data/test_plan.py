@@ -11,12 +11,14 @@ from rollama.data.plan import (
     Level,
     Plan,
     Side,
+    Structures,
     Surgery,
     Technique,
     Volume,
     parse_plan,
     plan_from_dict,
     render_plan,
+    structures,
 )
 
 TEXT = (
@@ -51,6 +53,15 @@ def test_text_form_is_as_documented():
     assert plan.levels == (Level.L3, Level.L4)
     assert plan.boost == Boost(kind=BoostKind.SEQUENTIAL, dose=Dose(gy=10, fractions=5))
     assert render_plan(plan) == TEXT
+
+
+def test_structures_of_a_plan_one_by_one():
+    plan = parse_plan(f"{TEXT} Guideline: RTOG.")
+    whole, *levels = structures(plan)
+    assert whole == Structures(Side.LEFT, Volume.BREAST, (), Guideline.RTOG)
+    assert levels == [Structures(Side.LEFT, None, (level,), Guideline.RTOG) for level in (Level.L3, Level.L4)]
+    assert structures(plan.mirrored()) == [part.mirrored() for part in structures(plan)]
+    assert structures(EMPTY) == []
 
 
 def test_parser_inverts_renderer_for_all_plans():

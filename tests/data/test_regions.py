@@ -12,12 +12,13 @@ from rollama.cohort.sdf import Grid
 from rollama.core.errors import DataError
 from rollama.data.case import Case, Split
 from rollama.data.parts import Part
-from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume, render_plan
+from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Structures, Surgery, Technique, Volume, render_plan
 from rollama.data.regions import (
     DRAWS,
     PARTS,
     another_plan,
     disagreement,
+    one_structure,
     pack,
     regions_on_grid,
     regions_path,
@@ -78,6 +79,14 @@ def test_every_changed_plan_is_a_plan() -> None:
         for _ in range(200):
             changed = another_plan(start, list(Guideline), rng.uniform(size=DRAWS).tolist())
             assert Plan.model_validate(dict(changed)) == changed and changed.side is start.side
+
+
+def test_single_structures_by_number() -> None:
+    found = [one_structure(PLAN, which) for which in np.linspace(0, 1, 100, endpoint=False)]
+    levels = [part.levels for part in found if part.volume is None]
+    assert sorted(set(levels)) == sorted((level,) for level in Level)
+    assert 60 < len(levels) < 80
+    assert {part for part in found if part.volume} == {Structures(Side.LEFT, Volume.BREAST, (), None)}
 
 
 def case_in(root: Path, plan: Plan = PLAN) -> Case:

@@ -12,8 +12,8 @@ from rollama.cohort.config import CohortConfig
 from rollama.cohort.make import make_cohort
 from rollama.cohort.regions import write_regions
 from rollama.data.dataset import open_dataset
-from rollama.data.parts import LEVELS
-from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume
+from rollama.data.parts import LEVELS, VOLUMES
+from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Structures, Surgery, Technique, Volume
 from rollama.data.regions import PARTS, pack, target_in
 from rollama.data.transforms import (
     Prepared,
@@ -207,6 +207,29 @@ def test_another_plan_comes_with_its_own_target() -> None:
     one, other = (draw(p, prepared, plan, (0, 3, "a")) for p in (training_pipeline(config), flipped))
     assert one.plan is not None and other.plan == one.plan.mirrored()
     assert np.array_equal(other.target[::-1], one.target)
+
+
+def test_single_structures_come_with_their_own_target() -> None:
+    prepared = make_prepared()
+    masks = {part: np.zeros(prepared.target.shape, bool) for part in PARTS}
+    for slot, part in enumerate(PARTS):
+        masks[part][slot + 4, 4:9, 3:6] = True
+    prepared = replace(prepared, regions={Guideline.ESTRO: pack(masks)})
+    plan = PLAN.model_copy(update={"guideline": Guideline.ESTRO})
+    config = SegConfig(**{**STILL, "flip_probability": 0, "plan_edits": 1.0, "plan_parts": 1.0})
+    seen = set()
+    for epoch in range(60):
+        sample = draw(training_pipeline(config), prepared, plan, (0, epoch, "a"))
+        assert isinstance(sample.plan, Structures) and sample.contested is not None
+        named = sample.plan
+        (part,) = [*(LEVELS[x] for x in named.levels), *([VOLUMES[named.volume]] if named.volume else [])]
+        assert np.array_equal(sample.target > 0, masks[part])
+        assert np.array_equal(sample.contested > 0, sample.target != prepared.target)
+        seen.add(part)
+    assert seen == set(PARTS)
+    some = SegConfig(**{**STILL, "flip_probability": 0, "plan_edits": 1.0, "plan_parts": 0.5})
+    drawn = [draw(training_pipeline(some), prepared, plan, (0, epoch, "a")).plan for epoch in range(40)]
+    assert 10 < sum(isinstance(plan, Structures) for plan in drawn) < 30
 
 
 def test_what_another_plan_would_change_is_known_where_it_is_not_shown() -> None:

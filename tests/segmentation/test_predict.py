@@ -10,12 +10,14 @@ import torch
 
 from rollama.core.errors import ConfigError
 from rollama.data.body import Body
-from rollama.data.plan import Plan, Side, Surgery, render_plan
+from rollama.data.plan import Guideline, Level, Plan, Side, Surgery, render_plan, structures
 from rollama.data.volumes import Volume
 from rollama.segmentation.calibration import Calibration, logit
 from rollama.segmentation.checkpoint import build_network, load_model, save_model
-from rollama.segmentation.config import SegConfig
+from rollama.segmentation.config import Crop, InferenceSection, SegConfig
 from rollama.segmentation.predict import SegmentationModel
+from rollama.segmentation.region import NO_NODES, NODES, Reach
+from rollama.segmentation.text_encoder import encoder_text
 from tests.segmentation.conftest import make_plan
 
 TEXT = render_plan(make_plan(Side.LEFT))
@@ -126,3 +128,51 @@ def test_words_that_nobody_can_turn_are_looked_at_once(model: SegmentationModel)
 def test_a_second_look_needs_a_network_that_has_seen_mirrored_patients(config: SegConfig) -> None:
     with pytest.raises(ConfigError, match="needs flip_probability"):
         config.updated(flip_probability=0.0, inference={"mirrored": True})
+
+
+def test_structures_one_at_a_time_do_not_depend_on_which_others_are_named(
+    config: SegConfig, model: SegmentationModel
+) -> None:
+    model.config = model.config.updated(amp="none")
+    one, two = (
+        make_plan(Side.LEFT).model_copy(update={"levels": levels, "guideline": Guideline.ESTRO})
+        for levels in ((Level.L3,), (Level.L3, Level.IMN))
+    )
+    volume = make_volume((16, 16, 8), 10.0)
+    volume.array[2:-2, 2:-2] += np.random.default_rng(0).normal(0, 300, (12, 12, 8)).astype(np.float32)
+    model.inference = InferenceSection(composed=True, crop=Crop.VOLUME)
+    less, more = (model.probability(volume, render_plan(plan)) for plan in (one, two))
+    assert (more >= less).all() and (more > less).any()
+    alone = []
+    for part in structures(two):
+        model._looks = lambda _, part=part: [[(model._encode(encoder_text(part, "", config.text_form)), False)]]  # type: ignore[method-assign, misc]
+        alone.append(model.probability(volume, "not read"))
+    assert np.allclose(more, np.max(alone, axis=0), atol=1e-6)
+    assert np.allclose(less, np.max(alone[:2], axis=0), atol=1e-6)
+
+
+def test_a_structure_lies_in_the_same_windows_whatever_else_is_named(
+    model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = make_volume((40, 30, 20), 10.0)
+    parts = []
+    monkeypatch.setattr(model, "_look", lambda volume, part, *_: parts.append(part) or np.ones(volume.shape))
+    monkeypatch.setattr("rollama.segmentation.predict._touches", lambda *_: False)
+    model.reach = Reach({NODES: ((-50, -50, -50), (60, 60, 60)), NO_NODES: ((-20, -20, -20), (20, 20, 20))})
+    breast = make_plan(Side.LEFT).model_copy(update={"levels": ()})
+    for plan in (breast, breast.model_copy(update={"levels": (Level.L4,)})):
+        model.probability(volume, render_plan(plan))
+    assert parts[0] != parts[1]
+    model.inference = InferenceSection(composed=True, margin=0)
+    for plan in (breast, breast.model_copy(update={"levels": (Level.L4,)})):
+        model.probability(volume, render_plan(plan))
+    assert parts[2] == parts[3]
+
+
+def test_one_structure_at_a_time_needs_a_network_that_has_seen_that(config: SegConfig) -> None:
+    with pytest.raises(ConfigError, match="composed needs plan_parts"):
+        config.updated(inference={"composed": True})
+    with pytest.raises(ConfigError, match="plan_parts needs plan_edits"):
+        config.updated(plan_parts=0.5)
+    with pytest.raises(ConfigError, match="text_form target or names"):
+        config.updated(plan_parts=0.5, plan_edits=0.5, text_form="full")
