@@ -83,6 +83,12 @@ def measure(
     return records
 
 
+def written_plans(path: Path) -> dict[str, str]:
+    """Case id -> the plan that S and P wrote, from an evaluation's predictions.jsonl."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {line["case_id"]: line["text"] for line in lines if (line["task"], line["source"]) == ("p", "generated")}
+
+
 def held_out(data: Any, limit: int | None) -> list[Any]:
     """Test and external cases with a target of a data set, of at most `limit` cases a centre and split."""
     from rollama.data.case import Split
@@ -177,12 +183,7 @@ def main() -> None:
         make_once(dataset, preset.cohort, parts=preset.needs_parts)
     if not arguments.measure_only:
         train(arguments.workspace, dataset, arguments.steps, range(arguments.seeds), arguments.more)
-    generated = {}
-    if arguments.plans:
-        lines = [json.loads(line) for line in arguments.plans.read_text(encoding="utf-8").splitlines()]
-        generated = {
-            line["case_id"]: line["text"] for line in lines if (line["task"], line["source"]) == ("p", "generated")
-        }
+    generated = written_plans(arguments.plans) if arguments.plans else {}
     out = arguments.workspace / "study"
     records: list[Any] = []
     for manifest in sorted((arguments.workspace / "models").glob("*-[0-9]/manifest.json")):
