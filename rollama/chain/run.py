@@ -7,7 +7,7 @@ process, the endpoint with calls to its deployments, so the two cannot drift apa
 Rules: a generated plan that does not parse is kept as text and flagged; it guides the segmentation unless the model
 refuses it because it does not say which target is meant. A plan
 without a target gives an empty mask and the network does not run. A target on the other side than the plan's is kept
-and flagged: a reader decides, not this program.
+and flagged, and so is a plan that contradicts its summary: a reader decides, not this program.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rollama.chain.agreement import contradictions
 from rollama.chain.evidence import Pointer, evidence_of
 from rollama.chain.inputs import PlanSource, Request, make_request
 from rollama.chain.plausibility import doubts, side_of
@@ -128,6 +129,8 @@ def chain_steps(
     if plan is None:
         with contextlib.suppress(DataError):
             plan = parse_plan(plan_text)
+    if plan is not None:
+        warnings += contradictions(plan, summary)
     evidence = pointers(request, plan)
     unusual, probability = math.nan, None
     if plan is not None and not plan.has_target:

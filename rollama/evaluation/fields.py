@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from rollama.chain.agreement import contradictions
 from rollama.core.errors import DataError
 from rollama.data.plan import Plan, parse_plan
 
@@ -27,6 +28,7 @@ GETTERS: dict[str, Callable[[Plan], Any]] = {
 KEY_FIELDS = ("side", "volumes", "levels", "dose", "fractions")
 """The fields whose mean is the headline figure `fields_mean`."""
 METRICS = (*GETTERS, "fields_mean", "fields_all", "unparsed")
+FLAGS = ("contradicts", "side_unflagged")
 
 
 def read_generated(text: str) -> Plan | None:
@@ -59,3 +61,16 @@ def compare_plans(reference: Plan | None, generated: Plan | None) -> dict[str, f
         "fields_all": float(all(right.values())),
         "unparsed": float(generated is None),
     }
+
+
+def flags(reference: Plan | None, generated: Plan | None, summary: str) -> dict[str, float]:
+    """Would the chain's reader be warned? The keys of `FLAGS`, 1 for yes.
+
+    `contradicts`: the plan contradicts itself or its summary; NaN for one that does not parse. `side_unflagged`: its
+    side is wrong and nothing says so; one that does not parse is flagged for that.
+    """
+    if generated is None:
+        return {"contradicts": math.nan, "side_unflagged": math.nan if reference is None else 0.0}
+    found = bool(contradictions(generated, summary))
+    wrong = math.nan if reference is None else float(generated.side is not reference.side and not found)
+    return {"contradicts": float(found), "side_unflagged": wrong}

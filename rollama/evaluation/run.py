@@ -25,7 +25,7 @@ from rollama.data.volumes import Volume, read_mask
 from rollama.evaluation import baselines, levels
 from rollama.evaluation.answers import Answers, Levels
 from rollama.evaluation.cache import MaskCache, TextCache
-from rollama.evaluation.fields import compare_plans, read_generated
+from rollama.evaluation.fields import compare_plans, flags, read_generated
 from rollama.evaluation.masks import body_midline, compare_masks, side_of
 from rollama.evaluation.rouge import rouge
 
@@ -110,11 +110,15 @@ def evaluate_text(
     records = [
         score_answer(case, Task.SUMMARY, system, REFERENCE, *x) for case, x in zip(cases, summaries, strict=True)
     ]
-    plans = run(Task.PLAN, [case.summary for case in cases], len(cases))
-    records += [score_answer(case, Task.PLAN, system, REFERENCE, *x) for case, x in zip(cases, plans, strict=True)]
+    read = {REFERENCE: [case.summary for case in cases]}
     if chain:
-        plans = run(Task.PLAN, [text for text, _ in summaries], 2 * len(cases))
-        records += [score_answer(case, Task.PLAN, system, GENERATED, *x) for case, x in zip(cases, plans, strict=True)]
+        read[GENERATED] = [text for text, _ in summaries]
+    for done, (source, texts) in enumerate(read.items(), 1):
+        plans = run(Task.PLAN, texts, done * len(cases))
+        records += [
+            score_answer(case, Task.PLAN, system, source, *answer, summary)
+            for case, answer, summary in zip(cases, plans, texts, strict=True)
+        ]
     return records
 
 
@@ -272,11 +276,21 @@ def _generate(
     return [result for result in results if result is not None]
 
 
-def score_answer(case: Case, task: Task, system: str, source: str, text: str, finished: bool) -> Record:
-    """The record of one text that S or P wrote for a case; `finished` is False when the token limit cut it."""
+def score_answer(
+    case: Case, task: Task, system: str, source: str, text: str, finished: bool, summary: str | None = None
+) -> Record:
+    """The record of one text that S or P wrote for a case.
+
+    Args:
+        finished: False when the token limit cut it.
+        summary: what P read, where it is known.
+    """
     metrics = rouge(case.summary if task is Task.SUMMARY else case.plan_text, text)
     if task is Task.PLAN:
-        metrics |= compare_plans(case.plan, read_generated(text))
+        plan = read_generated(text)
+        metrics |= compare_plans(case.plan, plan)
+        if summary is not None:
+            metrics |= flags(case.plan, plan, summary)
     metrics["cut_off"] = float(not finished)
     return Record(case.case_id, case.centre, case.split, task, system, source, metrics, text)
 

@@ -10,7 +10,7 @@ import difflib
 import math
 from dataclasses import dataclass
 
-from rollama.evaluation.fields import GETTERS
+from rollama.evaluation.fields import FLAGS, GETTERS
 from rollama.evaluation.tables import YES_NO
 
 
@@ -34,7 +34,7 @@ TASKS: dict[str, dict[str, Metric]] = {
     "s": {**_ROUGE, "cut_off": ERROR},
     "p": {
         **_ROUGE, "cut_off": ERROR, **dict.fromkeys(GETTERS, SHARE), "fields_mean": SHARE, "fields_all": SHARE,
-        "unparsed": ERROR,
+        "unparsed": ERROR, **dict.fromkeys(FLAGS, ERROR),
     },
     "seg": {
         **dict.fromkeys(("dice", "iou", "surface_dice_2mm", "surface_dice_3mm", "surface_dice_5mm"), SHARE),

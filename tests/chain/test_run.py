@@ -104,3 +104,11 @@ def test_missing_models_and_bad_answers(ct: Volume, text: Any, segmenter: Any, t
     text.answers[Task.SUMMARY] = type(text.answers[Task.SUMMARY])(" ")
     with pytest.raises(DataError, match="summary came out empty"):
         Chain(text, segmenter).run(ct, note="A note.")
+
+
+def test_a_plan_of_the_other_side_than_its_summary_is_flagged(
+    ct: Volume, text: Any, segmenter: Any, plan: Plan
+) -> None:
+    text.answers[Task.PLAN] = Answer(render_plan(plan.mirrored()))
+    (warning,) = Chain(text, segmenter).run(ct, note="A note.").warnings
+    assert warning == "side: the plan says right, the summary left; check both"

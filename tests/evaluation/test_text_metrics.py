@@ -7,7 +7,7 @@ import pytest
 from rollama.core.errors import DataError
 from rollama.data.plan import Plan, parse_plan
 from rollama.evaluation.baselines import lead_words, most_frequent, nearest
-from rollama.evaluation.fields import GETTERS, compare_plans, read_generated
+from rollama.evaluation.fields import GETTERS, compare_plans, flags, read_generated
 from rollama.evaluation.rouge import rouge
 
 TEXT = (
@@ -68,6 +68,18 @@ def test_text_that_does_not_parse_is_wrong_in_every_field() -> None:
 
 def test_unparsed_reference_is_excluded_not_scored() -> None:
     assert math.isnan(compare_plans(None, plan())["fields_mean"])
+
+
+def test_a_wrong_side_is_unflagged_only_when_nothing_says_so() -> None:
+    left, right = plan(), plan().mirrored()
+    told, silent = "Left breast cancer.", "Breast cancer."
+    assert flags(left, left, told) == {"contradicts": 0.0, "side_unflagged": 0.0}
+    assert flags(left, right, told) == {"contradicts": 1.0, "side_unflagged": 0.0}
+    assert flags(left, right, silent) == {"contradicts": 0.0, "side_unflagged": 1.0}
+    assert flags(right, right, told) == {"contradicts": 1.0, "side_unflagged": 0.0}
+    unparsed, unknown = flags(left, None, told), flags(None, left, told)
+    assert math.isnan(unparsed["contradicts"]) and unparsed["side_unflagged"] == 0.0
+    assert math.isnan(unknown["side_unflagged"]) and unknown["contradicts"] == 0.0
 
 
 def test_lead_is_as_long_as_the_mean_summary() -> None:

@@ -1,0 +1,73 @@
+"""Does a plan say what the summary says it was written from, and does it agree with itself?
+
+Nothing in a generated plan shows that P wrote "left" under a summary of the right breast; the target then lies where
+the plan says, and every later check is content. A reader of the summary would see it at once, so it is looked for here
+by plain words that share nothing with the models. Only what cannot be meant otherwise counts: a summary that names one
+side's cancer, one operation or one guideline, and a plan of the other. A note is not read so: it may tell of former
+findings, copied errors and what was planned before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from rollama.chain.sentences import sentences
+from rollama.data.plan import Guideline, Plan, Side, Surgery, Volume
+
+Value = TypeVar("Value", Side, Surgery, Guideline)
+FORMER = re.compile(
+    r"\b(?:earlier|former|formerly|previous|previously|prior|past|history|ago|benign|planned|contralateral|refused"
+    r"|declined)\b",
+    re.I,
+)
+"""Words with which a sentence may be about another time; such a sentence is not judged."""
+DENIED = r"\b(?:no|not|never|without|instead of)\s+(?:[\w-]+\s+){0,2}?"
+CANCER = re.compile(r"cancer|carcinoma|malign|tumou?r|\bDCIS\b", re.I)
+SIDES = {side: re.compile(rf"\b{side}\b", re.I) for side in Side}
+SURGERIES = {
+    Surgery.CONSERVING: re.compile(r"conserv|lumpectom|wide (?:local )?excision|segmentectom|quadrantectom", re.I),
+    Surgery.MASTECTOMY: re.compile(r"mastectom", re.I),
+}
+GUIDELINES = {guideline: re.compile(rf"\b{guideline}\b", re.I) for guideline in Guideline}
+OF_SURGERY = {Surgery.CONSERVING: Volume.BREAST, Surgery.MASTECTOMY: Volume.CHEST_WALL}
+"""What is treated after each operation, if anything is."""
+
+
+def contradictions(plan: Plan, summary: str | None = None) -> list[str]:
+    """What of a plan contradicts itself or its summary, in words for a reader that repeat none of the text.
+
+    Args:
+        plan: given or generated.
+        summary: what it was written from, if anything.
+    """
+    found = []
+    if plan.volume is not None and plan.volume is not OF_SURGERY[plan.surgery]:
+        found.append(f"the plan treats the {plan.volume} after {plan.surgery} surgery; check it")
+    if summary is None:
+        return found
+    says = {
+        "side": (plan.side, _named(summary, SIDES, CANCER)),
+        "surgery": (plan.surgery, _named(summary, SURGERIES)),
+        "guideline": (plan.guideline, _named(summary, GUIDELINES)),
+    }
+    for field, (planned, named) in says.items():
+        if planned is not None and len(named) == 1 and planned not in named:
+            found.append(f"{field}: the plan says {planned}, the summary {next(iter(named))}; check both")
+    return found
+
+
+def _named(text: str, words: Mapping[Value, re.Pattern[str]], about: re.Pattern[str] | None = None) -> set[Value]:
+    """The values that sentences name which name one only, are `about` something and tell of the present."""
+
+    def each() -> Iterator[Value]:
+        for start, end in sentences(text):
+            sentence = text[start:end]
+            values = [value for value, pattern in words.items() if pattern.search(sentence)]
+            if len(values) != 1 or FORMER.search(sentence) or (about is not None and not about.search(sentence)):
+                continue
+            if not re.search(f"{DENIED}(?:{(about or words[values[0]]).pattern})", sentence, re.I):
+                yield values[0]
+
+    return set(each())

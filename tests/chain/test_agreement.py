@@ -1,0 +1,72 @@
+"""A plan that says another side, operation or guideline than its summary is told, and only what is meant so."""
+
+from __future__ import annotations
+
+import pytest
+
+from rollama.chain.agreement import contradictions
+from rollama.cohort.config import EXTERNAL_CENTRES, TRAINING_CENTRES, CohortConfig
+from rollama.cohort.patients import draw_patient
+from rollama.data.case import Split
+from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume
+
+PLAN = Plan(
+    side=Side.LEFT, surgery=Surgery.MASTECTOMY, volume=Volume.CHEST_WALL, levels=(Level.L3,),
+    dose=Dose(gy=50, fractions=25), technique=Technique.VMAT, guideline=Guideline.RTOG,
+)  # fmt: skip
+SUMMARY = (
+    "50-year-old woman, left breast cancer. Mastectomy without reconstruction. Earlier breast conservation on the "
+    "right. RTOG protocol."
+)
+
+
+def test_a_plan_of_its_summary_is_not_flagged() -> None:
+    assert contradictions(PLAN, SUMMARY) == []
+    assert contradictions(PLAN) == []
+    assert contradictions(PLAN, "") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"side": Side.RIGHT}, "side: the plan says right, the summary left"),
+        ({"guideline": Guideline.ESTRO}, "guideline: the plan says ESTRO, the summary RTOG"),
+        ({"surgery": Surgery.CONSERVING, "volume": Volume.BREAST}, "surgery: the plan says breast-conserving, the"),
+    ],
+)
+def test_another_side_surgery_or_guideline_is_flagged(change: dict[str, object], told: str) -> None:
+    (found,) = contradictions(PLAN.model_copy(update=change), SUMMARY)
+    assert found.startswith(told)
+    assert contradictions(PLAN.model_copy(update=change)) == []
+
+
+def test_a_volume_that_the_surgery_left_nothing_of_is_flagged_without_a_summary() -> None:
+    (found,) = contradictions(PLAN.model_copy(update={"volume": Volume.BREAST}))
+    assert found == "the plan treats the whole breast after mastectomy surgery; check it"
+    nothing = PLAN.model_copy(update={"volume": None, "levels": (), "dose": None, "technique": None})
+    assert contradictions(nothing, SUMMARY) == []
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "Cancer of the left and the right breast. Mastectomy, then lumpectomy. ESTRO or RTOG.",
+        "Right breast: benign tumour. Earlier cancer of the right breast. No tumour of the right breast.",
+        "Lumpectomy was planned. No lumpectomy. Previously lumpectomy. Lumpectomy refused.",
+        "Right breast. Right axilla free.",
+    ],
+)
+def test_what_may_be_meant_otherwise_is_not_judged(summary: str) -> None:
+    assert contradictions(PLAN, summary) == []
+
+
+def test_no_false_alarm_and_no_side_missed_in_the_cohort() -> None:
+    config = CohortConfig()
+    patients = [
+        draw_patient(config, centre, Split.TRAIN, number) for centre in TRAINING_CENTRES for number in range(15)
+    ]
+    patients += [draw_patient(config, centre, Split.EXTERNAL, n) for centre in EXTERNAL_CENTRES for n in range(15)]
+    for patient in patients:
+        assert contradictions(patient.plan, patient.summary) == []
+        (found,) = contradictions(patient.plan.mirrored(), patient.summary)
+        assert found.startswith("side")
