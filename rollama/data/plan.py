@@ -120,7 +120,7 @@ class TargetWords(Protocol):
 
 
 class Structures(NamedTuple):
-    """Some structures of a plan, not necessarily a plan by themselves: nodes without breast or chest wall, say."""
+    """What a text says of the target, which may be less than a plan: nodes without breast or chest wall, no dose."""
 
     side: Side
     volume: Volume | None

@@ -10,10 +10,9 @@ refused; nothing is guessed.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from rollama.core.errors import DataError
-from rollama.data.plan import Guideline, Level, Side, Volume
+from rollama.data.plan import Guideline, Level, Side, Structures, Volume
 
 _STRUCTURE = r"(?:whole\s+)?breast|chest\s*-?wall|thoracic\s+wall"
 _SIDES = {  # "RT" is radiotherapy, unless a structure follows at once; structure names end in _L or _R
@@ -45,20 +44,7 @@ _EXCEPT = re.compile(
 _GUIDELINES = {name: re.compile(rf"\b{name}\b", re.I) for name in Guideline}
 
 
-class Named(NamedTuple):
-    """What a text says of the target; see `Plan` for the fields."""
-
-    side: Side
-    volume: Volume
-    levels: tuple[Level, ...]
-    guideline: Guideline | None
-
-    def mirrored(self) -> Named:
-        """The same target on the other side."""
-        return self._replace(side=self.side.other)
-
-
-def read_target(text: str) -> Named:
+def read_target(text: str) -> Structures:
     """The target that a text means which is not in the plan's form.
 
     Raises:
@@ -87,7 +73,7 @@ def read_target(text: str) -> Named:
     guidelines = [name for name, pattern in _GUIDELINES.items() if pattern.search(text)]
     if len(guidelines) > 1:
         raise DataError(f"the plan names {' and '.join(guidelines)}; its target follows one of them")
-    return Named(sides[0], volumes[0], _levels(text), guidelines[0] if guidelines else None)
+    return Structures(sides[0], volumes[0], _levels(text), guidelines[0] if guidelines else None)
 
 
 def _levels(text: str) -> tuple[Level, ...]:
