@@ -10,13 +10,13 @@ findings, copied errors and what was planned before.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from rollama.chain.sentences import sentences
 from rollama.data.plan import Guideline, Plan, Side, Surgery, Volume
 
-Value = TypeVar("Value", Side, Surgery, Guideline)
+_Value = TypeVar("_Value", Side, Surgery, Guideline)
 FORMER = re.compile(
     r"\b(?:earlier|former|formerly|previous|previously|prior|past|history|ago|benign|planned|contralateral|refused"
     r"|declined)\b",
@@ -47,27 +47,25 @@ def contradictions(plan: Plan, summary: str | None = None) -> list[str]:
         found.append(f"the plan treats the {plan.volume} after {plan.surgery} surgery; check it")
     if summary is None:
         return found
-    says = {
-        "side": (plan.side, _named(summary, SIDES, CANCER)),
-        "surgery": (plan.surgery, _named(summary, SURGERIES)),
-        "guideline": (plan.guideline, _named(summary, GUIDELINES)),
-    }
-    for field, (planned, named) in says.items():
+    says: list[tuple[str, str | None, Collection[str]]] = [
+        ("side", plan.side, _named(summary, SIDES, CANCER)),
+        ("surgery", plan.surgery, _named(summary, SURGERIES)),
+        ("guideline", plan.guideline, _named(summary, GUIDELINES)),
+    ]
+    for field, planned, named in says:
         if planned is not None and len(named) == 1 and planned not in named:
             found.append(f"{field}: the plan says {planned}, the summary {next(iter(named))}; check both")
     return found
 
 
-def _named(text: str, words: Mapping[Value, re.Pattern[str]], about: re.Pattern[str] | None = None) -> set[Value]:
+def _named(text: str, words: Mapping[_Value, re.Pattern[str]], about: re.Pattern[str] | None = None) -> set[_Value]:
     """The values that sentences name which name one only, are `about` something and tell of the present."""
-
-    def each() -> Iterator[Value]:
-        for start, end in sentences(text):
-            sentence = text[start:end]
-            values = [value for value, pattern in words.items() if pattern.search(sentence)]
-            if len(values) != 1 or FORMER.search(sentence) or (about is not None and not about.search(sentence)):
-                continue
-            if not re.search(f"{DENIED}(?:{(about or words[values[0]]).pattern})", sentence, re.I):
-                yield values[0]
-
-    return set(each())
+    found: set[_Value] = set()
+    for start, end in sentences(text):
+        sentence = text[start:end]
+        values = [value for value, pattern in words.items() if pattern.search(sentence)]
+        if len(values) != 1 or FORMER.search(sentence) or (about is not None and not about.search(sentence)):
+            continue
+        if not re.search(f"{DENIED}(?:{(about or words[values[0]]).pattern})", sentence, re.I):
+            found.add(values[0])
+    return found
