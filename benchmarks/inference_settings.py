@@ -59,7 +59,9 @@ def applied(folder: Path, changes: Mapping[str, Any], validation: Sequence[Any])
     return model
 
 
-def measured(model: Any, name: str, data: Any, cases: Sequence[Any], plans: Mapping[str, str], out: Path) -> list[Any]:
+def measured(
+    model: Any, name: str, data: Any, cases: Sequence[Any], plans: Mapping[str, str], edits: bool, out: Path
+) -> list[Any]:
     """All records of one way, read from `out` where they are there."""
     from rollama.core.config import hash_json
     from rollama.core.files import write_text
@@ -68,7 +70,9 @@ def measured(model: Any, name: str, data: Any, cases: Sequence[Any], plans: Mapp
     from rollama.evaluation.counterfactual import evaluate_counterfactual, pooled
     from rollama.evaluation.run import GENERATED, evaluate_segmentation, from_line, to_line
 
-    key = hash_json([model.identity, data.info.content_hash, [case.case_id for case in cases], sorted(plans.items())])
+    key = hash_json(
+        [model.identity, data.info.content_hash, [case.case_id for case in cases], sorted(plans.items()), edits]
+    )
     path = out / f"{key[:16]}.jsonl"
     if path.is_file():
         return [from_line(line) for line in path.read_text().splitlines()]
@@ -76,8 +80,9 @@ def measured(model: Any, name: str, data: Any, cases: Sequence[Any], plans: Mapp
     records = evaluate_segmentation(model, cases, {c.case_id: c.plan_text for c in cases}, cache, name)
     some = [case for case in cases if case.case_id in plans]
     records += evaluate_segmentation(model, some, plans, cache, name, GENERATED)
-    edited = evaluate_counterfactual(model, cases, cache, Answers.of(data.info), name, shown(name))
-    records += [*edited, *pooled(edited)]
+    if edits:
+        edited = evaluate_counterfactual(model, cases, cache, Answers.of(data.info), name, shown(name))
+        records += [*edited, *pooled(edited)]
     write_text(path, "".join(to_line(record, keep_text=False) + "\n" for record in records))
     return records
 
@@ -129,6 +134,7 @@ def main() -> None:
     parser.add_argument("cohort", type=Path)
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="KEY=VALUE,...")
     parser.add_argument("--plans", type=Path, help="predictions.jsonl of an evaluation with S and P")
+    parser.add_argument("--no-edits", dest="edits", action="store_false", help="no edited plans")
     parser.add_argument("--limit", type=int, help="at most so many cases a centre and split")
     parser.add_argument("--split", choices=("test", "external"), help="default: both")
     parser.add_argument("--threads", type=int, default=2)
@@ -152,7 +158,7 @@ def main() -> None:
         changes = {key: yaml.safe_load(value) for key, value in keys}
         model = applied(given.model, changes, validation_cases(data, 40))
         print(f"{name}: threshold {model.threshold}", flush=True)
-        ways[name] = measured(model, name, data, cases, plans, out)
+        ways[name] = measured(model, name, data, cases, plans, given.edits, out)
     print(table(ways))
 
 
