@@ -3,8 +3,10 @@
 Nothing in a generated plan shows that P wrote "left" under a summary of the right breast; the target then lies where
 the plan says, and every later check is content. A reader of the summary would see it at once, so it is looked for here
 by plain words that share nothing with the models. Only what cannot be meant otherwise counts: a summary that names one
-side's cancer, one operation or one guideline, and a plan of the other. A note is not read so: it may tell of former
-findings, copied errors and what was planned before.
+side's cancer, one operation or one guideline, and a plan of the other.
+
+A note is not read so: it may tell of former findings, copied errors and what was planned before. But a note that says
+of itself that a side in it is wrong is where a model, and a reader, goes wrong.
 """
 
 from __future__ import annotations
@@ -33,6 +35,15 @@ SURGERIES = {
 GUIDELINES = {guideline: re.compile(rf"\b{guideline}\b", re.I) for guideline in Guideline}
 OF_SURGERY = {Surgery.CONSERVING: Volume.BREAST, Surgery.MASTECTOMY: Volume.CHEST_WALL}
 """What is treated after each operation, if anything is."""
+SIDE = re.compile(r"\bsides?\b|\blateralit|\bseite", re.I)
+WRONG = re.compile(r"\bwrong|\bmistak|\berror|\berroneous|\bincorrect|\bnot correct|\bfalsch", re.I)
+
+
+def note_doubts(note: str) -> list[str]:
+    """What a note itself says to be careful with, in words for a reader that repeat none of it; usually nothing."""
+    if any(SIDE.search(note, *place) and WRONG.search(note, *place) for place in sentences(note)):
+        return ["the note says that a side in it is wrong; check that summary, plan and target are of the right one"]
+    return []
 
 
 def contradictions(plan: Plan, summary: str | None = None) -> list[str]:

@@ -5,9 +5,9 @@ does no work itself: it asks for a text or a mask and is sent the answer. `Chain
 process, the endpoint with calls to its deployments, so the two cannot drift apart.
 
 Rules: a generated plan that does not parse is kept as text and flagged; it guides the segmentation unless the model
-refuses it because it does not say which target is meant. A plan
-without a target gives an empty mask and the network does not run. A target on the other side than the plan's is kept
-and flagged, and so is a plan that contradicts its summary: a reader decides, not this program.
+refuses it because it does not say which target is meant. A plan without a target gives an empty mask and the network
+does not run. A target on the other side than the plan's is kept and flagged, and so are a plan that contradicts its
+summary and a note that corrects its own side: a reader decides, not this program.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rollama.chain.agreement import contradictions
+from rollama.chain.agreement import contradictions, note_doubts
 from rollama.chain.evidence import Pointer, evidence_of
 from rollama.chain.inputs import PlanSource, Request, make_request
 from rollama.chain.plausibility import doubts, side_of
@@ -110,7 +110,7 @@ def chain_steps(
         DataError: a mask of another shape than the CT's is sent in.
     """
     timings: dict[str, float] = {}
-    warnings = doubts(volume)
+    warnings = doubts(volume) + (note_doubts(request.text) if request.source is PlanSource.NOTE else [])
     summary = request.text if request.source is PlanSource.SUMMARY else None
     plan_text, plan = request.text, request.plan
     for task in NEEDED[request.source]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rollama.chain.agreement import contradictions
+from rollama.chain.agreement import contradictions, note_doubts
 from rollama.core.errors import DataError
 from rollama.data.plan import Plan, parse_plan
 
@@ -63,14 +63,19 @@ def compare_plans(reference: Plan | None, generated: Plan | None) -> dict[str, f
     }
 
 
-def flags(reference: Plan | None, generated: Plan | None, summary: str) -> dict[str, float]:
+def flags(reference: Plan | None, generated: Plan | None, summary: str, note: str = "") -> dict[str, float]:
     """Would the chain's reader be warned? The keys of `FLAGS`, 1 for yes.
 
     `contradicts`: the plan contradicts itself or its summary; NaN for one that does not parse. `side_unflagged`: its
-    side is wrong and nothing says so; one that does not parse is flagged for that.
+    side is wrong, and neither that nor the `note` that the summary is of gives a warning; one that does not parse is
+    flagged for that.
     """
     if generated is None:
         return {"contradicts": math.nan, "side_unflagged": math.nan if reference is None else 0.0}
     found = bool(contradictions(generated, summary))
-    wrong = math.nan if reference is None else float(generated.side is not reference.side and not found)
+    wrong = (
+        math.nan
+        if reference is None
+        else float(generated.side is not reference.side and not found and not note_doubts(note))
+    )
     return {"contradicts": float(found), "side_unflagged": wrong}

@@ -290,7 +290,7 @@ def score_answer(
         plan = read_generated(text)
         metrics |= compare_plans(case.plan, plan)
         if summary is not None:
-            metrics |= flags(case.plan, plan, summary)
+            metrics |= flags(case.plan, plan, summary, case.note if source == GENERATED else "")
     metrics["cut_off"] = float(not finished)
     return Record(case.case_id, case.centre, case.split, task, system, source, metrics, text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rollama.chain.agreement import contradictions
+from rollama.chain.agreement import contradictions, note_doubts
 from rollama.cohort.config import EXTERNAL_CENTRES, TRAINING_CENTRES, CohortConfig
 from rollama.cohort.patients import draw_patient
 from rollama.data.case import Split
@@ -58,6 +58,20 @@ def test_a_volume_that_the_surgery_left_nothing_of_is_flagged_without_a_summary(
 )
 def test_what_may_be_meant_otherwise_is_not_judged(summary: str) -> None:
     assert contradictions(PLAN, summary) == []
+
+
+@pytest.mark.parametrize(
+    ("note", "count"),
+    [
+        ("Corr.: side in copied referral is wrong, correct side Rt.", 1),
+        ("Laterality on form 1 mistaken. Operation has taken place.", 1),
+        ("Seitenangabe der Zuweisung ist falsch.", 1),
+        ("Left breast cancer. Nothing wrong with the heart. Nothing abnormal on the right side.", 0),
+        ("", 0),
+    ],
+)
+def test_a_note_that_corrects_its_own_side_is_to_be_read_with_care(note: str, count: int) -> None:
+    assert len(note_doubts(note)) == count
 
 
 def test_no_false_alarm_and_no_side_missed_in_the_cohort() -> None:

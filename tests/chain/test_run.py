@@ -112,3 +112,9 @@ def test_a_plan_of_the_other_side_than_its_summary_is_flagged(
     text.answers[Task.PLAN] = Answer(render_plan(plan.mirrored()))
     (warning,) = Chain(text, segmenter).run(ct, note="A note.").warnings
     assert warning == "side: the plan says right, the summary left; check both"
+
+
+def test_a_note_that_corrects_its_own_side_is_flagged(ct: Volume, text: Any, segmenter: Any) -> None:
+    (warning,) = Chain(text, segmenter).run(ct, note="Referral: right. The side in the referral is wrong.").warnings
+    assert warning.startswith("the note says that a side in it is wrong")
+    assert not Chain(text, segmenter).run(ct, summary="The side in the referral is wrong.").warnings
