@@ -35,7 +35,7 @@ class Remembering:
         asked = (patches, origin, *((words.states, words.mask) if words is not None else ()))
         seen = hashlib.blake2b()
         for tensor in asked:
-            seen.update(b"none" if tensor is None else tensor.float().numpy().tobytes())
+            seen.update(b"none" if tensor is None else tensor.float().cpu().numpy().tobytes())
         key = seen.hexdigest()
         if key not in self.known:
             self.known[key] = self.network(patches, origin, words)
