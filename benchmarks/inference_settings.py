@@ -20,7 +20,6 @@ from typing import Any
 
 AS_TRAINED = "as trained"
 ROWS = (("reference", "dice"), ("reference", "wrong_side"), ("generated", "dice"), ("generated", "wrong_side"))
-Row = tuple[str, str]
 
 
 class Remembering:
@@ -51,8 +50,7 @@ def applied(folder: Path, changes: Mapping[str, Any], validation: Sequence[Any])
 
     model = SegmentationModel.load(folder)
     if changes:
-        inference = {**model.config.inference.model_dump(), **changes}
-        model.network.config = model.config.updated(inference=inference)
+        model.network.config = model.config.updated(inference=model.inference.updated(**changes))
         model = SegmentationModel(model.network, model.manifest, model.device)
         model.threshold, _ = best_threshold(model.network, validation, model.device, model.manifest)
     model.windows = Remembering(model.run_windows)
@@ -63,12 +61,9 @@ def measured(
     model: Any, name: str, data: Any, cases: Sequence[Any], plans: Mapping[str, str], edits: bool, out: Path
 ) -> list[Any]:
     """All records of one way, read from `out` where they are there."""
+    from benchmarks.segmentation_study import scored
     from rollama.core.config import hash_json
-    from rollama.core.files import write_text
-    from rollama.evaluation.answers import Answers
-    from rollama.evaluation.cache import MaskCache
-    from rollama.evaluation.counterfactual import evaluate_counterfactual, pooled
-    from rollama.evaluation.run import GENERATED, evaluate_segmentation, from_line, to_line
+    from rollama.evaluation.run import GENERATED, REFERENCE, from_line, write_lines
 
     key = hash_json(
         [model.identity, data.info.content_hash, [case.case_id for case in cases], sorted(plans.items()), edits]
@@ -76,14 +71,12 @@ def measured(
     path = out / f"{key[:16]}.jsonl"
     if path.is_file():
         return [from_line(line) for line in path.read_text().splitlines()]
-    cache = MaskCache(out / "cache", model.identity, data.info.content_hash)
-    records = evaluate_segmentation(model, cases, {c.case_id: c.plan_text for c in cases}, cache, name)
-    some = [case for case in cases if case.case_id in plans]
-    records += evaluate_segmentation(model, some, plans, cache, name, GENERATED)
-    if edits:
-        edited = evaluate_counterfactual(model, cases, cache, Answers.of(data.info), name, shown(name))
-        records += [*edited, *pooled(edited)]
-    write_text(path, "".join(to_line(record, keep_text=False) + "\n" for record in records))
+    every = {REFERENCE: {case.case_id: case.plan_text for case in cases}, GENERATED: plans}
+    records = scored(
+        model, name, data, cases, every, edits, out, lambda _, source: print(f"{name}: {source}", flush=True),
+        shown(name),
+    )  # fmt: skip
+    write_lines(path, records, keep_text=False)
     return records
 
 

@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,8 @@ def measure(
     from rollama.core.config import hash_json
     from rollama.core.files import write_text
     from rollama.data.dataset import open_dataset
-    from rollama.evaluation.answers import Answers
-    from rollama.evaluation.cache import MaskCache
-    from rollama.evaluation.counterfactual import evaluate_counterfactual, pooled
     from rollama.evaluation.edits import misspelt
-    from rollama.evaluation.run import GENERATED, Record, evaluate_segmentation
+    from rollama.evaluation.run import GENERATED, Record
     from rollama.segmentation.predict import SegmentationModel
 
     path = out / f"{model.name}.jsonl"
@@ -63,23 +60,55 @@ def measure(
         if lines and lines[0] == {"key": key}:
             return [Record(**line) for line in lines[1:]]
     cases = held_out(data, limit)
-    cache = MaskCache(out / "cache", loaded.identity, data.info.content_hash)
     plans = {"reference": {case.case_id: case.plan_text for case in cases}}
-    records = []
     if loaded.config.uses_text:
         plans["misspelt"] = {case.case_id: misspelt(case.plan_text, case.case_id) for case in cases}
         plans[GENERATED] = {case.case_id: generated[case.case_id] for case in cases if case.case_id in generated}
     with bar(f"measuring {model.name}", len(plans) + 1) as update:
-        for done, (source, texts) in enumerate(plans.items()):
-            update(done, note=source)
-            some = [case for case in cases if case.case_id in texts]
-            records += evaluate_segmentation(loaded, some, texts, cache, model.name, source)
-        update(len(plans), note="edited plans")
-        if loaded.config.uses_text and edited:
-            found = evaluate_counterfactual(loaded, cases, cache, Answers.of(data.info), model.name)
-            records += [*found, *pooled(found)]
+        edited = loaded.config.uses_text and edited
+        records = scored(
+            loaded, model.name, data, cases, plans, edited, out, lambda done, note: update(done, note=note)
+        )
         update(len(plans) + 1)
     write_text(path, "".join(json.dumps(line) + "\n" for line in ({"key": key}, *map(asdict, records))))
+    return records
+
+
+def scored(
+    model: Any,
+    name: str,
+    data: Any,
+    cases: Sequence[Any],
+    plans: Mapping[str, Mapping[str, str]],
+    edited: bool,
+    out: Path,
+    begun: Callable[[int, str], object],
+    patients: Callable[[int, int], None] | None = None,
+) -> list[Any]:
+    """Records of a loaded model.
+
+    Args:
+        plans: source -> case id -> plan text.
+        edited: edited plans as well.
+        out: where masks are kept.
+        begun: called with (sources done, the next one).
+        patients: called with (patients done, all of them) over the edited plans.
+    """
+    from rollama.evaluation.answers import Answers
+    from rollama.evaluation.cache import MaskCache
+    from rollama.evaluation.counterfactual import evaluate_counterfactual, pooled
+    from rollama.evaluation.run import evaluate_segmentation
+
+    cache = MaskCache(out / "cache", model.identity, data.info.content_hash)
+    records = []
+    for done, (source, texts) in enumerate(plans.items()):
+        begun(done, source)
+        some = [case for case in cases if case.case_id in texts]
+        records += evaluate_segmentation(model, some, texts, cache, name, source)
+    if edited:
+        begun(len(plans), "edited plans")
+        found = evaluate_counterfactual(model, cases, cache, Answers.of(data.info), name, patients)
+        records += [*found, *pooled(found)]
     return records
 
 

@@ -73,9 +73,6 @@ def flags(reference: Plan | None, generated: Plan | None, summary: str, note: st
     if generated is None:
         return {"contradicts": math.nan, "side_unflagged": math.nan if reference is None else 0.0}
     found = bool(contradictions(generated, summary))
-    wrong = (
-        math.nan
-        if reference is None
-        else float(generated.side is not reference.side and not found and not note_doubts(note))
-    )
-    return {"contradicts": float(found), "side_unflagged": wrong}
+    warned = found or bool(note_doubts(note))
+    unseen = math.nan if reference is None else float(generated.side is not reference.side and not warned)
+    return {"contradicts": float(found), "side_unflagged": unseen}
