@@ -28,7 +28,6 @@ import torch
 
 from rollama.chain.evidence import FIELDS, RESTS_ON, Pointer, evidence_of
 from rollama.chain.run import TEXT_FOLDERS
-from rollama.chain.sentences import sentences
 from rollama.cohort.config import CohortConfig
 from rollama.core.config import build
 from rollama.core.registry import Task
@@ -36,6 +35,7 @@ from rollama.data.case import Case, Split
 from rollama.data.dataset import open_dataset
 from rollama.data.plan import FIELDS as SENTENCES
 from rollama.data.plan import GUIDELINE, Plan
+from rollama.data.sentences import sentences
 from rollama.evaluation.evidence import compare_pointers, true_evidence
 from rollama.evaluation.fields import read_generated
 from rollama.evaluation.statistics import estimate

@@ -15,8 +15,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from rollama.chain.sentences import sentences
+from rollama.data.corrections import corrects_side
 from rollama.data.plan import Guideline, Plan, Side, Surgery, Volume
+from rollama.data.sentences import sentences
 
 _Value = TypeVar("_Value", Side, Surgery, Guideline)
 FORMER = re.compile(
@@ -35,13 +36,11 @@ SURGERIES = {
 GUIDELINES = {guideline: re.compile(rf"\b{guideline}\b", re.I) for guideline in Guideline}
 OF_SURGERY = {Surgery.CONSERVING: Volume.BREAST, Surgery.MASTECTOMY: Volume.CHEST_WALL}
 """What is treated after each operation, if anything is."""
-SIDE = re.compile(r"\bsides?\b|\blateralit|\bseite", re.I)
-WRONG = re.compile(r"\bwrong|\bmistak|\berror|\berroneous|\bincorrect|\bnot correct|\bfalsch", re.I)
 
 
 def note_doubts(note: str) -> list[str]:
     """What a note itself says to be careful with, in words for a reader that repeat none of it; usually nothing."""
-    if any(SIDE.search(note, *place) and WRONG.search(note, *place) for place in sentences(note)):
+    if corrects_side(note):
         return ["the note says that a side in it is wrong; check that summary, plan and target are of the right one"]
     return []
 

@@ -16,10 +16,10 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from rollama.chain.sentences import sentences
 from rollama.cohort.reasons import usual_reasons
 from rollama.cohort.rules import load_rules
 from rollama.data.plan import Plan, Side
+from rollama.data.sentences import sentences
 
 FIELDS = ("side", "surgery", "volume", "levels", "boost", "dose", "technique", "guideline")
 """The fields of `Plan` that pointers name."""

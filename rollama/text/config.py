@@ -72,6 +72,9 @@ class TextConfig(StrictModel):
     loss_chunk: int = Field(256, ge=1, description="answer tokens whose vocabulary logits exist at once")
     seed: int = 0
     centres: CentresSection = CentresSection()
+    corrected_side_weight: float = Field(
+        1.0, gt=0, description="S: how often a note that says that a side in it is wrong is drawn, beside 1"
+    )
     init: str = Field(
         "", pattern=r"^([0-9a-f]{64})?$", description="SHA-256 of the weights to start from (--init); empty: the seed"
     )

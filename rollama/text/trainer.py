@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ import torch
 
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.registry import Consistency, Task, TextMethod
-from rollama.data.case import Split
+from rollama.data.case import Split, TextCase
+from rollama.data.corrections import corrects_side
 from rollama.data.dataset import open_texts
 from rollama.data.profile import profile_of
 from rollama.data.tokenization import length_report, tokenize_cases
@@ -72,7 +73,7 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     profile = profile_of(cases, str(task)).as_dict()
     if worker.rank == 0:
         log.info("task %s: %s", task, lengths)
-    order = BatchOrder(len(rows), config.batch, config.seed, row_weights(cases, config.centres))
+    order = BatchOrder(len(rows), config.batch, config.seed, draw_weights(cases, task, config))
     batches = TextBatches(rows, order, config.micro_batch, worker.rank, worker.world, worker.device, config.packing)
 
     sentences = None
@@ -133,3 +134,13 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
         else:
             save(out, tensors, **more)
     engine.close()
+
+
+def draw_weights(cases: Sequence[TextCase], task: Task, config: TextConfig) -> tuple[float, ...]:
+    """How often each case is drawn, relative to each other; empty where all are drawn alike."""
+    weights = row_weights(cases, config.centres)
+    corrected = [task is Task.SUMMARY and corrects_side(case.note) for case in cases]
+    if config.corrected_side_weight == 1 or not any(corrected):
+        return weights
+    times = (config.corrected_side_weight if found else 1.0 for found in corrected)
+    return tuple(a * b for a, b in zip(weights or [1.0] * len(cases), times, strict=True))

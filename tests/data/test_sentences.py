@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rollama.chain.sentences import sentences
+from rollama.data.sentences import sentences
 
 CASES = [
     ("Left breast. pT2 found. Margins clear!", ["Left breast. pT2 found.", "Margins clear!"]),
