@@ -22,6 +22,7 @@ from ray_jobs.remote import CURVE, FAILURE, METRICS, NOTES, WORKING, evaluation_
 from ray_jobs.tracking import Tracker
 from rollama.core.errors import ClusterError, RollamaError
 from rollama.core.files import read_json
+from rollama.core.lock import alone
 from rollama.core.registry import Task
 from rollama.core.storage import Location, Storage, open_storage
 from rollama.data.store import is_reference, parse_reference, resolve
@@ -38,6 +39,9 @@ _KILLED = re.compile(r"OOM killer|SIGKILL")
 LATE = "timed out during startup"
 STARTS = 3
 FOLLOW_EVERY_S, FOLLOW_BUCKET_EVERY_S = 1.0, 5.0
+PATIENCE_S, LEASE_S = 5.0, 150.0
+"""Seconds to wait for another process at the same run; on a cluster longer than the lease, often 90 s, for which a file
+server keeps the lock of a node that died."""
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +110,7 @@ def launch(
     Raises:
         RollamaError: what the workers raised on purpose, or the storage cannot be used.
         ClusterError: the workers failed in another way more than `scale.max_failures` times.
+        ConfigError: another process is at the same run.
     """
     from ray.train import CheckpointConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -122,42 +127,44 @@ def launch(
         "init": None if init is None else _for_workers(init),
         **extra,
     }
-    _prepare(storage)
-    start_ray(scale.workers * scale.cpus_per_worker)
-    resources: dict[str, float] = {"CPU": scale.cpus_per_worker}
-    if scale.gpus_per_worker:
-        resources["GPU"] = scale.gpus_per_worker
-    if scale.memory_gib_per_worker:
-        resources["memory"] = scale.memory_gib_per_worker * 2**30
-    trainer = TorchTrainer(
-        worker_fn,
-        train_loop_config=payload,
-        torch_config=TorchConfig(backend="nccl" if scale.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=scale.workers, use_gpu=bool(scale.gpus_per_worker), resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name=WORKING,
-            storage_path=storage.path,
-            storage_filesystem=None if storage.local else storage.filesystem,
-            failure_config=OwnFailures(scale.max_failures, storage.uri),
-            checkpoint_config=CheckpointConfig(num_to_keep=scale.keep_checkpoints),
-            worker_runtime_env={"env_vars": worker_environment(scale.cpus_per_worker, gpu=bool(scale.gpus_per_worker))},
-        ),
-    )
-    tags = {"task": extra.get("task", "seg"), "method": str(config.method), "dataset": _content(payload["dataset"])}
-    tracker = Tracker(storage, payload["config"], tags)
-    try:
-        with _tracked(storage, tracker), _followed(storage, on_step, tracker):
-            _fit(trainer)
-        if notes := storage.read_text(NOTES):
-            log.warning("%s", notes.strip())
-    except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
-        if said := recorded_failure(storage):
-            raise said from error
-        raise ClusterError(
-            f"{storage.uri}: training failed after {scale.max_failures} restarts: {_cause(error)}"
-        ) from error
+    with _alone(storage):
+        _prepare(storage)
+        start_ray(scale.workers * scale.cpus_per_worker)
+        environment = worker_environment(scale.cpus_per_worker, gpu=bool(scale.gpus_per_worker))
+        resources: dict[str, float] = {"CPU": scale.cpus_per_worker}
+        if scale.gpus_per_worker:
+            resources["GPU"] = scale.gpus_per_worker
+        if scale.memory_gib_per_worker:
+            resources["memory"] = scale.memory_gib_per_worker * 2**30
+        trainer = TorchTrainer(
+            worker_fn,
+            train_loop_config=payload,
+            torch_config=TorchConfig(backend="nccl" if scale.gpus_per_worker else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=scale.workers, use_gpu=bool(scale.gpus_per_worker), resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=WORKING,
+                storage_path=storage.path,
+                storage_filesystem=None if storage.local else storage.filesystem,
+                failure_config=OwnFailures(scale.max_failures, storage.uri),
+                checkpoint_config=CheckpointConfig(num_to_keep=scale.keep_checkpoints),
+                worker_runtime_env={"env_vars": environment},
+            ),
+        )
+        tags = {"task": extra.get("task", "seg"), "method": str(config.method), "dataset": _content(payload["dataset"])}
+        tracker = Tracker(storage, payload["config"], tags)
+        try:
+            with _tracked(storage, tracker), _followed(storage, on_step, tracker):
+                _fit(trainer)
+            if notes := storage.read_text(NOTES):
+                log.warning("%s", notes.strip())
+        except Exception as error:  # Ray wraps whatever a worker raised; the worker left its own words in FAILURE
+            if said := recorded_failure(storage):
+                raise said from error
+            raise ClusterError(
+                f"{storage.uri}: training failed after {scale.max_failures} restarts: {_cause(error)}"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -186,11 +193,28 @@ def _content(dataset: str) -> str:
     return str(read_json(path).get("content_hash", "")) if path.is_file() else ""
 
 
+@contextlib.contextmanager
+def _alone(storage: Storage) -> Iterator[None]:
+    """Keep a second process from writing checkpoints and metrics of the same run between ours.
+
+    Only in folders: in a bucket nothing tells whether whoever wrote last is still there.
+    """
+    if storage.local is None:
+        yield
+        return
+    storage.local.mkdir(parents=True, exist_ok=True)
+    patience = LEASE_S if os.environ.get("RAY_ADDRESS") else PATIENCE_S
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(alone(storage.local, "training", patience))
+        except OSError as error:
+            log.warning("%s: cannot be locked (%s); start no second run of this training", storage.uri, error.strerror)
+        yield
+
+
 def _prepare(storage: Storage) -> None:
     """Make sure that the run can be written, before workers are asked for, and forget an earlier failure."""
-    if storage.local is not None:
-        storage.local.mkdir(parents=True, exist_ok=True)
-    elif not storage.exists(METRICS):
+    if storage.local is None and not storage.exists(METRICS):
         storage.write_bytes(METRICS, b"")
     storage.delete(FAILURE)
     storage.delete(NOTES)

@@ -155,9 +155,10 @@ def run(
 
     While a run is going on, that one is followed.
     """
-    from rollama.centres.federation import lock, processes, record
+    from rollama.centres.federation import processes, record
     from rollama.centres.federation.config import read_federation
     from rollama.centres.federation.state import MODEL, RECORD
+    from rollama.core import lock
     from rollama.core.errors import ClusterError
 
     federation = read_federation(folder)

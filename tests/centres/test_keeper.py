@@ -10,7 +10,7 @@ import pytest
 
 from rollama.centres.federation import processes, record
 from rollama.centres.federation.keeper import ATTEMPTS, LOOK_EVERY_S, Keeper
-from rollama.centres.federation.lock import alone
+from rollama.core.lock import alone
 
 
 class Clock:
@@ -45,7 +45,7 @@ def test_what_was_cut_off_is_begun_again_and_watched(tmp_path: Path, begun: list
 
     look(0)  # nothing was ever run
     record.append(tmp_path / "record.jsonl", "started")
-    with alone(tmp_path):
+    with alone(tmp_path, "federation"):
         look(0)
     look(1)
     look(1)  # it is at it

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rollama.centres.federation import processes, record
-from rollama.centres.federation.lock import held
 from rollama.centres.federation.state import RECORD
 from rollama.core.errors import DataError
+from rollama.core.lock import held
 
 LOOK_EVERY_S = 20.0
 ATTEMPTS = 10

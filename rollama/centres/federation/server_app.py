@@ -20,12 +20,12 @@ from flwr.serverapp import Grid, ServerApp
 from rollama.centres.federation import record
 from rollama.centres.federation.config import Federation, read_federation
 from rollama.centres.federation.guard import Update, Verdict, sift
-from rollama.centres.federation.lock import alone
 from rollama.centres.federation.past import tell_model
 from rollama.centres.federation.state import RECORD, Standing, finish, keep_round, kept_rounds, standing
 from rollama.centres.federation.strategies import WEIGHT, build_strategy, restore, strategy_state
 from rollama.centres.federation.weights import Tensors, digest
 from rollama.core.errors import RollamaError
+from rollama.core.lock import alone
 from rollama.core.manifest import read_manifest
 
 POLL_S = 1.0
@@ -47,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(str(context.run_config["folder"]))
     path = folder / RECORD
     before = len(record.read(path))
-    with alone(folder):  # what another run holds has not stopped, so nothing is recorded of it
+    with alone(folder, "federation"):  # what another run holds has not stopped, so nothing is recorded of it
         if any(line["event"] in record.ENDS for line in record.read(path)[before:]):
             log.info("another run ended while this one waited for its turn")
             return

@@ -1,4 +1,4 @@
-"""One run of a federation at a time: who runs it holds a file in its folder, and the end of that process lets go."""
+"""One run of something at a time: who runs it holds a file in its folder, and the end of that process lets go."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ LOCK, LOCK_S, POLL_S = "run.lock", 60.0, 1.0
 
 
 @contextlib.contextmanager
-def alone(folder: Path, patience_s: float = LOCK_S) -> Iterator[None]:
-    """Hold the federation's folder; the process of a coordinator that was killed lets go of it within seconds.
+def alone(folder: Path, what: str, patience_s: float = LOCK_S) -> Iterator[None]:
+    """Hold the folder of a run; the process of one that was killed lets go of it within seconds.
+
+    Args:
+        folder: the run's.
+        what: is run there, for the message: `training`.
+        patience_s: seconds to wait for whoever holds it.
 
     Raises:
-        ConfigError: another run holds it.
+        ConfigError: another process holds it.
+        OSError: the file system knows no locks.
     """
     with (folder / LOCK).open("w") as stream:
         deadline = time.monotonic() + patience_s
         while not _taken(stream):
             if time.monotonic() > deadline:
-                raise ConfigError(f"{folder}: another run of this federation is going on; wait for it")
+                raise ConfigError(f"{folder}: another run of this {what} is going on; wait for it or end it")
             time.sleep(POLL_S)
         yield
 
