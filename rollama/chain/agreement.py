@@ -58,7 +58,7 @@ def contradictions(plan: Plan, summary: str | None = None) -> list[str]:
     if summary is None:
         return found
     says: list[tuple[str, str | None, Collection[str]]] = [
-        ("side", plan.side, _named(summary, SIDES, CANCER)),
+        ("side", plan.side, sides_of(summary)),
         ("surgery", plan.surgery, _named(summary, SURGERIES)),
         ("guideline", plan.guideline, _named(summary, GUIDELINES)),
     ]
@@ -66,6 +66,11 @@ def contradictions(plan: Plan, summary: str | None = None) -> list[str]:
         if planned is not None and len(named) == 1 and planned not in named:
             found.append(f"{field}: the plan says {planned}, the summary {next(iter(named))}; check both")
     return found
+
+
+def sides_of(summary: str) -> set[Side]:
+    """The sides whose cancer a summary tells of; not those of earlier or benign findings."""
+    return _named(summary, SIDES, CANCER)
 
 
 def _named(text: str, words: Mapping[_Value, re.Pattern[str]], about: re.Pattern[str] | None = None) -> set[_Value]:

@@ -10,8 +10,10 @@ import pytest
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.files import read_json, write_json
 from rollama.core.registry import Task
+from rollama.data.case import Split, TextCase
 from rollama.text.checkpoint import load_text_model
-from rollama.text.trainer import train_text
+from rollama.text.config import TextConfig
+from rollama.text.trainer import draw_weights, train_text
 from rollama.training.artefact import artefact_hash
 from rollama.training.metrics_log import read_metrics
 from rollama.training.runs import is_trained
@@ -120,3 +122,19 @@ def with_validation(source: Path, out: Path) -> None:
     shutil.copytree(source, out)
     lists = read_json(out / "a" / "dataset.json")
     write_json(out / "a" / "dataset.json", {**lists, "validation": lists["test"], "test": []})
+
+
+def test_notes_that_correct_a_side_are_drawn_more_often_for_s_alone() -> None:
+    cases = [
+        TextCase(case_id=f"c{number}", centre=centre, split=Split.TRAIN, plan=None, note=note)
+        for number, (centre, note) in enumerate(
+            [("a", "Left breast."), ("a", "Right breast. The side is wrong, left is meant."), ("b", "Right breast.")]
+        )
+    ]
+    often, equal = TextConfig(corrected_side_weight=4), TextConfig.model_validate({"centres": {"weights": "equal"}})
+    assert draw_weights(cases, Task.SUMMARY, often) == (1, 4, 1)
+    assert draw_weights(cases, Task.PLAN, often) == ()
+    assert draw_weights(cases[::2], Task.SUMMARY, often) == ()
+    assert draw_weights(cases, Task.SUMMARY, TextConfig()) == ()
+    assert draw_weights(cases, Task.SUMMARY, equal) == (0.5, 0.5, 1)
+    assert draw_weights(cases, Task.SUMMARY, equal.updated(corrected_side_weight=4)) == (0.5, 2, 1)
