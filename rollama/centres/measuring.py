@@ -1,19 +1,23 @@
-"""Measure a federated SEG again: threshold, reach, calibration and what is usual, on cases that are at hand.
+"""Measure a SEG again: threshold, reach, calibration and what is usual, on cases that are at hand.
 
 These come from patients and do not move in a federation, so its model carries the start model's. A site that has the
-final model measures them on its own training and validation cases before it uses it; no trained weight changes.
+final model measures them on its own training and validation cases before it uses it; no trained weight changes. They
+also belong to the way in which a network is applied: who wants another one gets a model with its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from rollama.core.errors import DataError
+from rollama.core.config import apply_overrides, build
+from rollama.core.errors import ConfigError, DataError
 from rollama.data.case import Split
 from rollama.data.dataset import open_dataset
-from rollama.segmentation.checkpoint import load_model, saved_tensors
+from rollama.segmentation.checkpoint import kept_files, load_model, saved_tensors
+from rollama.segmentation.config import SegConfig
 from rollama.segmentation.finishing import MEASURED, finish
 from rollama.segmentation.validation import validation_cases
 from rollama.training.artefact import WEIGHTS, save_artefact
@@ -21,11 +25,18 @@ from rollama.training.centres import case_counts, restricted
 from rollama.training.config import CentresSection
 from rollama.training.worker import inference_device
 
-OLD = {*MEASURED, "metrics", "files", "measured"}
+OLD = {*MEASURED, "metrics", "files", "measured", "config"}
+APPLIED = ("inference", "overlap", "sw_batch", "keep_texts")
+"""Keys of a configuration that say how a network is applied, and nothing of how it was trained."""
 
 
 def measure_again(
-    model: Path, dataset: Path, out: Path, centres: CentresSection | None = None, device: torch.device | None = None
+    model: Path,
+    dataset: Path,
+    out: Path,
+    centres: CentresSection | None = None,
+    device: torch.device | None = None,
+    changes: Sequence[str] = (),
 ) -> Path:
     """Write the SEG `model` to `out` with what its training would have measured on these cases.
 
@@ -35,13 +46,16 @@ def measure_again(
         out: folder of the new artefact, replaced when it exists.
         centres: which centres' cases; default: all.
         device: where it runs; default: see `inference_device`.
+        changes: `KEY=VALUE` for keys of `APPLIED`, such as `inference.mirrored=true`.
 
     Raises:
+        ConfigError: a change of another key, or of a value that this network cannot be applied with.
         CheckpointError: the model is damaged or no SEG.
         DataError: no training or no validation case with a target.
     """
     device = device or inference_device()
     network, manifest = load_model(model, device)
+    network.config = _changed(network.config, changes)
     data = restricted(open_dataset(dataset), centres or CentresSection(), network.config.seed)
     training = data.select(Split.TRAIN)
     validation = validation_cases(data, network.config.validation.cases)
@@ -55,5 +69,18 @@ def measure_again(
         "before": manifest["files"][WEIGHTS],
     }
     described = {key: value for key, value in manifest.items() if key not in OLD}
-    save_artefact(out, saved_tensors(network, network.normality.known), {**described, **found, "measured": about})
+    described["config"] = network.config.model_dump(mode="json")
+    tensors = saved_tensors(network, network.normality.known)
+    save_artefact(out, tensors, {**described, **found, "measured": about}, kept_files(network))
     return out
+
+
+def _changed(config: SegConfig, changes: Sequence[str]) -> SegConfig:
+    values = apply_overrides(config.model_dump(mode="json"), changes)
+    changed = build(SegConfig, values, "--set")
+    if others := sorted(key for key in values if key not in APPLIED and getattr(changed, key) != getattr(config, key)):
+        raise ConfigError(
+            f"--set {', '.join(others)}: decides how a network is trained, not how it is applied; accepted: "
+            f"{', '.join(APPLIED)}"
+        )
+    return changed

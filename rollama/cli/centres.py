@@ -146,6 +146,12 @@ def measure(
     dataset: str = typer.Option(..., help="Data set folder or reference; its training and validation cases are used."),
     out: Path = typer.Option(..., help="Folder of the new artefact."),
     only: list[str] = typer.Option([], help="Measure on this centre's cases only; may be given again."),
+    overrides: list[str] = typer.Option(
+        [],
+        "--set",
+        metavar="KEY=VALUE",
+        help="Apply the network in another way, such as inference.mirrored=true.",
+    ),
 ) -> None:
     """Measure a SEG's threshold, reach, calibration and what is usual again, on cases at hand; no weight changes."""
     from rollama.centres.measuring import measure_again
@@ -153,7 +159,8 @@ def measure(
     from rollama.training.artefact import read_manifest
     from rollama.training.config import CentresSection
 
-    found = read_manifest(measure_again(resolve(model), resolve(dataset), out, CentresSection(only=tuple(only))))
+    centres = CentresSection(only=tuple(only))
+    found = read_manifest(measure_again(resolve(model), resolve(dataset), out, centres, changes=overrides))
     typer.echo(f"threshold {found['threshold']}, {found['metrics']}", err=True)
     typer.echo(str(out))
 

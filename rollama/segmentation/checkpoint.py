@@ -6,6 +6,7 @@ loading refuses another one: prompts and projections trained on one encoder mean
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rollama.core.manifest import run_manifest
 from rollama.language.base import BaseInfo, load_base
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import load_parameters
+from rollama.segmentation.kept import FILE, LateEncoder, encode_all, read_kept
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.text_encoder import TextEncoder
 from rollama.training.artefact import load_artefact, save_artefact
@@ -32,13 +34,17 @@ def build_network(config: SegConfig, device: torch.device) -> tuple[Segmentation
         base, tokenizer, info = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
         base.to(device)
         encoder = TextEncoder(config, base, tokenizer)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = SegmentationNet(config, encoder)
-    network.to(device)
+    network = _assembled(config, encoder, device)
     if encoder is not None:
         network.calibrate()
     return network, info
+
+
+def _assembled(config: SegConfig, encoder: TextEncoder | None, device: torch.device) -> SegmentationNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = SegmentationNet(config, encoder)
+    return network.to(device)
 
 
 def save_model(
@@ -50,11 +56,21 @@ def save_model(
     manifest = run_manifest(
         KIND, values, config_hash, encoder=encoder.as_dict() if encoder else None, seed=network.config.seed, **extra
     )
-    save_artefact(folder, tensors, manifest)
+    save_artefact(folder, tensors, manifest, kept_files(network))
+
+
+def kept_files(network: SegmentationNet) -> dict[str, dict[str, torch.Tensor]]:
+    """What lies beside the weights (see `kept`): nothing without `keep_texts`."""
+    encoder = network.text_encoder
+    if encoder is None or not network.config.keep_texts:
+        return {}
+    return {FILE: encode_all(encoder, network.config, network.text_mean.device)}
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dict[str, Any]]:
     """Load an artefact: (network in eval mode, manifest).
+
+    The encoder of one that keeps its texts is loaded, and checked, only when another text is asked for.
 
     Raises:
         CheckpointError: damaged, of another kind, or made with another encoder than the one found here.
@@ -66,12 +82,23 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
         config = build(SegConfig, manifest["config"], str(folder))
     except (ConfigError, KeyError) as error:
         raise CheckpointError(f"{folder}: its configuration is not one of this version ({error})") from error
-    network, found = build_network(config, device)
-    _check_encoder(folder, manifest.get("encoder"), found)
+    if kept := read_kept(folder, config, device):
+        width = tensors["text_encoder.prompts"].shape[-1]
+        load = partial(_load_encoder, folder, manifest, config, device)
+        network = _assembled(config, LateEncoder(config, width, kept, load), device)
+    else:
+        network, found = build_network(config, device)
+        _check_encoder(folder, manifest.get("encoder"), found)
     known = any(name.startswith(NORMALITY) for name in tensors)
     load_parameters(saved_tensors(network, known), tensors, str(folder))
     network.eval()
     return network, manifest
+
+
+def _load_encoder(folder: Path, manifest: dict[str, Any], config: SegConfig, device: torch.device) -> tuple[Any, Any]:
+    base, tokenizer, found = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
+    _check_encoder(folder, manifest.get("encoder"), found)
+    return base.to(device), tokenizer
 
 
 def load_start(network: SegmentationNet, folder: Path, encoder: BaseInfo | None) -> None:

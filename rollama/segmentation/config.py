@@ -110,6 +110,11 @@ class SegConfig(StrictModel):
     encoder_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     text_form: TextForm = TextForm.TARGET
     text_mode: TextMode = TextMode.SEG_TOKEN
+    keep_texts: bool = Field(
+        False,
+        description="keep what the encoder makes of every plan in the artefact, so that using it needs no encoder; "
+        "minutes on a CPU, unless inference.composed",
+    )
     max_text_tokens: int = Field(120, ge=8, description="longest plan text in tokens; longer is an error, never cut")
     prompts: int = Field(2, ge=1, description="learnable prompts, each a row of its own through the encoder")
     prompt_tokens: int = Field(8, ge=1, description="length of a learnable prompt")
@@ -256,6 +261,8 @@ class SegConfig(StrictModel):
             raise ValueError(
                 "plan_parts needs text_form target or names: a single structure has no text as a full plan"
             )
+        if self.keep_texts and (self.text_form is TextForm.FULL or not self.uses_text):
+            raise ValueError("keep_texts needs a text encoder and text_form target or names: full plans are countless")
         if self.inference.composed and not self.plan_parts:
             raise ValueError("inference.composed needs plan_parts: the network must have seen single structures")
         if self.edit_weight and not self.plan_edits:

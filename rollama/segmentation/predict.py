@@ -9,7 +9,6 @@ coarse grid would cost thin targets a voxel. Peak memory is the CT plus a few mo
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import threading
 from collections import OrderedDict
@@ -31,6 +30,7 @@ from rollama.data.volumes import Volume
 from rollama.segmentation.calibration import Calibration, logit
 from rollama.segmentation.checkpoint import load_model
 from rollama.segmentation.config import Crop, TextForm
+from rollama.segmentation.kept import text_key
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import describe
 from rollama.segmentation.outline import Outline
@@ -104,7 +104,9 @@ class SegmentationModel:
         """Embeddings of what the encoder reads."""
         encoder = self.network.text_encoder
         assert encoder is not None
-        key = hashlib.sha256(text.encode()).hexdigest()  # a cache that outlives the patient holds no words
+        key = text_key(text)  # a cache that outlives the patient holds no words
+        if key in encoder.kept:
+            return encoder.kept[key]
         with self._encoding:
             if key not in self._texts:
                 tokens = encoder.tokenize([text])

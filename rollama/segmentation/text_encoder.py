@@ -113,22 +113,28 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: SegConfig, base: Any, tokenizer: Any) -> None:
         super().__init__()
-        self.config, self.tokenizer = config, tokenizer
+        self.config = config
         self._lock = threading.Lock()
-        decoder = base.model
-        decoder.requires_grad_(False)
-        decoder.eval()
-        object.__setattr__(self, "decoder", decoder)  # not registered on purpose, see the module docstring
+        self.attach(base, tokenizer)
         self.width = int(base.config.hidden_size)
-        self.seg = seg_token_id(tokenizer) if tokenizer is not None else 0
-        bos = tokenizer.bos_token_id if tokenizer is not None else 1
-        self.bos = int(bos if bos is not None else tokenizer.eos_token_id)
-        table = decoder.embed_tokens.weight
+        self.kept: dict[str, Words] = {}
+        table = self.decoder.embed_tokens.weight
         prompts = torch.empty(config.prompts, config.prompt_tokens, self.width, device=table.device)
         if not prompts.is_meta:  # as large as the base's own token embeddings, or the first layers are swamped
             generator = torch.Generator().manual_seed(derive_seed(config.seed, "prompts"))
             prompts = torch.randn(prompts.shape, generator=generator) * float(table.float().std())
         self.prompts = nn.Parameter(prompts)
+
+    def attach(self, base: Any, tokenizer: Any) -> None:
+        """Take the frozen language model and its tokenizer."""
+        decoder = base.model
+        decoder.requires_grad_(False)
+        decoder.eval()
+        object.__setattr__(self, "decoder", decoder)  # not registered on purpose, see the module docstring
+        self.tokenizer = tokenizer
+        self.seg = seg_token_id(tokenizer) if tokenizer is not None else 0
+        bos = tokenizer.bos_token_id if tokenizer is not None else 1
+        self.bos = int(bos if bos is not None else tokenizer.eos_token_id)
 
     decoder: Any
 

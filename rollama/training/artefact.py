@@ -22,8 +22,19 @@ __all__ = [
 ]  # fmt: skip
 
 
-def save_artefact(folder: Path, tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> None:
+def save_artefact(
+    folder: Path,
+    tensors: Mapping[str, torch.Tensor],
+    manifest: Mapping[str, Any],
+    beside: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+) -> None:
     """Write tensors and manifest under a temporary name, then rename.
+
+    Args:
+        folder: the artefact's; replaced when it exists.
+        tensors: go into `WEIGHTS`.
+        manifest: gets the files' hashes.
+        beside: more safetensors files by name, of what is no weight; an empty one is left out.
 
     Raises:
         CheckpointError: no tensors, or one is empty or not finite.
@@ -33,17 +44,24 @@ def save_artefact(folder: Path, tensors: Mapping[str, torch.Tensor], manifest: M
 
     if not tensors:
         raise CheckpointError(f"{folder}: nothing to save")
+    every = {WEIGHTS: tensors, **{file: values for file, values in (beside or {}).items() if values}}
+    ready = {file: _checked(folder, values) for file, values in every.items()}
+    with new_folder(folder) as temporary:
+        for file, values in ready.items():
+            save_file(values, temporary / file)
+            (temporary / file).chmod(0o644)
+        files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
+        write_json(temporary / MANIFEST, {**manifest, "files": files})
+
+
+def _checked(folder: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     ready = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
     for name, value in ready.items():
         if value.numel() == 0:
             raise CheckpointError(f"{folder}: tensor {name} is empty")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{folder}: tensor {name} is not finite")
-    with new_folder(folder) as temporary:
-        save_file(ready, temporary / WEIGHTS)
-        (temporary / WEIGHTS).chmod(0o644)
-        files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
-        write_json(temporary / MANIFEST, {**manifest, "files": files})
+    return ready
 
 
 def load_artefact(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
