@@ -7,7 +7,7 @@ also belong to the way in which a network is applied: who wants another one gets
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ def measure_again(
     centres: CentresSection | None = None,
     device: torch.device | None = None,
     changes: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write the SEG `model` to `out` with what its training would have measured on these cases.
 
@@ -47,6 +48,7 @@ def measure_again(
         centres: which centres' cases; default: all.
         device: where it runs; default: see `inference_device`.
         changes: `KEY=VALUE` for keys of `APPLIED`, such as `inference.mirrored=true`.
+        progress: see `finish`.
 
     Raises:
         ConfigError: a change of another key, or of a value that this network cannot be applied with.
@@ -61,7 +63,7 @@ def measure_again(
     validation = validation_cases(data, network.config.validation.cases)
     if not validation:
         raise DataError(f"{dataset}: no validation case with a target to measure threshold and calibration on")
-    found = finish(network, training, validation, device)
+    found = finish(network, training, validation, device, progress)
     about = {
         "data": data.info.content_hash,
         "training": case_counts(training),

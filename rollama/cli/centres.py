@@ -155,12 +155,15 @@ def measure(
 ) -> None:
     """Measure a SEG's threshold, reach, calibration and what is usual again, on cases at hand; no weight changes."""
     from rollama.centres.measuring import measure_again
+    from rollama.cli.progress import bar
     from rollama.data.store import resolve
     from rollama.training.artefact import read_manifest
     from rollama.training.config import CentresSection
 
     centres = CentresSection(only=tuple(only))
-    found = read_manifest(measure_again(resolve(model), resolve(dataset), out, centres, changes=overrides))
+    with bar("measuring (cases)", 1) as update:
+        made = measure_again(resolve(model), resolve(dataset), out, centres, changes=overrides, progress=update)
+    found = read_manifest(made)
     typer.echo(f"threshold {found['threshold']}, {found['metrics']}", err=True)
     typer.echo(str(out))
 

@@ -7,8 +7,9 @@ derived: leaving it out changes no weight.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,11 @@ log = logging.getLogger(__name__)
 
 
 def finish(
-    network: SegmentationNet, training: Sequence[Case], validation: Sequence[Case], device: torch.device
+    network: SegmentationNet,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measure a trained network; sets its `normality` and returns what the manifest keeps.
 
@@ -45,6 +50,7 @@ def finish(
         network: trained.
         training, validation: cases; without validation cases nothing is calibrated and nothing called unusual.
         device: where it runs.
+        progress: called with (cases looked at, all); each case is looked at twice.
 
     Returns:
         `threshold`, `calibration`, `reach`, `plans_only` (every training plan is of the plan's form) and `metrics`, of
@@ -52,16 +58,21 @@ def finish(
     """
     plans = [case for case in training if case.plan is not None]
     some = [case for case in evenly(plans)[:EXAMINED] if case.plan and case.plan.has_target]
-    reach = Reach.of(((case.plan, prepare(case, network.config)) for case in some if case.plan), network.config.spacing)
+    total, done = 2 * (len(some) + len(validation)), itertools.count(1)
+    tick = lambda: progress(next(done), total)  # noqa: E731
+    with_plans = ((case.plan, prepare(case, network.config)) for case in _told(some, tick) if case.plan)
+    reach = Reach.of(with_plans, network.config.spacing)
     found: dict[str, Any] = {"reach": reach.boxes, "plans_only": len(plans) == len(training)}
-    found["threshold"], dice = best_threshold(network, validation, device, found)
+    found["threshold"], dice = best_threshold(network, validation, device, found, tick)
     model = SegmentationModel(network, found, device)
-    held = [_examine(model, case) for case in validation]
+    held = [_examine(model, case) for case in _told(validation, tick)]
     seen = [near for _, near in held]
     calibration = fit(seen)
     found["calibration"] = calibration.as_dict()
     if validation:
-        network.normality.fit([example for example, _ in (*(_examine(model, case) for case in some), *held)])
+        network.normality.fit(
+            [example for example, _ in (*(_examine(model, case) for case in _told(some, tick)), *held)]
+        )
     metrics = {"validation_dice": dice}
     if any(p.size for p, _ in seen):
         errors = {"before": [calibration_error(p, t) for p, t in seen],
@@ -77,6 +88,13 @@ def measured(folder: Path) -> dict[str, Any]:
     """What `finish` found of the trained model in `folder`, without its metrics: they are not another model's."""
     manifest = read_manifest(folder)
     return {key: manifest[key] for key in MEASURED if key in manifest} | {"metrics": {}}
+
+
+def _told(cases: Sequence[Case], tick: Callable[[], None]) -> Iterator[Case]:
+    """The cases, with word of each that is done with."""
+    for case in cases:
+        yield case
+        tick()
 
 
 def _examine(model: SegmentationModel, case: Case) -> tuple[Example, tuple[np.ndarray, np.ndarray]]:

@@ -9,7 +9,7 @@ far is part of the checkpoint, so a resumed run keeps and stops where the straig
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,9 +43,13 @@ def validation_cases(data: Dataset, number: int) -> list[Case]:
 
 
 def case_dice(
-    network: SegmentationNet, cases: Sequence[Case], device: torch.device, manifest: Mapping[str, Any] | None = None
+    network: SegmentationNet,
+    cases: Sequence[Case],
+    device: torch.device,
+    manifest: Mapping[str, Any] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> list[dict[float, float]]:
-    """Dice of each case at each of `THRESHOLDS`, on its own grid."""
+    """Dice of each case at each of `THRESHOLDS`, on its own grid; `tick` is called after each."""
     model = SegmentationModel(network, dict(manifest or {}), device)
     found = []
     for case in cases:
@@ -59,6 +63,7 @@ def case_dice(
             mask = model.decide(probability, grid, volume)
             values[threshold] = 2 * float((mask & truth).sum()) / max(1, int(mask.sum()) + int(truth.sum()))
         found.append(values)
+        tick()
     return found
 
 
@@ -81,16 +86,20 @@ def summed(found: Sequence[Mapping[float, float]], cases: Sequence[Case], centre
 
 
 def best_threshold(
-    network: SegmentationNet, cases: Sequence[Case], device: torch.device, manifest: Mapping[str, Any] | None = None
+    network: SegmentationNet,
+    cases: Sequence[Case],
+    device: torch.device,
+    manifest: Mapping[str, Any] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[float, float | None]:
     """(threshold, Dice at it, centres weighing alike); the first threshold and None without cases.
 
-    `manifest`: what is already known of the model, such as how far targets reach.
+    `manifest`: what is already known of the model, such as how far targets reach. `tick`: called after each case.
     """
     if not cases:
         return THRESHOLDS[0], None
     centres = sorted({case.centre for case in cases})
-    means = centre_means(summed(case_dice(network, cases, device, manifest), cases, centres), centres)
+    means = centre_means(summed(case_dice(network, cases, device, manifest, tick), cases, centres), centres)
     best = max(means, key=means.__getitem__)
     return best, round(means[best], 4)
 

@@ -25,7 +25,9 @@ def test_a_network_is_measured_and_unchanged(
     data = open_dataset(toy_dataset)
     network, info = build_network(config, CPU)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    found = finish(network, data.select(Split.TRAIN), data.select(Split.VALIDATION), CPU)
+    told: list[tuple[int, int]] = []
+    found = finish(network, data.select(Split.TRAIN), data.select(Split.VALIDATION), CPU, lambda *one: told.append(one))
+    assert told == [(done, 16) for done in range(1, 17)]
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
     assert found["plans_only"]
     assert network.normality.known
