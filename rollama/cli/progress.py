@@ -65,11 +65,11 @@ class _Lines:
         now = time.monotonic()
         if self.first is None:
             self.first, self.started = done, now
-        if now - self.last < LINE_EVERY_S:
+        if now - self.last < LINE_EVERY_S and not (note and done == self.total):  # the last remark may hold for minutes
             return
         self.last = now
         rate = (done - self.first) / (now - self.started) if done > self.first else 0.0
-        left = f", about {(self.total - done) / rate:.0f} s left" if rate else ""
+        left = f", about {(self.total - done) / rate:.0f} s left" if rate and done < self.total else ""
         self.console.print(f"{self.title}: {done}/{self.total}{left} {note}".rstrip(), highlight=False)
 
     def close(self) -> None:

@@ -116,7 +116,8 @@ def train_model(
     with bar(f"training {name} ({config.method})", config.steps, console) as update:
 
         def on_step(row: dict[str, Any]) -> None:
-            update(row["step"], note=f"loss {row['loss']:.3f}")
+            last = what is What.SEG and row["step"] == config.steps  # minutes still, and no step in them
+            update(row["step"], note="measuring threshold and calibration" if last else f"loss {row['loss']:.3f}")
 
         if what is What.SEG:
             train_segmentation(config, dataset, run, out, on_step, init=init)
