@@ -72,6 +72,7 @@ class TextConfig(StrictModel):
     loss_chunk: int = Field(256, ge=1, description="answer tokens whose vocabulary logits exist at once")
     seed: int = 0
     centres: CentresSection = CentresSection()
+    mirrored: bool = Field(False, description="train on every text once more with left and right exchanged")
     corrected_side_weight: float = Field(
         1.0, gt=0, description="S: how often a note that says that a side in it is wrong is drawn, beside 1"
     )

@@ -18,6 +18,7 @@ from rollama.data.case import Split, TextCase
 from rollama.data.corrections import corrects_side
 from rollama.data.dataset import open_texts
 from rollama.data.profile import profile_of
+from rollama.data.sides import mirrored_texts
 from rollama.data.tokenization import length_report, tokenize_cases
 from rollama.text.batch import TextBatches
 from rollama.text.checkpoint import load_start, load_text_model, save_text_model
@@ -65,15 +66,16 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
     context = int(module.lm.config.max_position_embeddings)
     if config.max_tokens > context:
         raise ConfigError(f"max_tokens: {config.max_tokens} is more than {config.base} can read ({context} tokens)")
+    shown = (*cases, *map(mirrored_texts, cases)) if config.mirrored else cases
     # Every worker tokenises all rows: it is cheap, and every worker then knows each step's count of answer tokens.
-    rows = tokenize_cases(tokenizer, task, cases, config.max_tokens, config.template)
+    rows = tokenize_cases(tokenizer, task, shown, config.max_tokens, config.template)
     if config.monitor.every:
         check_validation(data, task, config, tokenizer, context)
     lengths = length_report(rows)
     profile = profile_of(cases, str(task)).as_dict()
     if worker.rank == 0:
         log.info("task %s: %s", task, lengths)
-    order = BatchOrder(len(rows), config.batch, config.seed, draw_weights(cases, task, config))
+    order = BatchOrder(len(rows), config.batch, config.seed, draw_weights(shown, task, config))
     batches = TextBatches(rows, order, config.micro_batch, worker.rank, worker.world, worker.device, config.packing)
 
     sentences = None
