@@ -138,3 +138,10 @@ def test_notes_that_correct_a_side_are_drawn_more_often_for_s_alone() -> None:
     assert draw_weights(cases, Task.SUMMARY, TextConfig()) == ()
     assert draw_weights(cases, Task.SUMMARY, equal) == (0.5, 0.5, 1)
     assert draw_weights(cases, Task.SUMMARY, equal.updated(corrected_side_weight=4)) == (0.5, 2, 1)
+
+
+def test_mirrored_texts_are_rows_of_their_own(dataset: Path, tmp_path: Path) -> None:
+    train_text(tiny_config(mirrored=True, steps=1), Task.PLAN, dataset, tmp_path / "model", local_worker(tmp_path))
+    manifest = load_text_model(tmp_path / "model").manifest
+    assert manifest["lengths"]["rows"] == 24
+    assert sum(manifest["cases"].values()) == 12
