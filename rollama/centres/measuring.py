@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from rollama.segmentation.validation import validation_cases
 from rollama.training.artefact import WEIGHTS, save_artefact
 from rollama.training.centres import case_counts, restricted
 from rollama.training.config import CentresSection
+from rollama.training.runs import run_hash
 from rollama.training.worker import inference_device
 
 OLD = {*MEASURED, "metrics", "files", "measured", "config"}
@@ -64,7 +66,7 @@ def measure_again(
     if not validation:
         raise DataError(f"{dataset}: no validation case with a target to measure threshold and calibration on")
     found = finish(network, training, validation, device, progress)
-    about = {
+    about: dict[str, Any] = {
         "data": data.info.content_hash,
         "training": case_counts(training),
         "validation": case_counts(validation),
@@ -72,6 +74,9 @@ def measure_again(
     }
     described = {key: value for key, value in manifest.items() if key not in OLD}
     described["config"] = network.config.model_dump(mode="json")
+    if changes:  # it is no longer what training with its first configuration gives
+        described["config_hash"] = run_hash(network.config, "seg", str(manifest.get("data_hash")))
+        about["changes"] = list(changes)
     tensors = saved_tensors(network, network.normality.known)
     save_artefact(out, tensors, {**described, **found, "measured": about}, kept_files(network))
     return out

@@ -152,17 +152,28 @@ def measure(
         metavar="KEY=VALUE",
         help="Apply the network in another way, such as inference.mirrored=true.",
     ),
+    workspace: str | None = typer.Option(
+        None,
+        help="Folder or s3://bucket/prefix whose lineage is told. Default: the one that --out lies in, as models/NAME.",
+    ),
 ) -> None:
     """Measure a SEG's threshold, reach, calibration and what is usual again, on cases at hand; no weight changes."""
     from rollama.centres.measuring import measure_again
     from rollama.cli.progress import bar
+    from rollama.core.storage import locate
     from rollama.data.store import resolve
+    from rollama.lineage.ledger import has_ledger
+    from rollama.lineage.record import record_training
     from rollama.training.artefact import read_manifest
     from rollama.training.config import CentresSection
 
     centres = CentresSection(only=tuple(only))
+    cases = resolve(dataset)
     with bar("measuring (cases)", 1) as update:
-        made = measure_again(resolve(model), resolve(dataset), out, centres, changes=overrides, progress=update)
+        made = measure_again(resolve(model), cases, out, centres, changes=overrides, progress=update)
+    around = out.resolve().parent.parent
+    if workspace is not None or has_ledger(around):
+        record_training(locate(workspace or around), made, "seg", cases)
     found = read_manifest(made)
     typer.echo(f"threshold {found['threshold']}, {found['metrics']}", err=True)
     typer.echo(str(out))

@@ -116,7 +116,7 @@ def train_model(
     with bar(f"training {name} ({config.method})", config.steps, console) as update:
 
         def on_step(row: dict[str, Any]) -> None:
-            last = what is What.SEG and row["step"] == config.steps  # minutes still, and no step in them
+            last = what is What.SEG and config.measure and row["step"] == config.steps  # minutes still without a step
             update(row["step"], note="measuring threshold and calibration" if last else f"loss {row['loss']:.3f}")
 
         if what is What.SEG:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TextIO
 from rollama.core.errors import ConfigError
 
 LOCK, LOCK_S, POLL_S = "run.lock", 60.0, 1.0
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -28,10 +31,15 @@ def alone(folder: Path, what: str, patience_s: float = LOCK_S) -> Iterator[None]
         OSError: the file system knows no locks.
     """
     with (folder / LOCK).open("w") as stream:
-        deadline = time.monotonic() + patience_s
+        deadline, told = time.monotonic() + patience_s, False
         while not _taken(stream):
             if time.monotonic() > deadline:
-                raise ConfigError(f"{folder}: another run of this {what} is going on; wait for it or end it")
+                raise ConfigError(
+                    f"{folder}: another run of this {what} is going on (it holds {LOCK}); wait for it or end it"
+                )
+            if not told:
+                log.warning("%s: another run of this %s is going on; waiting up to %.0f s", folder, what, patience_s)
+                told = True
             time.sleep(POLL_S)
         yield
 

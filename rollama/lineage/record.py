@@ -19,7 +19,7 @@ from rollama.training.artefact import MANIFEST, WEIGHTS, read_manifest
 
 
 def record_training(workspace: Location, model: Path | Reference, task: str, dataset: Path) -> None:
-    """Write down a trained model and the cases of its data; once, however often it is asked.
+    """Write down a trained model, or one measured again, and the cases of its data; once, however often it is asked.
 
     Args:
         workspace: folder or bucket prefix.
@@ -33,15 +33,17 @@ def record_training(workspace: Location, model: Path | Reference, task: str, dat
     manifest = read_manifest(model) if isinstance(model, Path) else _stored_manifest(model)
     ledger = open_ledger(workspace)
     data = _take_data(ledger, dataset)
+    weights = manifest["files"][WEIGHTS]
+    before = (manifest.get("measured") or {}).get("before") or manifest.get("parent")
     ledger.record(
         Trained.model_validate(
             {
-                "model": manifest["files"][WEIGHTS],
+                "model": weights,
                 "task": task,
                 "data": data,
                 "run": manifest["config_hash"],
                 "base": (manifest.get("base") or {}).get("weights_hash", ""),
-                "parents": [parent] if (parent := manifest.get("parent")) else [],
+                "parents": [before] if before and before != weights else [],
             }
         )
     )

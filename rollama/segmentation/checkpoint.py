@@ -15,7 +15,7 @@ import torch
 from rollama.core.config import build
 from rollama.core.errors import CheckpointError, ConfigError
 from rollama.core.manifest import run_manifest
-from rollama.language.base import BaseInfo, load_base
+from rollama.language.base import BaseInfo, base_info, load_base
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.engine import load_parameters
 from rollama.segmentation.kept import FILE, LateEncoder, encode_all, read_kept
@@ -48,15 +48,18 @@ def _assembled(config: SegConfig, encoder: TextEncoder | None, device: torch.dev
 
 
 def save_model(
-    folder: Path, network: SegmentationNet, encoder: BaseInfo | None, config_hash: str, **extra: Any
+    folder: Path, network: SegmentationNet, encoder: BaseInfo | None, config_hash: str, keep: bool = True, **extra: Any
 ) -> None:
-    """Write the artefact; `extra` goes into the manifest (data hash, label kind, metrics, timings)."""
+    """Write the artefact; `extra` goes into the manifest (data hash, label kind, metrics, timings).
+
+    `keep`: whether `keep_texts` counts; nobody applies the model that a site of a federation hands over.
+    """
     tensors = saved_tensors(network, network.normality.known)
     values = network.config.model_dump(mode="json")
     manifest = run_manifest(
         KIND, values, config_hash, encoder=encoder.as_dict() if encoder else None, seed=network.config.seed, **extra
     )
-    save_artefact(folder, tensors, manifest, kept_files(network))
+    save_artefact(folder, tensors, manifest, kept_files(network) if keep else None)
 
 
 def kept_files(network: SegmentationNet) -> dict[str, dict[str, torch.Tensor]]:
@@ -85,6 +88,8 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
     if kept := read_kept(folder, config, device):
         width = tensors["text_encoder.prompts"].shape[-1]
         load = partial(_load_encoder, folder, manifest, config, device)
+        if not manifest.get("plans_only"):  # it may be asked for other texts, so better now than with a patient
+            _check_encoder(folder, manifest.get("encoder"), base_info(config.encoder, config.allow_download))
         network = _assembled(config, LateEncoder(config, width, kept, load), device)
     else:
         network, found = build_network(config, device)
@@ -96,8 +101,8 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
 
 
 def _load_encoder(folder: Path, manifest: dict[str, Any], config: SegConfig, device: torch.device) -> tuple[Any, Any]:
-    base, tokenizer, found = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
-    _check_encoder(folder, manifest.get("encoder"), found)
+    _check_encoder(folder, manifest.get("encoder"), base_info(config.encoder, config.allow_download))
+    base, tokenizer, _ = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
     return base.to(device), tokenizer
 
 

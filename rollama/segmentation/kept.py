@@ -53,11 +53,12 @@ def countable_texts(config: SegConfig) -> list[str]:
 def encode_all(encoder: TextEncoder, config: SegConfig, device: torch.device) -> dict[str, torch.Tensor]:
     """The contents of `FILE`. A text that is too long for the model is left out: it is refused in use as well."""
     found, precision = {}, getattr(torch, config.encoder_dtype)
-    for text in countable_texts(config):
-        key = text_key(text)
-        if key in encoder.kept:
-            words = encoder.kept[key]
-        else:
+    texts = {text_key(text): text for text in countable_texts(config)}
+    if not texts.keys() <= encoder.kept.keys():
+        encoder.ready()
+    for key, text in texts.items():
+        words = encoder.kept.get(key)
+        if words is None:
             try:
                 tokens = encoder.tokenize([text])
             except DataError:
@@ -69,14 +70,14 @@ def encode_all(encoder: TextEncoder, config: SegConfig, device: torch.device) ->
 
 
 def read_kept(folder: Path, config: SegConfig, device: torch.device) -> dict[str, Words]:
-    """What an artefact keeps; empty where it keeps nothing. Its hash has been checked."""
+    """What an artefact keeps, in the encoder's precision; empty where it keeps nothing. Its hash has been checked."""
     from safetensors.torch import load_file
 
     if not (folder / FILE).is_file():
         return {}
     found = {}
     for key, states in load_file(folder / FILE).items():
-        row = states[None].to(device, torch.float32)
+        row = states[None].to(device)
         every = torch.ones(row.shape[:2], dtype=torch.bool, device=device)
         found[key] = Words(row, every if config.text_mode is TextMode.ALL_TOKENS else None)
     return found
@@ -104,15 +105,16 @@ class LateEncoder(TextEncoder):
 
     def tokenize(self, texts: Sequence[str], noise_keys: Sequence[tuple[int | str, ...]] | None = None) -> PlanTokens:
         """As `TextEncoder.tokenize`."""
-        self._come()
+        self.ready()
         return super().tokenize(texts, noise_keys)
 
     def forward(self, plan: PlanTokens, clean: bool = False, learn: bool = True) -> TextFeatures:
         """As `TextEncoder.forward`."""
-        self._come()
+        self.ready()
         return super().forward(plan, clean, learn)
 
-    def _come(self) -> None:
+    def ready(self) -> None:
+        """Load the language model if it is not here; raises what `load` does."""
         with self._coming:
             if not self.loaded:
                 self.attach(*self._load())

@@ -106,7 +106,8 @@ class SegmentationModel:
         assert encoder is not None
         key = text_key(text)  # a cache that outlives the patient holds no words
         if key in encoder.kept:
-            return encoder.kept[key]
+            states, mask = encoder.kept[key]
+            return Words(states.float(), mask)
         with self._encoding:
             if key not in self._texts:
                 tokens = encoder.tokenize([text])

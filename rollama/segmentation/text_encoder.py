@@ -138,6 +138,9 @@ class TextEncoder(nn.Module):
 
     decoder: Any
 
+    def ready(self) -> None:
+        """Make sure that texts can be encoded; here they can."""
+
     def tokenize(self, texts: Sequence[str], noise_keys: Sequence[tuple[int | str, ...]] | None = None) -> PlanTokens:
         """Token ids of plan texts, and their noise when keys are given (one a text).
 

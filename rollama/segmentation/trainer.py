@@ -199,7 +199,7 @@ def train_segmentation(config: SegConfig, dataset: Path, out: Path, worker: Work
             found = measured(start)
         found["metrics"] |= {"trained_steps": done, **({} if kept is None else {"kept_step": kept})}
         save_model(
-            out, network, info, key,
+            out, network, info, key, keep=config.measure,
             data_hash=data.info.content_hash, synthetic=data.info.synthetic, label=data.info.label,
             cases=case_counts(cases), profile=profile_of(cases, TASK).as_dict(), parent=config.init or None,
             steps=config.steps, seconds=round(time.perf_counter() - started, 1), **found,

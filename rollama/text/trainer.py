@@ -141,8 +141,9 @@ def train_text(config: TextConfig, task: Task, dataset: Path, out: Path, worker:
 def draw_weights(cases: Sequence[TextCase], task: Task, config: TextConfig) -> tuple[float, ...]:
     """How often each case is drawn, relative to each other; empty where all are drawn alike."""
     weights = row_weights(cases, config.centres)
-    corrected = [task is Task.SUMMARY and corrects_side(case.note) for case in cases]
-    if config.corrected_side_weight == 1 or not any(corrected):
+    if task is not Task.SUMMARY or config.corrected_side_weight == 1:
         return weights
-    times = (config.corrected_side_weight if found else 1.0 for found in corrected)
+    times = [config.corrected_side_weight if corrects_side(case.note) else 1.0 for case in cases]
+    if set(times) == {1.0}:
+        return weights
     return tuple(a * b for a, b in zip(weights or [1.0] * len(cases), times, strict=True))

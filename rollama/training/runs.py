@@ -11,10 +11,14 @@ from pathlib import Path
 from rollama.core.config import StrictModel, hash_json
 from rollama.training.artefact import MANIFEST, load_artefact
 
+LATER = {"keep_texts": False, "mirrored": False, "corrected_side_weight": 1.0}
+"""Keys that came later, with the value that stands for what there was before: a run begun then goes on."""
+
 
 def run_hash(config: StrictModel, task: str, content_hash: str) -> str:
     """Hash of the configuration without its `scale` section, the task (`s`, `p`, `seg`) and the data's content."""
     values = config.model_dump(mode="json", exclude={"scale"})
+    values = {key: value for key, value in values.items() if key not in LATER or value != LATER[key]}
     return hash_json({"config": values, "task": task, "data": content_hash})
 
 

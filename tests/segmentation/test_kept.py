@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import torch
 
 from rollama.centres.federation.weights import read_artefact, write_artefact
 from rollama.centres.measuring import measure_again
-from rollama.core.errors import CheckpointError, ConfigError
+from rollama.core.errors import CheckpointError, ConfigError, DataError
+from rollama.core.files import read_json, write_json
 from rollama.data.dataset import open_dataset
 from rollama.data.plan import Guideline, Level, Side, Volume, render_plan, structures
 from rollama.data.volumes import read_ct
-from rollama.language.base import load_base
+from rollama.language.base import base_info, load_base
 from rollama.segmentation import checkpoint, kept
 from rollama.segmentation.checkpoint import build_network, load_model, save_model
 from rollama.segmentation.config import SegConfig
-from rollama.segmentation.kept import FILE, LateEncoder, countable_texts
+from rollama.segmentation.kept import FILE, LateEncoder, countable_texts, encode_all
 from rollama.segmentation.predict import SegmentationModel
 from rollama.segmentation.text_encoder import encoder_text
 from tests.segmentation.conftest import make_plan
@@ -110,8 +112,6 @@ def test_plans_are_outlined_alike_without_a_language_model(
 
 
 def _forget(folder: Path) -> None:
-    from rollama.core.files import read_json, write_json
-
     manifest = read_json(folder / "manifest.json")
     del manifest["files"][FILE]
     write_json(folder / "manifest.json", manifest)
@@ -130,15 +130,34 @@ def test_another_text_loads_it_once(config: SegConfig, few: None, tmp_path: Path
     assert loads == ["tiny"]
 
 
-def test_another_encoder_is_refused_when_it_is_needed(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(name: str, *rest: Any) -> Any:
-        model, tokenizer, info = load_base(name, *rest)
-        return model, tokenizer, type(info)(info.name, "0" * 64, info.tokenizer_hash, info.remark)
-
-    monkeypatch.setattr(checkpoint, "load_base", other)
+def test_another_encoder_is_refused_when_it_is_needed(
+    saved: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = base_info("tiny")
+    monkeypatch.setattr(checkpoint, "base_info", lambda *_: replace(here, weights_hash="0" * 64))
+    loads.clear()
     model = SegmentationModel.load(saved)
     with pytest.raises(CheckpointError, match="other weights of the text encoder"):
         model._encode("something else")
+    manifest = read_json(saved / "manifest.json")
+    write_json(saved / "manifest.json", {**manifest, "plans_only": False})  # free text may come: told at once
+    with pytest.raises(CheckpointError, match="other weights of the text encoder"):
+        load_model(saved, CPU)
+    assert not loads, "nothing is loaded to be refused"
+
+
+def test_an_encoder_that_cannot_come_is_no_text_that_is_too_long(config: SegConfig, few: None) -> None:
+    def away() -> Any:
+        raise DataError("the store is away")
+
+    with pytest.raises(DataError, match="the store is away"):
+        encode_all(LateEncoder(config, 8, {}, away), config, CPU)
+    network, _ = build_network(config, CPU)
+    encoder = network.text_encoder
+    assert encoder is not None
+    longest = int(encoder.tokenize(kept.countable_texts(config)).lengths.max())
+    encoder.config = config.updated(max_text_tokens=longest - 1)
+    assert len(encode_all(encoder, encoder.config, CPU)) == len(PLANS) - 1
 
 
 def test_only_texts_that_can_be_counted_are_kept(config: SegConfig) -> None:
