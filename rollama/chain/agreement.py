@@ -34,6 +34,12 @@ SURGERIES = {
     Surgery.MASTECTOMY: re.compile(r"mastectom", re.I),
 }
 GUIDELINES = {guideline: re.compile(rf"\b{guideline}\b", re.I) for guideline in Guideline}
+NODES = re.compile(
+    r"(?<![\d/.])(?P<positive>\d{1,3})\s*(?:/|of|out of)\s*(?P<examined>\d{1,3})\s+(?:(?:lymph|sentinel|axillary)\s+)*"
+    r"(?:nodes?|LN)\b",
+    re.I,
+)
+"""So many affected nodes of so many that were removed."""
 OF_SURGERY = {Surgery.CONSERVING: Volume.BREAST, Surgery.MASTECTOMY: Volume.CHEST_WALL}
 """What is treated after each operation, if anything is."""
 
@@ -42,6 +48,14 @@ def note_doubts(note: str) -> list[str]:
     """What a note itself says to be careful with, in words for a reader that repeat none of it; usually nothing."""
     if corrects_side(note):
         return ["the note says that a side in it is wrong; check that summary, plan and target are of the right one"]
+    return []
+
+
+def summary_doubts(summary: str) -> list[str]:
+    """What a summary cannot be right about, in words for a reader that repeat none of it; usually nothing."""
+    counts = ((int(match["positive"]), int(match["examined"])) for match in NODES.finditer(summary))
+    if any(positive > examined for positive, examined in counts):
+        return ["the summary counts more affected nodes than were removed; check them, the plan's levels rest on them"]
     return []
 
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rollama.chain.agreement import contradictions, note_doubts
+from rollama.chain.agreement import contradictions, note_doubts, summary_doubts
 from rollama.chain.evidence import Pointer, evidence_of
 from rollama.chain.inputs import PlanSource, Request, make_request
 from rollama.chain.plausibility import doubts, side_of
@@ -129,6 +129,8 @@ def chain_steps(
     if plan is None:
         with contextlib.suppress(DataError):
             plan = parse_plan(plan_text)
+    if summary is not None:
+        warnings += summary_doubts(summary)
     if plan is not None:
         warnings += contradictions(plan, summary)
     evidence = pointers(request, plan)

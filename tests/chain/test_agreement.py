@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rollama.chain.agreement import contradictions, note_doubts
+from rollama.chain.agreement import contradictions, note_doubts, summary_doubts
 from rollama.cohort.config import EXTERNAL_CENTRES, TRAINING_CENTRES, CohortConfig
 from rollama.cohort.patients import draw_patient
 from rollama.data.case import Split
@@ -82,5 +82,25 @@ def test_no_false_alarm_and_no_side_missed_in_the_cohort() -> None:
     patients += [draw_patient(config, centre, Split.EXTERNAL, n) for centre in EXTERNAL_CENTRES for n in range(15)]
     for patient in patients:
         assert contradictions(patient.plan, patient.summary) == []
+        assert summary_doubts(patient.summary) == []
         (found,) = contradictions(patient.plan.mirrored(), patient.summary)
         assert found.startswith("side")
+
+
+@pytest.mark.parametrize(
+    ("summary", "count"),
+    [
+        ("Cancer, pT1 (9 mm) pN3 (22 of 12 nodes), ER+.", 1),
+        ("ypN2 (5/4 axillary lymph nodes)", 1),
+        ("12 out of 3 LN", 1),
+        ("pN1 (2 of 5 nodes)", 0),
+        ("5 of 5 nodes", 0),
+        ("0 of 4 sentinel nodes, then 9 of 17 nodes", 0),
+        ("seen on 22/12 nodes were free", 1),  # a date reads like a count: told once too often
+        ("24.12/11 nodes", 0),
+        ("3 of 2 relatives", 0),
+    ],
+)
+def test_more_affected_than_removed_nodes_are_told(summary: str, count: int) -> None:
+    assert len(summary_doubts(summary)) == count
+    assert not any(character.isdigit() for doubt in summary_doubts(summary) for character in doubt)
