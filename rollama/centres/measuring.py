@@ -20,6 +20,7 @@ from rollama.data.dataset import open_dataset
 from rollama.segmentation.checkpoint import kept_files, load_model, saved_tensors
 from rollama.segmentation.config import SegConfig
 from rollama.segmentation.finishing import MEASURED, finish
+from rollama.segmentation.trainer import TASK
 from rollama.segmentation.validation import validation_cases
 from rollama.training.artefact import WEIGHTS, save_artefact
 from rollama.training.centres import case_counts, restricted
@@ -75,7 +76,7 @@ def measure_again(
     described = {key: value for key, value in manifest.items() if key not in OLD}
     described["config"] = network.config.model_dump(mode="json")
     if changes:  # it is no longer what training with its first configuration gives
-        described["config_hash"] = run_hash(network.config, "seg", str(manifest.get("data_hash")))
+        described["config_hash"] = run_hash(network.config, TASK, str(manifest.get("data_hash")))
         about["changes"] = list(changes)
     tensors = saved_tensors(network, network.normality.known)
     save_artefact(out, tensors, {**described, **found, "measured": about}, kept_files(network))

@@ -45,9 +45,14 @@ _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What the parser raises: its own errors, that of an impossible date, and the end of the stack for a deep nesting."""
 
 
+def hash_text(text: str) -> str:
+    """SHA-256 (hex) of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def hash_json(value: Any) -> str:
     """SHA-256 (hex) of a JSON value, independent of key order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hash_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rollama.core.cache import cache_folder
-from rollama.core.config import StrictModel, build, hash_json
+from rollama.core.config import StrictModel, build, hash_json, hash_text
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.files import hash_file, read_json, write_text
 from rollama.core.storage import Storage, locate, open_storage
@@ -179,7 +178,7 @@ def push(folder: Path, kind: Kind, store: str | Path, progress: Progress | None 
 
     _each(send, manifest.files)
     text = manifest.text()
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = hash_text(text)
     storage.write_text(f"manifests/{digest}.json", text)
     return Reference(storage.uri, digest)
 
@@ -238,7 +237,7 @@ def read_stored(reference: Reference) -> StoreManifest:
 
 
 def _parsed(text: str, reference: Reference, source: str) -> StoreManifest:
-    if hashlib.sha256(text.encode()).hexdigest() != reference.digest:
+    if hash_text(text) != reference.digest:
         raise DataError(f"{source}: the manifest's hash is another one; it was changed or damaged, push again")
     try:
         return build(StoreManifest, json.loads(text), source)

@@ -7,21 +7,15 @@ synthetic, else in memory.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
-from rollama.core.config import hash_json
+from rollama.core.config import hash_json, hash_text
 from rollama.core.errors import DataError
 from rollama.core.files import new_file
-
-
-def text_hash(text: str) -> str:
-    """SHA-256 (hex) of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class TextCache:
@@ -41,7 +35,7 @@ class TextCache:
 
     def get(self, case_id: str, text: str) -> tuple[str, bool] | None:
         """(generated text, finished) for this input, or None."""
-        return self._known.get((case_id, text_hash(text)))
+        return self._known.get((case_id, hash_text(text)))
 
     def add(self, case_id: str, text: str, generated: str, finished: bool) -> None:
         """Keep one generation.
@@ -49,10 +43,10 @@ class TextCache:
         Raises:
             DataError: the file cannot be written.
         """
-        self._known[case_id, text_hash(text)] = (generated, finished)
+        self._known[case_id, hash_text(text)] = (generated, finished)
         if self.path is None:
             return
-        row = {"case_id": case_id, "input": text_hash(text), "text": generated, "finished": finished}
+        row = {"case_id": case_id, "input": hash_text(text), "text": generated, "finished": finished}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as stream:
@@ -92,4 +86,4 @@ class MaskCache:
                 np.savez_compressed(stream, bits=np.packbits(mask != 0), shape=np.asarray(mask.shape))
 
     def _path(self, case_id: str, plan_text: str) -> Path | None:
-        return self.folder / f"{case_id}-{text_hash(plan_text)[:16]}.npz" if self.folder else None
+        return self.folder / f"{case_id}-{hash_text(plan_text)[:16]}.npz" if self.folder else None

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from rollama.core.config import hash_text
 from rollama.core.registry import Task
 from rollama.core.seeding import derive_seed, numpy_generator
 from rollama.data.volumes import Volume
-from rollama.evaluation.cache import text_hash
 from rollama.evaluation.edits import misspelt
 from rollama.evaluation.run import Generated, Segmenter, TextGenerator
 
@@ -49,7 +49,7 @@ def _thick(volume: Volume) -> np.ndarray:
 
 
 def _slips(text: str) -> str:
-    return misspelt(text, text_hash(text), max(3, len(text.split(" ")) // WORDS_A_SLIP))
+    return misspelt(text, hash_text(text), max(3, len(text.split(" ")) // WORDS_A_SLIP))
 
 
 SCANS: dict[str, Callable[[Volume], np.ndarray]] = {"noise": _noise, "shifted HU": _shift, "thick slices": _thick}

@@ -31,13 +31,17 @@ def build_network(config: SegConfig, device: torch.device) -> tuple[Segmentation
     """A network with weights drawn from the configuration's seed, and its encoder's identity (None: vision only)."""
     encoder, info = None, None
     if config.uses_text:
-        base, tokenizer, info = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
-        base.to(device)
+        base, tokenizer, info = _base(config, device)
         encoder = TextEncoder(config, base, tokenizer)
     network = _assembled(config, encoder, device)
     if encoder is not None:
         network.calibrate()
     return network, info
+
+
+def _base(config: SegConfig, device: torch.device) -> tuple[Any, Any, BaseInfo]:
+    base, tokenizer, info = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
+    return base.to(device), tokenizer, info
 
 
 def _assembled(config: SegConfig, encoder: TextEncoder | None, device: torch.device) -> SegmentationNet:
@@ -102,8 +106,8 @@ def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNet, dic
 
 def _load_encoder(folder: Path, manifest: dict[str, Any], config: SegConfig, device: torch.device) -> tuple[Any, Any]:
     _check_encoder(folder, manifest.get("encoder"), base_info(config.encoder, config.allow_download))
-    base, tokenizer, _ = load_base(config.encoder, getattr(torch, config.encoder_dtype), config.allow_download)
-    return base.to(device), tokenizer
+    base, tokenizer, _ = _base(config, device)
+    return base, tokenizer
 
 
 def load_start(network: SegmentationNet, folder: Path, encoder: BaseInfo | None) -> None:

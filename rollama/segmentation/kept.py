@@ -8,7 +8,6 @@ among them (free text, to a model that was trained on such) still loads it.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rollama.core.config import hash_text
 from rollama.core.errors import DataError
 from rollama.data.plan import Guideline, Level, Side, Structures, Volume, structures
 from rollama.segmentation.config import SegConfig, TextMode
@@ -25,11 +25,6 @@ from rollama.segmentation.text_encoder import PlanTokens, TextEncoder, TextFeatu
 
 FILE = "words.safetensors"
 """Beside the weights: SHA-256 of a text -> its states (P*T,H) in the encoder's precision."""
-
-
-def text_key(text: str) -> str:
-    """Name of an encoder's text that repeats none of it."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def countable_texts(config: SegConfig) -> list[str]:
@@ -53,7 +48,7 @@ def countable_texts(config: SegConfig) -> list[str]:
 def encode_all(encoder: TextEncoder, config: SegConfig, device: torch.device) -> dict[str, torch.Tensor]:
     """The contents of `FILE`. A text that is too long for the model is left out: it is refused in use as well."""
     found, precision = {}, getattr(torch, config.encoder_dtype)
-    texts = {text_key(text): text for text in countable_texts(config)}
+    texts = {hash_text(text): text for text in countable_texts(config)}
     if not texts.keys() <= encoder.kept.keys():
         encoder.ready()
     for key, text in texts.items():

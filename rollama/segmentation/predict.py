@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rollama.core.config import hash_json
+from rollama.core.config import hash_json, hash_text
 from rollama.core.errors import DataError
 from rollama.data.body import Index, find_body
 from rollama.data.plan import Level, Plan, Structures, TargetWords, parse_plan, structures
@@ -30,7 +30,6 @@ from rollama.data.volumes import Volume
 from rollama.segmentation.calibration import Calibration, logit
 from rollama.segmentation.checkpoint import load_model
 from rollama.segmentation.config import Crop, TextForm
-from rollama.segmentation.kept import text_key
 from rollama.segmentation.model import SegmentationNet
 from rollama.segmentation.normality import describe
 from rollama.segmentation.outline import Outline
@@ -104,7 +103,7 @@ class SegmentationModel:
         """Embeddings of what the encoder reads."""
         encoder = self.network.text_encoder
         assert encoder is not None
-        key = text_key(text)  # a cache that outlives the patient holds no words
+        key = hash_text(text)  # a cache that outlives the patient holds no words
         if key in encoder.kept:
             states, mask = encoder.kept[key]
             return Words(states.float(), mask)
