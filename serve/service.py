@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fastapi import UploadFile
 
+from rollama.chain.agreement import answer_doubts
 from rollama.chain.inputs import Request as ChainRequest
 from rollama.client.schemas import Findings, JobAnswer, Options, Problem
 from rollama.core.errors import DataError
@@ -105,7 +106,7 @@ class Service:
         name = task.name.lower()
         if not answer.text.strip():
             raise DataError(f"the {name} came out empty; check the model and the input")
-        return answer.text, [] if answer.finished else [f"the {name} was cut off at the length limit"]
+        return answer.text, answer_doubts(name, answer.text, answer.finished, answer.other)
 
     async def submit(
         self, owner: str, text: ChainRequest, options: Options, ct_path: str, parts: Sequence[UploadFile], key: str

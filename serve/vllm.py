@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from rollama.text.checkpoint import TextArtefact, check_base
 from rollama.text.export import export_adapter
 from rollama.text.forms import Forms, Generation
 from rollama.text.grammar import AROUND, plan_pattern
+from rollama.text.looks import other_answer, questions, settled
 
 ADAPTERS = 4
 """On the GPU at once: S and P of two releases."""
@@ -106,10 +107,26 @@ class VllmEngine:
 
     async def generate(self, task: Task, text: str, deadline: float, model: Held) -> Generation:
         """See `TextEngine`; when whoever asked leaves, vLLM stops writing."""
+        self.running[id(model)] = self.running.get(id(model), 0) + 1
+        try:
+            async with asyncio.timeout(deadline - time.time()):
+                prompts = model.forms.prompts(task, text)
+                own, *more = await asyncio.gather(*(self._written(task, prompt, model) for prompt in prompts))
+                other = other_answer(own, more[0]) if more else None
+                if other is None:
+                    return own
+                asked = questions(text, own.text, other)
+                scores = await asyncio.gather(*(self._scored(task, text, some, model) for text, some in asked))
+                return settled(own, other, scores)
+        finally:
+            self.running[id(model)] -= 1
+            await self._clear()
+
+    async def _written(self, task: Task, prompt: list[int], model: Held) -> Generation:
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         forms = model.forms
-        prompt, stop = forms.prompt(task, text), forms.stop_tokens(task)
+        stop = forms.stop_tokens(task)
         held = None
         if task is Task.PLAN and self.plan_decoding is Decoding.CONSTRAINED:
             held = StructuredOutputsParams(regex=AROUND + plan_pattern() + AROUND)
@@ -117,19 +134,30 @@ class VllmEngine:
             temperature=0.0, max_tokens=forms.limits[task], stop_token_ids=sorted(stop), detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY, structured_outputs=held,
         )  # fmt: skip
-        self.running[id(model)] = self.running.get(id(model), 0) + 1
-        try:
-            async with asyncio.timeout(deadline - time.time()):
-                outputs = self.engine.generate(
-                    {"prompt_token_ids": prompt}, how, uuid4().hex, lora_request=model.requests[task]
-                )
-                found = [output async for output in outputs][-1].outputs[0]
-        finally:
-            self.running[id(model)] -= 1
-            await self._clear()
+        found = (await self._output(prompt, how, model.requests[task])).outputs[0]
         tokens = list(found.token_ids)
         ended = found.finish_reason == "stop"
         return Generation(forms.decode(tokens[:-1] if tokens and tokens[-1] in stop else tokens), ended)
+
+    async def _scored(self, task: Task, text: str, answers: Sequence[str], model: Held) -> list[float]:
+        """Log-likelihood of answers to a text: vLLM reads each behind the prompt and says what it expected."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        prompt = model.forms.prompt(task, text)
+        how = SamplingParams(
+            temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        scores = []
+        for answer in answers:
+            ids = model.forms.answer(task, answer)
+            found = await self._output([*prompt, *ids], how, model.requests[task])
+            places = found.prompt_logprobs[len(prompt) :]
+            scores.append(sum(place[token].logprob for place, token in zip(places, ids, strict=True)))
+        return scores
+
+    async def _output(self, prompt: list[int], how: Any, lora: Any) -> Any:
+        outputs = self.engine.generate({"prompt_token_ids": prompt}, how, uuid4().hex, lora_request=lora)
+        return [output async for output in outputs][-1]
 
     async def adopt(self, artefacts: Mapping[Task, TextArtefact]) -> Held | None:
         """See `TextEngine`."""

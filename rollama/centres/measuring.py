@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 
-from rollama.core.config import apply_overrides, build
-from rollama.core.errors import ConfigError, DataError
+from rollama.core.errors import DataError
 from rollama.data.case import Split
 from rollama.data.dataset import open_dataset
 from rollama.segmentation.checkpoint import kept_files, load_model, saved_tensors
-from rollama.segmentation.config import SegConfig
 from rollama.segmentation.finishing import MEASURED, finish
 from rollama.segmentation.trainer import TASK
 from rollama.segmentation.validation import validation_cases
+from rollama.training.applied import applied
 from rollama.training.artefact import WEIGHTS, save_artefact
 from rollama.training.centres import case_counts, restricted
 from rollama.training.config import CentresSection
@@ -60,7 +59,7 @@ def measure_again(
     """
     device = device or inference_device()
     network, manifest = load_model(model, device)
-    network.config = _changed(network.config, changes)
+    network.config = applied(network.config, changes, APPLIED)
     data = restricted(open_dataset(dataset), centres or CentresSection(), network.config.seed)
     training = data.select(Split.TRAIN)
     validation = validation_cases(data, network.config.validation.cases)
@@ -81,14 +80,3 @@ def measure_again(
     tensors = saved_tensors(network, network.normality.known)
     save_artefact(out, tensors, {**described, **found, "measured": about}, kept_files(network))
     return out
-
-
-def _changed(config: SegConfig, changes: Sequence[str]) -> SegConfig:
-    values = apply_overrides(config.model_dump(mode="json"), changes)
-    changed = build(SegConfig, values, "--set")
-    if others := sorted(key for key in values if key not in APPLIED and getattr(changed, key) != getattr(config, key)):
-        raise ConfigError(
-            f"--set {', '.join(others)}: decides how a network is trained, not how it is applied; accepted: "
-            f"{', '.join(APPLIED)}"
-        )
-    return changed

@@ -15,8 +15,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
+from rollama.core.errors import DataError
 from rollama.data.corrections import corrects_side
-from rollama.data.plan import Guideline, Plan, Side, Surgery, Volume
+from rollama.data.plan import Guideline, Plan, Side, Surgery, Volume, parse_plan
 from rollama.data.sentences import sentences
 
 _Value = TypeVar("_Value", Side, Surgery, Guideline)
@@ -49,6 +50,25 @@ def note_doubts(note: str) -> list[str]:
     if corrects_side(note):
         return ["the note says that a side in it is wrong; check that summary, plan and target are of the right one"]
     return []
+
+
+def answer_doubts(stage: str, text: str, finished: bool, other: str | None) -> list[str]:
+    """What to be careful with in a generated text because of how it came about; usually nothing.
+
+    Args:
+        stage: `summary` or `plan`, for the words.
+        text: what was written.
+        finished: False when the length limit cut it.
+        other: what a second look at the mirrored text led to, where it disagreed (`rollama.text.looks`).
+    """
+    found = [] if finished else [f"the {stage} was cut off at the length limit"]
+    if other is not None:
+        where = "on its side" if side_doubted(text, other) else "on a detail"
+        found.append(
+            f"two looks at the same text, as it is and with left and right exchanged, disagree about the {stage} "
+            f"{where}; the likelier one is shown, check it"
+        )
+    return found
 
 
 def summary_doubts(summary: str) -> list[str]:
@@ -85,6 +105,19 @@ def contradictions(plan: Plan, summary: str | None = None) -> list[str]:
 def sides_of(summary: str) -> set[Side]:
     """The sides whose cancer a summary tells of; not those of earlier or benign findings."""
     return _named(summary, SIDES, CANCER)
+
+
+def side_doubted(text: str, other: str | None) -> bool:
+    """Whether a summary or plan and what a second look led to (see `answer_doubts`) tell of different sides."""
+    return other is not None and _told(text) != _told(other)
+
+
+def _told(text: str) -> set[Side]:
+    """The side of a plan, or those of a summary."""
+    try:
+        return {parse_plan(text).side}
+    except DataError:
+        return sides_of(text)
 
 
 def _named(text: str, words: Mapping[_Value, re.Pattern[str]], about: re.Pattern[str] | None = None) -> set[_Value]:

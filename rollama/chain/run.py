@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rollama.chain.agreement import contradictions, note_doubts, summary_doubts
+from rollama.chain.agreement import answer_doubts, contradictions, note_doubts, summary_doubts
 from rollama.chain.evidence import Pointer, evidence_of
 from rollama.chain.inputs import PlanSource, Request, make_request
 from rollama.chain.plausibility import doubts, side_of
@@ -56,6 +56,10 @@ class Answer(Protocol):
     @property
     def finished(self) -> bool:
         """Whether the model ended it (else it was cut at the length limit)."""
+
+    @property
+    def other(self) -> str | None:
+        """What a second look at the mirrored text led to, where it disagreed and was not taken."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,7 @@ def chain_steps(
         answer: Answer = yield Generate(task, request.text if summary is None else summary)
         stage = task.name.lower()
         timings[stage] = round(time.perf_counter() - started, 3)
-        if not answer.finished:
-            warnings.append(f"the {stage} was cut off at the length limit")
+        warnings += answer_doubts(stage, answer.text, answer.finished, answer.other)
         if not answer.text.strip():
             raise DataError(f"the {stage} came out empty; check the model and the input")
         if task is Task.SUMMARY:

@@ -142,7 +142,9 @@ def compare(
 
 @app.command("measure")
 def measure(
-    model: str = typer.Argument(..., help="A SEG, such as a federation's: folder or reference."),
+    model: str = typer.Argument(
+        ..., help="A SEG, such as a federation's, or an S or P with --set: folder or reference."
+    ),
     dataset: str = typer.Option(..., help="Data set folder or reference; its training and validation cases are used."),
     out: Path = typer.Option(..., help="Folder of the new artefact."),
     only: list[str] = typer.Option([], help="Measure on this centre's cases only; may be given again."),
@@ -150,32 +152,43 @@ def measure(
         [],
         "--set",
         metavar="KEY=VALUE",
-        help="Apply the network in another way, such as inference.mirrored=true.",
+        help="Apply the model in another way, such as inference.mirrored=true; S and P: mirrored_look=true.",
     ),
     workspace: str | None = typer.Option(
         None,
         help="Folder or s3://bucket/prefix whose lineage is told. Default: the one that --out lies in, as models/NAME.",
     ),
 ) -> None:
-    """Measure a SEG's threshold, reach, calibration and what is usual again, on cases at hand; no weight changes."""
+    """Measure a SEG's threshold, reach, calibration and what is usual again, on cases at hand; no weight changes.
+
+    An S or P has nothing to measure; with --set mirrored_look=true it takes a second look at the mirrored text.
+    """
     from rollama.centres.measuring import measure_again
     from rollama.cli.progress import bar
     from rollama.core.storage import locate
     from rollama.data.store import resolve
     from rollama.lineage.ledger import has_ledger
     from rollama.lineage.record import record_training
+    from rollama.text.applied import apply_again
+    from rollama.text.checkpoint import KIND as TEXT
     from rollama.training.artefact import read_manifest
     from rollama.training.config import CentresSection
 
     centres = CentresSection(only=tuple(only))
     cases = resolve(dataset)
-    with bar("measuring (cases)", 1) as update:
-        made = measure_again(resolve(model), cases, out, centres, changes=overrides, progress=update)
+    trained = resolve(model)
+    manifest = read_manifest(trained)
+    if manifest.get("kind") == TEXT:
+        made, task = apply_again(trained, out, overrides), str(manifest["task"])
+    else:
+        with bar("measuring (cases)", 1) as update:
+            made, task = measure_again(trained, cases, out, centres, changes=overrides, progress=update), "seg"
     around = out.resolve().parent.parent
     if workspace is not None or has_ledger(around):
-        record_training(locate(workspace or around), made, "seg", cases)
-    found = read_manifest(made)
-    typer.echo(f"threshold {found['threshold']}, {found['metrics']}", err=True)
+        record_training(locate(workspace or around), made, task, cases)
+    if task == "seg":
+        found = read_manifest(made)
+        typer.echo(f"threshold {found['threshold']}, {found['metrics']}", err=True)
     typer.echo(str(out))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,35 +19,43 @@ from rollama.core.errors import DataError
 from rollama.core.files import new_file
 
 
+class Written(NamedTuple):
+    """A generated text; `finished` is False when the token limit cut it, `other` what a second look led to instead."""
+
+    text: str
+    finished: bool
+    other: str | None = None
+
+
 class TextCache:
     """Generated texts of one model and task: one JSON line a case, appended and flushed as they come."""
 
     def __init__(self, folder: Path | None, model_hash: str, dataset_hash: str, task: str) -> None:
         """Open the cache; `folder` None keeps it in memory (data that are not synthetic)."""
         self.path = folder / f"text-{task}-{hash_json([model_hash, dataset_hash])[:16]}.jsonl" if folder else None
-        self._known: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._known: dict[tuple[str, str], Written] = {}
         if self.path is not None and self.path.is_file():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     row = json.loads(line)
                 except ValueError:
                     continue  # the writer was killed in the middle of this line; the case is generated again
-                self._known[row["case_id"], row["input"]] = (row["text"], row["finished"])
+                self._known[row["case_id"], row["input"]] = Written(row["text"], row["finished"], row.get("other"))
 
-    def get(self, case_id: str, text: str) -> tuple[str, bool] | None:
-        """(generated text, finished) for this input, or None."""
+    def get(self, case_id: str, text: str) -> Written | None:
+        """What was generated for this input, or None."""
         return self._known.get((case_id, hash_text(text)))
 
-    def add(self, case_id: str, text: str, generated: str, finished: bool) -> None:
+    def add(self, case_id: str, text: str, written: Written) -> None:
         """Keep one generation.
 
         Raises:
             DataError: the file cannot be written.
         """
-        self._known[case_id, hash_text(text)] = (generated, finished)
+        self._known[case_id, hash_text(text)] = written
         if self.path is None:
             return
-        row = {"case_id": case_id, "input": hash_text(text), "text": generated, "finished": finished}
+        row = {"case_id": case_id, "input": hash_text(text), **written._asdict()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as stream:

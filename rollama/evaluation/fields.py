@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rollama.chain.agreement import contradictions, note_doubts
+from rollama.chain.agreement import contradictions
 from rollama.core.errors import DataError
 from rollama.data.plan import Plan, parse_plan
 
@@ -63,16 +63,16 @@ def compare_plans(reference: Plan | None, generated: Plan | None) -> dict[str, f
     }
 
 
-def flags(reference: Plan | None, generated: Plan | None, summary: str, note: str = "") -> dict[str, float]:
+def flags(reference: Plan | None, generated: Plan | None, summary: str, doubted: bool = False) -> dict[str, float]:
     """Would the chain's reader be warned? The keys of `FLAGS`, 1 for yes.
 
     `contradicts`: the plan contradicts itself or its summary; NaN for one that does not parse. `side_unflagged`: its
-    side is wrong, and neither that nor the `note` that the summary is of gives a warning; one that does not parse is
+    side is wrong, and neither that nor what the summary is of (`doubted`) gives a warning; one that does not parse is
     flagged for that.
     """
     if generated is None:
         return {"contradicts": math.nan, "side_unflagged": math.nan if reference is None else 0.0}
     found = bool(contradictions(generated, summary))
-    warned = found or bool(note_doubts(note))
+    warned = found or doubted
     unseen = math.nan if reference is None else float(generated.side is not reference.side and not warned)
     return {"contradicts": float(found), "side_unflagged": unseen}

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rollama.chain.agreement import note_doubts, side_doubted
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.case import Case
@@ -24,7 +25,7 @@ from rollama.data.plan import Guideline, render_plan
 from rollama.data.volumes import Volume, read_mask
 from rollama.evaluation import baselines, levels
 from rollama.evaluation.answers import Answers, Levels
-from rollama.evaluation.cache import MaskCache, TextCache
+from rollama.evaluation.cache import MaskCache, TextCache, Written
 from rollama.evaluation.fields import compare_plans, flags, read_generated
 from rollama.evaluation.masks import body_midline, compare_masks, side_of
 from rollama.evaluation.rouge import rouge
@@ -47,6 +48,11 @@ class Generated(Protocol):
     @property
     def finished(self) -> bool:
         """Whether the model ended the text itself."""
+        ...
+
+    @property
+    def other(self) -> str | None:
+        """What a second look at the mirrored input led to, where it disagreed and was not taken."""
         ...
 
 
@@ -103,21 +109,22 @@ def evaluate_text(
     """
     total = len(cases) * (3 if chain else 2)
 
-    def run(task: Task, texts: Sequence[str], offset: int) -> list[tuple[str, bool]]:
+    def run(task: Task, texts: Sequence[str], offset: int) -> list[Written]:
         return _generate(model, task, cases, texts, cache(task), lambda n: progress and progress(offset + n, total))
 
     summaries = run(Task.SUMMARY, [case.note for case in cases], 0)
     records = [
-        score_answer(case, Task.SUMMARY, system, REFERENCE, *x) for case, x in zip(cases, summaries, strict=True)
+        score_answer(case, Task.SUMMARY, system, REFERENCE, x.text, x.finished)
+        for case, x in zip(cases, summaries, strict=True)
     ]
-    read = {REFERENCE: [case.summary for case in cases]}
+    read = {REFERENCE: [Written(case.summary, True) for case in cases]}
     if chain:
-        read[GENERATED] = [text for text, _ in summaries]
+        read[GENERATED] = summaries
     for done, (source, texts) in enumerate(read.items(), 1):
-        plans = run(Task.PLAN, texts, done * len(cases))
+        plans = run(Task.PLAN, [found.text for found in texts], done * len(cases))
         records += [
-            score_answer(case, Task.PLAN, system, source, *answer, summary)
-            for case, answer, summary in zip(cases, plans, texts, strict=True)
+            score_answer(case, Task.PLAN, system, source, plan.text, plan.finished, summary)
+            for case, plan, summary in zip(cases, plans, texts, strict=True)
         ]
     return records
 
@@ -259,10 +266,10 @@ def _generate(
     texts: Sequence[str],
     cache: TextCache,
     progress: Callable[[int], object],
-) -> list[tuple[str, bool]]:
+) -> list[Written]:
     pairs = list(zip(cases, texts, strict=True))
     # An empty summary (S wrote nothing) is no input for P: its answer is empty and scores as such.
-    results = [("", True) if not text.strip() else cache.get(case.case_id, text) for case, text in pairs]
+    results = [Written("", True) if not text.strip() else cache.get(case.case_id, text) for case, text in pairs]
     missing = [index for index, result in enumerate(results) if result is None]
     done = len(pairs) - len(missing)
     progress(done)
@@ -270,14 +277,14 @@ def _generate(
         chunk = missing[start : start + CHUNK]
         for index, answer in zip(chunk, model.generate(task, [pairs[index][1] for index in chunk]), strict=True):
             case, text = pairs[index]
-            cache.add(case.case_id, text, answer.text, answer.finished)
-            results[index] = (answer.text, answer.finished)
+            written = results[index] = Written(answer.text, answer.finished, answer.other)
+            cache.add(case.case_id, text, written)
         progress(done + start + len(chunk))
     return [result for result in results if result is not None]
 
 
 def score_answer(
-    case: Case, task: Task, system: str, source: str, text: str, finished: bool, summary: str | None = None
+    case: Case, task: Task, system: str, source: str, text: str, finished: bool, summary: Written | None = None
 ) -> Record:
     """The record of one text that S or P wrote for a case.
 
@@ -290,7 +297,9 @@ def score_answer(
         plan = read_generated(text)
         metrics |= compare_plans(case.plan, plan)
         if summary is not None:
-            metrics |= flags(case.plan, plan, summary, case.note if source == GENERATED else "")
+            doubted = side_doubted(summary.text, summary.other)
+            doubted = doubted or (source == GENERATED and bool(note_doubts(case.note)))
+            metrics |= flags(case.plan, plan, summary.text, doubted)
     metrics["cut_off"] = float(not finished)
     return Record(case.case_id, case.centre, case.split, task, system, source, metrics, text)
 

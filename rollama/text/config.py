@@ -87,6 +87,11 @@ class TextConfig(StrictModel):
     scale: ScaleConfig = ScaleConfig()
     monitor: MonitorSection = MonitorSection()
     max_new_tokens: int = Field(256, ge=1, description="generation stops here")
+    mirrored_look: bool = Field(
+        False,
+        description="generation also answers the mirrored text and, where that differs, takes what both looks together "
+        "find likelier; twice the time",
+    )
     generate_batch: int = Field(16, ge=1, description="texts generated together")
 
     @model_validator(mode="after")

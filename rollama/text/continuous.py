@@ -11,7 +11,7 @@ through the order of floating-point sums (see `generate`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from rollama.core.registry import Task
 from rollama.text.forms import Generation
 from rollama.text.grammar import Walk, constrain
 from rollama.text.lean import Lean
+from rollama.text.looks import log_likelihoods, other_answer, questions, settled
 from rollama.text.phrases import Phrases
 
 if TYPE_CHECKING:
@@ -34,8 +35,21 @@ MOST_GUESSED = 8
 
 
 @dataclass(eq=False)
-class _Row:
+class _Asked:
+    """A text, and the answers to its looks so far (see `looks`)."""
+
     key: Hashable
+    task: Task
+    text: str = field(repr=False)
+    model: TextModel
+    looks: int
+    answers: dict[int, Generation] = field(default_factory=dict, repr=False)
+
+
+@dataclass(eq=False)
+class _Row:
+    asked: _Asked
+    look: int
     adapter: str | None
     prompt: list[int] = field(repr=False)
     limit: int
@@ -87,19 +101,19 @@ class Decoder:
         self.rows: list[_Row] = []
         self.slots = self.lean.slots()
 
-    def size(self, more: int = 0) -> int:
-        """Rows times the longest that a row may become, which memory follows; with a further text of so many tokens."""
-        sizes = [row.size for row in (*self.rows, *self.waiting)] + [more] * bool(more)
+    def size(self, more: Sequence[int] = ()) -> int:
+        """Rows times the longest that a row may become, which memory follows; with further rows of so many tokens."""
+        sizes = [row.size for row in (*self.rows, *self.waiting)] + [*more]
         return len(sizes) * max(sizes, default=0)
 
-    def cost(self, task: Task, text: str, model: TextModel | None = None) -> int:
-        """Tokens that a text would need in all, its answer included; `model`: see `add`.
+    def cost(self, task: Task, text: str, model: TextModel | None = None) -> list[int]:
+        """Tokens of each row that a text would need, its answer included; `model`: see `add`.
 
         Raises:
             DataError: the text is empty or longer than the context.
         """
         model = model or self.model
-        return len(model.prompt(task, text)) + model.limits[task]
+        return [len(prompt) + model.limits[task] for prompt in model.prompts(task, text)]
 
     def add(self, key: Hashable, task: Task, text: str, model: TextModel | None = None) -> None:
         """Let a text join at the next step; `key` names it in what `step` returns.
@@ -115,21 +129,25 @@ class Decoder:
             DataError: the text is empty or longer than the context.
         """
         model = model or self.model
-        self.join(key, task, model.prompt(task, text), model, model.limits[task])
+        self.join(key, task, text, model.prompts(task, text), model, model.limits[task])
 
-    def join(self, key: Hashable, task: Task, prompt: list[int], model: TextModel, limit: int) -> None:
-        """Let a prompt join at the next step."""
-        row = _Row(
-            key, model.names[task], prompt, limit, model.stop_tokens(task), model.phrases[task], model.decode,
-            model.walk(task),
-        )  # fmt: skip
-        self.waiting.append(row)
+    def join(
+        self, key: Hashable, task: Task, text: str, prompts: Sequence[list[int]], model: TextModel, limit: int
+    ) -> None:
+        """Let a text join at the next step by its `Forms.prompts`."""
+        asked = _Asked(key, task, text, model, len(prompts))
+        for look, prompt in enumerate(prompts):
+            row = _Row(
+                asked, look, model.names[task], prompt, limit, model.stop_tokens(task), model.phrases[task],
+                model.decode, model.walk(task),
+            )  # fmt: skip
+            self.waiting.append(row)
 
     def remove(self, key: Hashable) -> None:
         """Forget a text, wherever it is."""
-        self.waiting = [row for row in self.waiting if row.key != key]
+        self.waiting = [row for row in self.waiting if row.asked.key != key]
         with torch.inference_mode():
-            self._keep([place for place, row in enumerate(self.rows) if row.key != key])
+            self._keep([place for place, row in enumerate(self.rows) if row.asked.key != key])
 
     def step(self) -> dict[Any, Generation]:
         """At least one token for every row; the answers that ended with it."""
@@ -168,9 +186,26 @@ class Decoder:
             if end is None:
                 keep.append(place)
             else:
-                ended[row.key] = Generation(row.decode(row.written), end)
+                answers = row.asked.answers
+                answers[row.look] = Generation(row.decode(row.written), end)
+                if len(answers) == row.asked.looks:
+                    ended[row.asked.key] = self._answer(row.asked)
         self._keep(keep)
         return ended
+
+    def _answer(self, asked: _Asked) -> Generation:
+        own = asked.answers[0]
+        other = other_answer(own, asked.answers[1]) if asked.looks > 1 else None
+        if other is None:
+            return own
+        model, task = asked.model, asked.task
+        scores = [
+            log_likelihoods(
+                self.lean, model.names[task], model.prompt(task, text), [model.answer(task, a) for a in some]
+            )
+            for text, some in questions(asked.text, own.text, other)
+        ]
+        return settled(own, other, scores)
 
     def _keep(self, places: list[int]) -> None:
         if len(places) < len(self.rows):

@@ -7,22 +7,27 @@ and the room in the context belong to the artefacts and their base.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rollama.core.errors import ConfigError, DataError
 from rollama.core.registry import Task
 from rollama.data.chat import Form, Template, form_of
+from rollama.data.sides import other_side
 from rollama.language.base import BaseInfo
 from rollama.text.checkpoint import TextArtefact
 
 
 @dataclass(frozen=True)
 class Generation:
-    """An answer; `finished` is False when it was cut at the token limit."""
+    """An answer; `finished` is False when it was cut at the token limit.
+
+    `other`: what else a second look at the mirrored text led to, where there was one that disagreed (see `looks`).
+    """
 
     text: str
     finished: bool
+    other: str | None = field(default=None, repr=False)
 
 
 class Forms:
@@ -76,6 +81,19 @@ class Forms:
                 f"room for {max(0, self.context - limit)} beside an answer of {limit}: shorten it"
             )
         return ids
+
+    def prompts(self, task: Task, text: str, name: str = "text", limit: int | None = None) -> list[list[int]]:
+        """As `prompt`, and that of the mirrored text where the task's model takes a second look and a side is named."""
+        found = [self.prompt(task, text, name, limit)]
+        if task in self.artefacts and self.artefacts[task].config.mirrored_look:
+            mirrored = other_side(text)
+            if mirrored != text:
+                found.append(self.prompt(task, mirrored, name, limit))
+        return found
+
+    def answer(self, task: Task, text: str) -> list[int]:
+        """Token ids of an answer to score, the closing token last."""
+        return self._forms[task].answer(text)
 
     def require(self, task: Task) -> None:
         """Refuse a task without a model.

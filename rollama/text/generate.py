@@ -148,16 +148,16 @@ class TextModel(Forms):
         """
         self.require(task)
         limit = max_new_tokens or self.limits[task]
-        prompts = [self.prompt(task, text, f"text {index}", limit) for index, text in enumerate(texts)]
+        prompts = [self.prompts(task, text, f"text {index}", limit) for index, text in enumerate(texts)]
         # The shortest first, which also end first: the buffers grow with the later ones.
-        order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index), reverse=True)
+        order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index][0]), index), reverse=True)
         answers: dict[Any, Generation] = {}
         with self._lock:
             decoder = Decoder(self, self.models[task])
             while order or decoder.rows:
                 while order and len(decoder.rows) + len(decoder.waiting) < self.batch:
                     index = order.pop()
-                    decoder.join(index, task, prompts[index], self, limit)
+                    decoder.join(index, task, texts[index], prompts[index], self, limit)
                 for index, answer in decoder.step().items():
                     answers[index] = answer
                     if progress is not None:

@@ -20,6 +20,7 @@ from rollama.segmentation.outline import Outline
 class Answer:
     text: str
     finished: bool = True
+    other: str | None = None
 
 
 @dataclass

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rollama.chain.agreement import contradictions, note_doubts, summary_doubts
+from rollama.chain.agreement import answer_doubts, contradictions, note_doubts, side_doubted, summary_doubts
 from rollama.cohort.config import EXTERNAL_CENTRES, TRAINING_CENTRES, CohortConfig
 from rollama.cohort.patients import draw_patient
 from rollama.data.case import Split
-from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume
+from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume, render_plan
 
 PLAN = Plan(
     side=Side.LEFT, surgery=Surgery.MASTECTOMY, volume=Volume.CHEST_WALL, levels=(Level.L3,),
@@ -104,3 +104,17 @@ def test_no_false_alarm_and_no_side_missed_in_the_cohort() -> None:
 def test_more_affected_than_removed_nodes_are_told(summary: str, count: int) -> None:
     assert len(summary_doubts(summary)) == count
     assert not any(character.isdigit() for doubt in summary_doubts(summary) for character in doubt)
+
+
+def test_two_looks_that_disagree_are_told_and_whether_it_is_the_side() -> None:
+    other_side, other_detail = SUMMARY.replace("left", "right", 1), SUMMARY.replace("50", "51")
+    assert answer_doubts("summary", SUMMARY, True, None) == []
+    (side,) = answer_doubts("summary", SUMMARY, True, other_side)
+    assert "summary on its side" in side and "left breast" not in side
+    cut, detail = answer_doubts("summary", SUMMARY, False, other_detail)
+    assert "cut off" in cut and "summary on a detail" in detail
+    assert side_doubted(SUMMARY, other_side)
+    assert not side_doubted(SUMMARY, other_detail) and not side_doubted(SUMMARY, None)
+    plan, mirrored = render_plan(PLAN), render_plan(PLAN.mirrored())
+    assert side_doubted(plan, mirrored) and not side_doubted(plan, plan)
+    assert "plan on its side" in answer_doubts("plan", plan, True, mirrored)[0]

@@ -13,6 +13,7 @@ from rollama.chain.run import Chain, model_folders, side_of
 from rollama.core.errors import CheckpointError, DataError
 from rollama.core.registry import Task
 from rollama.data.plan import Plan, Side, render_plan
+from rollama.data.sides import other_side
 from rollama.data.volumes import Volume, to_canonical
 from rollama.segmentation.outline import Outline
 from tests.chain.conftest import Answer
@@ -118,3 +119,10 @@ def test_a_note_that_corrects_its_own_side_is_flagged(ct: Volume, text: Any, seg
     (warning,) = Chain(text, segmenter).run(ct, note="Referral: right. The side in the referral is wrong.").warnings
     assert warning.startswith("the note says that a side in it is wrong")
     assert not Chain(text, segmenter).run(ct, summary="The side in the referral is wrong.").warnings
+
+
+def test_a_summary_whose_side_a_second_look_doubts_is_flagged(ct: Volume, text: Any, segmenter: Any) -> None:
+    summary = text.answers[Task.SUMMARY].text
+    text.answers[Task.SUMMARY] = Answer(summary, True, other_side(summary))
+    (warning,) = Chain(text, segmenter).run(ct, note="A note.").warnings
+    assert "disagree about the summary on its side" in warning and summary not in warning

@@ -14,8 +14,11 @@ from rollama.text.config import TextConfig
 from rollama.text.model import build_module, portable_names, trained_parameters
 
 
-def make_models(folder: Path, base: str = "tiny", first_seed: int = 0) -> Path:
-    """Write `s/`, `p/` and `seg/` on a base; adapters and network carry random weights."""
+def make_models(folder: Path, base: str = "tiny", first_seed: int = 0, mirrored_look: bool = False) -> Path:
+    """Write `s/`, `p/` and `seg/` on a base; adapters and network carry random weights.
+
+    `mirrored_look`: of S.
+    """
     text = TextConfig(base=base, dtype="float32", max_new_tokens=12, max_tokens=256)
     for seed, (task, name) in enumerate(((Task.SUMMARY, "s"), (Task.PLAN, "p")), first_seed):
         module, _, info = build_module(text.updated(seed=seed))
@@ -24,7 +27,8 @@ def make_models(folder: Path, base: str = "tiny", first_seed: int = 0) -> Path:
             key: torch.randn(value.shape, generator=generator) * 0.1
             for key, value in trained_parameters(module).items()
         }
-        save_text_model(folder / name, portable_names(tensors), task, text, info, text.digest())
+        config = text.updated(mirrored_look=mirrored_look and task is Task.SUMMARY)
+        save_text_model(folder / name, portable_names(tensors), task, config, info, config.digest())
     seg = SegConfig(
         encoder=base, encoder_dtype="float32", amp="none", channels=(8, 16), strides=(2, 2), patch=(32, 24, 16)
     )

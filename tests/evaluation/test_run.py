@@ -15,6 +15,7 @@ from rollama.core.registry import Task
 from rollama.data.case import Case, Split
 from rollama.data.dataset import DatasetInfo
 from rollama.data.plan import parse_plan
+from rollama.data.sides import other_side
 from rollama.data.volumes import Volume
 from rollama.evaluation.cache import MaskCache, TextCache
 from rollama.evaluation.report import Example, headline_markdown, headline_rows, plan_differences, write_report
@@ -45,6 +46,7 @@ def target(side: str) -> np.ndarray:
 class Answer:
     text: str
     finished: bool = True
+    other: str | None = None
 
 
 @dataclass
@@ -133,6 +135,36 @@ def test_interrupted_text_evaluation_resumes(cases: list[Case], tmp_path: Path) 
     assert again.calls == []
     evaluate_text(again, cases, lambda task: cache(task, "other weights"), chain=False)
     assert again.calls == [8, 8]
+
+
+@dataclass
+class Mistaken(Oracle):
+    """S takes the other side, and a second look says so in every other case."""
+
+    def generate(self, task: Task, texts: Sequence[str], progress: Any = None) -> list[Answer]:
+        self.calls.append(len(texts))
+        if task is Task.PLAN:
+            return [Answer(PLAN.format(text.split()[0])) for text in texts]
+        truth = {case.note: case.summary for case in self.cases}
+        wrong = [other_side(truth[note]) for note in texts]
+        return [
+            Answer(text, True, truth[note] if number % 2 else None)
+            for number, (note, text) in enumerate(zip(texts, wrong, strict=True))
+        ]
+
+
+def test_a_wrong_side_that_a_second_look_doubts_is_flagged_also_from_the_cache(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    def cache(task: str) -> TextCache:
+        return TextCache(tmp_path, "m", "d", task)
+
+    model = Mistaken(cases)
+    first = evaluate_text(model, cases, cache)
+    chained = [r.metrics["side_unflagged"] for r in first if r.task == "p" and r.source == "generated"]
+    assert chained == [1.0, 0.0] * 4
+    calls = list(model.calls)
+    assert evaluate_text(model, cases, cache) == first and model.calls == calls
 
 
 def test_segmentation_oracle_flipped_and_blind(cases: list[Case], tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_wrong_side_is_unflagged_only_when_nothing_says_so() -> None:
     assert flags(left, left, told) == {"contradicts": 0.0, "side_unflagged": 0.0}
     assert flags(left, right, told) == {"contradicts": 1.0, "side_unflagged": 0.0}
     assert flags(left, right, silent) == {"contradicts": 0.0, "side_unflagged": 1.0}
-    assert flags(left, right, silent, "The side in the referral is wrong.")["side_unflagged"] == 0.0
+    assert flags(left, right, silent, doubted=True)["side_unflagged"] == 0.0
     assert flags(right, right, told) == {"contradicts": 1.0, "side_unflagged": 0.0}
     unparsed, unknown = flags(left, None, told), flags(None, left, told)
     assert math.isnan(unparsed["contradicts"]) and unparsed["side_unflagged"] == 0.0

@@ -67,6 +67,7 @@ def make_config(root: Path) -> ServeConfig:
 class Answer:
     text: str
     finished: bool = True
+    other: str | None = None
 
 
 @dataclass

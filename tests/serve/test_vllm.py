@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from rollama.core.errors import CheckpointError, ConfigError, DataError
 from rollama.core.registry import Decoding, EngineName, Task
@@ -24,10 +25,12 @@ from rollama.data.plan import parse_plan
 from rollama.text.adapters import read_artefacts
 from rollama.text.checkpoint import TextArtefact
 from rollama.text.continuous import Decoder
+from rollama.text.forms import Forms
 from rollama.text.generate import TextModel
 from serve.engine import check_engine
 from serve.release import Release
 from serve.text import TextDeployment
+from serve.vllm import VllmEngine
 from tests.chain.tiny import make_models
 
 FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
@@ -42,6 +45,7 @@ class SamplingParams:
     detokenize: bool = True
     output_kind: str = "cumulative"
     structured_outputs: Any = None
+    prompt_logprobs: int | None = None
 
 
 @dataclass
@@ -90,16 +94,30 @@ class StandIn:
         model = TextModel.load({artefact.task: artefact.folder}, plan_decoding=how)
         model.stop_tokens = lambda task: set(sampling_params.stop_token_ids)  # type: ignore[method-assign]
         decoder = Decoder(model)
-        decoder.join(0, artefact.task, prompt["prompt_token_ids"], model, sampling_params.max_tokens)
+        decoder.join(0, artefact.task, "", [prompt["prompt_token_ids"]], model, sampling_params.max_tokens)
         (row,) = decoder.waiting
         while not (ended := decoder.step()):
             pass
         tokens = [*row.written, min(row.stop)] if ended[0].finished else row.written
         reason = "stop" if ended[0].finished else "length"
-        yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=tokens, finish_reason=reason)])
+        scores = None
+        if sampling_params.prompt_logprobs is not None:
+            scores = expected(model, artefact.task, prompt["prompt_token_ids"])
+        yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=tokens, finish_reason=reason)], prompt_logprobs=scores)
 
     def shutdown(self, timeout: float | None = None) -> None:
         self.errored = True
+
+
+def expected(model: TextModel, task: Task, prompt: list[int]) -> list[Any]:
+    """vLLM's prompt_logprobs: nothing for the first token, then a dictionary with the token that stands there."""
+    lean = model.models[task]
+    with torch.inference_mode():
+        slots = lean.slots()
+        slots.add()
+        logits = lean.logits(lean.states([prompt[:-1]], slots, [model.names[task]])).log_softmax(-1)
+    found = [float(row[token]) for row, token in zip(logits, prompt[1:], strict=True)]
+    return [None, *({token: SimpleNamespace(logprob=x)} for token, x in zip(prompt[1:], found, strict=True))]
 
 
 BY_NAME: dict[str, TextArtefact] = {}
@@ -252,3 +270,23 @@ def test_what_it_cannot_serve_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="vllm is not installed"):
         check_engine(EngineName.VLLM)
     check_engine(EngineName.BATCH)
+
+
+def test_a_second_look_answers_as_in_the_other_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_models(tmp_path / "one", mirrored_look=True)
+    artefacts = known(made)
+    ends = set(range(0, 600, 3))  # the tiny model's answers are cut at the limit; so both looks have an ending
+    monkeypatch.setattr(Forms, "stop_tokens", lambda self, task: ends)
+    model = TextModel.load({task: made / name for task, name in FOLDERS.items()})
+    texts = [f"{text} {number}" for text in TEXTS for number in range(4)]
+    wanted = model.generate(Task.SUMMARY, texts)
+    assert any(answer.other is not None for answer in wanted)  # else this shows nothing
+
+    async def run() -> None:
+        engine, held = await VllmEngine.start(artefacts)
+        found = [await engine.generate(Task.SUMMARY, text, time.time() + 60, held) for text in texts]
+        assert found == wanted
+        assert any(how.prompt_logprobs == 0 for how in StandIn.made[0].seen)
+        engine.retire()
+
+    asyncio.run(run())

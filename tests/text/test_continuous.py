@@ -76,7 +76,7 @@ def test_leaving_early_changes_nothing_for_the_others(model: TextModel) -> None:
     decoder.add("never", Task.PLAN, TEXTS[2])
     decoder.remove("never")
     size = decoder.size()
-    assert decoder.size(10) == size // 2 * 3 and decoder.size(2 * size) == 6 * size
+    assert decoder.size([10]) == size // 2 * 3 and decoder.size([2 * size]) == 6 * size
     decoder.step()
     decoder.remove("long")
     assert decoder.size() < size / 2  # its length went with it
@@ -91,7 +91,7 @@ def test_refusals(model: TextModel, trained: Callable[[Task], Path]) -> None:
         decoder.add("a", Task.PLAN, "  ")
     with pytest.raises(DataError, match="tokens"):
         decoder.cost(Task.PLAN, "word " * 9000)
-    assert decoder.cost(Task.PLAN, "a") > model.limits[Task.PLAN]
+    assert sum(decoder.cost(Task.PLAN, "a")) > model.limits[Task.PLAN]
     assert decoder.step() == {} and decoder.size() == 0
     whole = TextModel.zero_shot("tiny")
     whole.models[Task.PLAN] = TextModel.zero_shot("tiny").models[Task.PLAN]

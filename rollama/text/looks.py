@@ -1,0 +1,63 @@
+"""Two looks at one text: as it is, and of the mirrored patient, with left and right exchanged.
+
+A note may name both sides, and the wrong one first. Which of them a model believes must not depend on whether the right
+one is called left: its answer to the mirrored note, mirrored back, should be the answer to the note. Where it is not,
+the model is unsure, a reader should know, and one of the two answers has to be taken: the one that is likelier to both
+looks together. It is the second look at a flipped image (`segmentation.inference.mirrored`), for texts; a model that
+was trained on mirrored texts as well (`text.mirrored`) has seen both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from rollama.data.sides import other_side
+from rollama.text.forms import Generation
+from rollama.text.lean import Lean
+
+
+def other_answer(own: Generation, mirrored: Generation) -> str | None:
+    """The second look's answer as one to the text itself; None where the looks agree or it did not end."""
+    found = other_side(mirrored.text)
+    return found if mirrored.finished and found.strip() and found != own.text else None
+
+
+def questions(text: str, own: str, other: str) -> list[tuple[str, tuple[str, str]]]:
+    """What to score where two answers to a text differ: each look's text, and the two answers to it."""
+    return [(text, (own, other)), (other_side(text), (other_side(own), other_side(other)))]
+
+
+def settled(own: Generation, other: str, scores: Sequence[Sequence[float]]) -> Generation:
+    """The answer that is likelier to both looks together; it knows the one that was not taken.
+
+    Args:
+        own: the answer to the text as it is.
+        other: that of the second look (see `other_answer`).
+        scores: log-likelihood of both answers in each look (see `questions`).
+    """
+    for_own, for_other = (sum(one) for one in zip(*scores, strict=True))
+    if own.finished and for_own >= for_other:
+        return Generation(own.text, True, other)
+    return Generation(other, True, own.text)
+
+
+def log_likelihoods(
+    lean: Lean, adapter: str | None, prompt: Sequence[int], answers: Sequence[Sequence[int]]
+) -> list[float]:
+    """Log-probability of each answer to a prompt, in nats; all are token ids, the closing token of an answer too.
+
+    The prompt is read once.
+    """
+    with torch.inference_mode():
+        slots = lean.slots()
+        slots.add()
+        lean.states([prompt[:-1]], slots, [adapter])
+        read = [[prompt[-1], *answer[:-1]] for answer in answers]
+        states = lean.states(read, slots.copies(0, len(read)), [adapter] * len(read))
+        scores = []
+        for some, answer in zip(states.split([len(row) for row in read]), answers, strict=True):
+            likely = lean.logits(some).float().log_softmax(-1)  # an answer at a time: logits are wide
+            scores.append(float(likely.gather(1, torch.tensor(answer, device=lean.device)[:, None]).sum()))
+    return scores
