@@ -60,6 +60,10 @@ class VolumeSettings(Protocol):
     @property
     def plan_parts(self) -> float: ...
     @property
+    def plan_walls(self) -> float: ...
+    @property
+    def part_volumes(self) -> float: ...
+    @property
     def flip_probability(self) -> float: ...
     @property
     def position_jitter(self) -> float: ...
@@ -293,7 +297,7 @@ class RandEditPlan(RandomizableTransform, MapTransform):
     def __init__(self, settings: VolumeSettings) -> None:
         RandomizableTransform.__init__(self, settings.plan_edits)
         MapTransform.__init__(self, ["target"])
-        self.single = settings.plan_parts
+        self.single, self.volumes, self.walls = settings.plan_parts, settings.part_volumes, settings.plan_walls
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Transform one sample."""
@@ -304,9 +308,9 @@ class RandEditPlan(RandomizableTransform, MapTransform):
         known = [guideline for guideline in Guideline if guideline in data]
         if not known or plan is None or not plan.has_target:
             return result
-        edited: TargetWords = another_plan(plan, known, draws.tolist())
+        edited: TargetWords = another_plan(plan, known, draws.tolist(), self.walls)
         if self._do_transform and single < self.single:
-            edited = one_structure(edited, which)
+            edited = one_structure(edited, which, self.volumes)
         regions = data.get(edited.guideline or Guideline.ESTRO)
         if edited == plan or regions is None:
             return result
