@@ -87,6 +87,21 @@ def test_single_structures_by_number() -> None:
     assert sorted(set(levels)) == sorted((level,) for level in Level)
     assert 60 < len(levels) < 80
     assert {part for part in found if part.volume} == {Structures(Side.LEFT, Volume.BREAST, (), None)}
+    shares = [
+        sum(one_structure(PLAN, x, share).volume is not None for x in np.linspace(0, 0.99, 100)) for share in (0, 1)
+    ]
+    assert shares == [0, 100]
+
+
+def test_how_often_the_breast_becomes_the_chest_wall() -> None:
+    walls = [
+        sum(
+            another_plan(PLAN, [], draws(x, 1, 0.9), share).volume is Volume.CHEST_WALL
+            for x in np.linspace(0, 0.99, 100)
+        )
+        for share in (0, 0.5, 1)
+    ]
+    assert walls == [0, 50, 100]
 
 
 def case_in(root: Path, plan: Plan = PLAN) -> Case:
