@@ -26,8 +26,10 @@ from rollama.data.volumes import Volume as Ct
 FOLDER = "regions"
 PARTS = (*VOLUMES.values(), *LEVELS.values())
 """In the order of their bits."""
-TO_OTHER_BORDERS, ONE_LEVEL = 0.25, 0.5
-"""Shares of changed plans: the other guideline's borders, one level rather than any."""
+TO_CHEST_WALL, TO_OTHER_BORDERS, ONE_LEVEL = 0.25, 0.25, 0.5
+"""Shares of changed plans: breast becomes chest wall, the other guideline's borders, one level rather than any."""
+A_LEVEL = 0.7
+"""Share of single structures that are a level and not the plan's breast or chest wall."""
 DRAWS = len(Level) + 4
 """Uniform numbers that `another_plan` needs."""
 LEAST_DICE = 0.5
@@ -109,18 +111,17 @@ def _on_grid(mask: np.ndarray, ct: Ct, spacing: Sequence[float]) -> np.ndarray:
     return inside
 
 
-def another_plan(plan: Plan, known: Collection[Guideline], draws: Sequence[float], walls: float) -> Plan:
+def another_plan(plan: Plan, known: Collection[Guideline], draws: Sequence[float]) -> Plan:
     """A plan of another target for the same patient, or the plan itself where the numbers say so.
 
     Args:
         plan: with a target.
         known: guidelines whose parts are there.
         draws: `DRAWS` numbers from 0 to 1.
-        walls: share in which the breast becomes the chest wall.
     """
     wall, borders, how, which, *each = draws
     changes: dict[str, object] = {}
-    if plan.volume is Volume.BREAST and wall < walls:
+    if plan.volume is Volume.BREAST and wall < TO_CHEST_WALL:
         changes |= {"volume": Volume.CHEST_WALL, "surgery": Surgery.MASTECTOMY, "boost": None}
     other = next((g for g in known if g is not plan.guideline), None)
     if plan.guideline is not None and other is not None and borders < TO_OTHER_BORDERS:
@@ -134,12 +135,12 @@ def another_plan(plan: Plan, known: Collection[Guideline], draws: Sequence[float
     return plan.model_copy(update=changes)
 
 
-def one_structure(plan: TargetWords, which: float, volumes: float) -> Structures:
+def one_structure(plan: TargetWords, which: float) -> Structures:
     """A single structure by a plan's guideline: its breast or chest wall, or any level, whether it treats it or not.
 
-    `which`, from 0 to 1, says which one; `volumes` is the share that are the breast or chest wall.
+    `which`, from 0 to 1, says which one.
     """
-    order, levels = list(Level), 1 - volumes
-    if which < levels:
-        return Structures(plan.side, None, (order[int(which / levels * len(order))],), plan.guideline)
+    order = list(Level)
+    if which < A_LEVEL:
+        return Structures(plan.side, None, (order[int(which / A_LEVEL * len(order))],), plan.guideline)
     return Structures(plan.side, plan.volume, (), plan.guideline)

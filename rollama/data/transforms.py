@@ -60,10 +60,6 @@ class VolumeSettings(Protocol):
     @property
     def plan_parts(self) -> float: ...
     @property
-    def plan_walls(self) -> float: ...
-    @property
-    def part_volumes(self) -> float: ...
-    @property
     def flip_probability(self) -> float: ...
     @property
     def position_jitter(self) -> float: ...
@@ -297,7 +293,7 @@ class RandEditPlan(RandomizableTransform, MapTransform):
     def __init__(self, settings: VolumeSettings) -> None:
         RandomizableTransform.__init__(self, settings.plan_edits)
         MapTransform.__init__(self, ["target"])
-        self.single, self.volumes, self.walls = settings.plan_parts, settings.part_volumes, settings.plan_walls
+        self.single = settings.plan_parts
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Transform one sample."""
@@ -308,9 +304,9 @@ class RandEditPlan(RandomizableTransform, MapTransform):
         known = [guideline for guideline in Guideline if guideline in data]
         if not known or plan is None or not plan.has_target:
             return result
-        edited: TargetWords = another_plan(plan, known, draws.tolist(), self.walls)
+        edited: TargetWords = another_plan(plan, known, draws.tolist())
         if self._do_transform and single < self.single:
-            edited = one_structure(edited, which, self.volumes)
+            edited = one_structure(edited, which)
         regions = data.get(edited.guideline or Guideline.ESTRO)
         if edited == plan or regions is None:
             return result

@@ -168,12 +168,6 @@ class SegConfig(StrictModel):
     plan_parts: float = Field(
         0.0, ge=0, le=1, description="share of those other plans that name one structure only (see inference.composed)"
     )
-    plan_walls: float = Field(
-        0.25, ge=0, le=1, description="share of those other plans of a whole breast that ask for the chest wall instead"
-    )
-    part_volumes: float = Field(
-        0.3, ge=0, le=1, description="share of those single structures that are the breast or chest wall, not a level"
-    )
     edit_weight: float = Field(
         0.0, ge=0, description="weight of the loss where another plan of the same CT has another target (plan_edits)"
     )

@@ -11,10 +11,7 @@ from pathlib import Path
 from rollama.core.config import StrictModel, hash_json
 from rollama.training.artefact import MANIFEST, load_artefact
 
-LATER = {
-    "keep_texts": False, "mirrored": False, "mirrored_look": False, "corrected_side_weight": 1.0, "plan_walls": 0.25,
-    "part_volumes": 0.3,
-}  # fmt: skip
+LATER = {"keep_texts": False, "mirrored": False, "mirrored_look": False, "corrected_side_weight": 1.0}
 """Keys that came later, with the value that stands for what there was before: a run begun then goes on."""
 
 

@@ -59,49 +59,34 @@ def draws(wall: float = 1, borders: float = 1, how: float = 0, which: float = 0,
 
 def test_changed_plans() -> None:
     assert len(draws()) == DRAWS
-    assert another_plan(PLAN, [], draws(), 0.25).levels == (Level.IMN,)
-    assert another_plan(PLAN, [], draws(which=0.2), 0.25).levels == (Level.L1, Level.L2, Level.IMN)
-    any_level = another_plan(PLAN, [], draws(1, 1, 0.9, 0, 0, 1, 0, 1, 1, 0), 0.25)
+    assert another_plan(PLAN, [], draws()).levels == (Level.IMN,)
+    assert another_plan(PLAN, [], draws(which=0.2)).levels == (Level.L1, Level.L2, Level.IMN)
+    any_level = another_plan(PLAN, [], draws(1, 1, 0.9, 0, 0, 1, 0, 1, 1, 0))
     assert any_level.levels == (Level.L3,)
-    assert another_plan(PLAN, [], draws(1, 1, 0.9), 0.25) == PLAN
-    wall = another_plan(PLAN, [], draws(0, 1, 0.9), 0.25)
+    assert another_plan(PLAN, [], draws(1, 1, 0.9)) == PLAN
+    wall = another_plan(PLAN, [], draws(0, 1, 0.9))
     assert (wall.volume, wall.surgery, wall.levels) == (Volume.CHEST_WALL, Surgery.MASTECTOMY, PLAN.levels)
-    assert another_plan(wall, [], draws(0, 1, 0.9), 0.25) == wall  # no breast is there to go back to
+    assert another_plan(wall, [], draws(0, 1, 0.9)) == wall  # no breast is there to go back to
     named = PLAN.model_copy(update={"guideline": Guideline.ESTRO})
-    assert another_plan(named, list(Guideline), draws(1, 0, 0.9), 0.25).guideline is Guideline.RTOG
-    assert another_plan(named, [Guideline.ESTRO], draws(1, 0, 0.9), 0.25) == named
-    assert another_plan(PLAN, list(Guideline), draws(1, 0, 0.9), 0.25) == PLAN  # who names none is not asked to
+    assert another_plan(named, list(Guideline), draws(1, 0, 0.9)).guideline is Guideline.RTOG
+    assert another_plan(named, [Guideline.ESTRO], draws(1, 0, 0.9)) == named
+    assert another_plan(PLAN, list(Guideline), draws(1, 0, 0.9)) == PLAN  # who names none is not asked to
 
 
 def test_every_changed_plan_is_a_plan() -> None:
     rng = np.random.default_rng(0)
     for start in (PLAN, PLAN.model_copy(update={"guideline": Guideline.RTOG, "levels": ()})):
         for _ in range(200):
-            changed = another_plan(start, list(Guideline), rng.uniform(size=DRAWS).tolist(), 0.25)
+            changed = another_plan(start, list(Guideline), rng.uniform(size=DRAWS).tolist())
             assert Plan.model_validate(dict(changed)) == changed and changed.side is start.side
 
 
 def test_single_structures_by_number() -> None:
-    found = [one_structure(PLAN, which, 0.3) for which in np.linspace(0, 1, 100, endpoint=False)]
+    found = [one_structure(PLAN, which) for which in np.linspace(0, 1, 100, endpoint=False)]
     levels = [part.levels for part in found if part.volume is None]
     assert sorted(set(levels)) == sorted((level,) for level in Level)
     assert 60 < len(levels) < 80
     assert {part for part in found if part.volume} == {Structures(Side.LEFT, Volume.BREAST, (), None)}
-    shares = [
-        sum(one_structure(PLAN, x, share).volume is not None for x in np.linspace(0, 0.99, 100)) for share in (0, 1)
-    ]
-    assert shares == [0, 100]
-
-
-def test_how_often_the_breast_becomes_the_chest_wall() -> None:
-    walls = [
-        sum(
-            another_plan(PLAN, [], draws(x, 1, 0.9), share).volume is Volume.CHEST_WALL
-            for x in np.linspace(0, 0.99, 100)
-        )
-        for share in (0, 0.5, 1)
-    ]
-    assert walls == [0, 50, 100]
 
 
 def case_in(root: Path, plan: Plan = PLAN) -> Case:
