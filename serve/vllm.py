@@ -4,7 +4,8 @@ vLLM brings its own batching, paged memory and kernels; what is ours is the same
 one adapter a task, a deadline that frees the work, plans held to their grammar. It pins versions of torch and
 Transformers that training does not share, so it lives in an image of its own (docs/serving.md).
 
-NOT RUN ON A GPU yet: written against the source of vLLM 0.33, tested with a stand-in (tests/serve/test_vllm.py).
+NOT RUN ON A GPU yet: written against the source of vLLM 0.33, tested with a stand-in (tests/serve/test_vllm.py). Nor is
+it known what memory the scoring of second looks takes there: a row of the vocabulary for every token of a prompt.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from rollama.core.errors import CheckpointError, ConfigError
@@ -31,6 +32,7 @@ from rollama.text.forms import Forms, Generation
 from rollama.text.grammar import AROUND, plan_pattern
 from rollama.text.looks import other_answer, questions, settled
 
+Result = TypeVar("Result")
 ADAPTERS = 4
 """On the GPU at once: S and P of two releases."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -111,12 +113,12 @@ class VllmEngine:
         try:
             async with asyncio.timeout(deadline - time.time()):
                 prompts = model.forms.prompts(task, text)
-                own, *more = await asyncio.gather(*(self._written(task, prompt, model) for prompt in prompts))
+                own, *more = await _together(*(self._written(task, prompt, model) for prompt in prompts))
                 other = other_answer(own, more[0]) if more else None
                 if other is None:
                     return own
                 asked = questions(text, own.text, other)
-                scores = await asyncio.gather(*(self._scored(task, text, some, model) for text, some in asked))
+                scores = await _together(*(self._scored(task, text, some, model) for text, some in asked))
                 return settled(own, other, scores)
         finally:
             self.running[id(model)] -= 1
@@ -210,3 +212,13 @@ class VllmEngine:
     def _end(self) -> None:
         self.engine.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+async def _together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
+    """The results in order; when one fails, the others end before its error is raised, and nothing runs on unseen."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as found:
+        raise found.exceptions[0] from None
+    return [task.result() for task in tasks]

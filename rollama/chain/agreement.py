@@ -19,6 +19,7 @@ from rollama.core.errors import DataError
 from rollama.data.corrections import corrects_side
 from rollama.data.plan import Guideline, Plan, Side, Surgery, Volume, parse_plan
 from rollama.data.sentences import sentences
+from rollama.data.sides import side_words
 
 _Value = TypeVar("_Value", Side, Surgery, Guideline)
 FORMER = re.compile(
@@ -108,8 +109,14 @@ def sides_of(summary: str) -> set[Side]:
 
 
 def side_doubted(text: str, other: str | None) -> bool:
-    """Whether a summary or plan and what a second look led to (see `answer_doubts`) tell of different sides."""
-    return other is not None and _told(text) != _told(other)
+    """Whether a summary or plan and what a second look led to (see `answer_doubts`) tell of different sides.
+
+    Where plain words do not say which side the cancer is on, any other word for a side counts.
+    """
+    if other is None:
+        return False
+    told, doubted = _told(text), _told(other)
+    return told != doubted if told and doubted else side_words(text) != side_words(other)
 
 
 def _told(text: str) -> set[Side]:

@@ -145,7 +145,10 @@ def measure(
     model: str = typer.Argument(
         ..., help="A SEG, such as a federation's, or an S or P with --set: folder or reference."
     ),
-    dataset: str = typer.Option(..., help="Data set folder or reference; its training and validation cases are used."),
+    dataset: str = typer.Option(
+        ...,
+        help="Data set folder or reference; its training and validation cases are used. S, P: what it was trained on.",
+    ),
     out: Path = typer.Option(..., help="Folder of the new artefact."),
     only: list[str] = typer.Option([], help="Measure on this centre's cases only; may be given again."),
     overrides: list[str] = typer.Option(
@@ -165,6 +168,7 @@ def measure(
     """
     from rollama.centres.measuring import measure_again
     from rollama.cli.progress import bar
+    from rollama.core.errors import ConfigError
     from rollama.core.storage import locate
     from rollama.data.store import resolve
     from rollama.lineage.ledger import has_ledger
@@ -179,7 +183,9 @@ def measure(
     trained = resolve(model)
     manifest = read_manifest(trained)
     if manifest.get("kind") == TEXT:
-        made, task = apply_again(trained, out, overrides), str(manifest["task"])
+        if only:
+            raise ConfigError("--only: an S or P is not measured on cases; leave it out")
+        made, task = apply_again(trained, cases, out, overrides), str(manifest["task"])
     else:
         with bar("measuring (cases)", 1) as update:
             made, task = measure_again(trained, cases, out, centres, changes=overrides, progress=update), "seg"

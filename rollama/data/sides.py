@@ -27,6 +27,11 @@ def other_side(text: str) -> str:
     return _WORDS.sub(_exchanged, text)
 
 
+def side_words(text: str) -> list[str]:
+    """The words of a text that name a side, in their order, in small letters."""
+    return [match.group().lower() for match in _WORDS.finditer(text)]
+
+
 def _exchanged(match: re.Match[str]) -> str:
     word = match.group()
     other = _OTHER[word.lower()]

@@ -28,7 +28,8 @@ GETTERS: dict[str, Callable[[Plan], Any]] = {
 KEY_FIELDS = ("side", "volumes", "levels", "dose", "fractions")
 """The fields whose mean is the headline figure `fields_mean`."""
 METRICS = (*GETTERS, "fields_mean", "fields_all", "unparsed")
-FLAGS = ("contradicts", "side_unflagged")
+FLAGS, DOUBTED = ("contradicts", "side_unflagged"), "side_doubted"
+"""Mistakes that a reader is or is not warned of; how often second looks disagree about a side, which is no mistake."""
 
 
 def read_generated(text: str) -> Plan | None:
@@ -63,16 +64,19 @@ def compare_plans(reference: Plan | None, generated: Plan | None) -> dict[str, f
     }
 
 
-def flags(reference: Plan | None, generated: Plan | None, summary: str, doubted: bool = False) -> dict[str, float]:
-    """Would the chain's reader be warned? The keys of `FLAGS`, 1 for yes.
+def flags(
+    reference: Plan | None, generated: Plan | None, summary: str, doubted: bool = False, warned: bool = False
+) -> dict[str, float]:
+    """Would the chain's reader be warned? The keys of `FLAGS` and `DOUBTED`, 1 for yes.
 
-    `contradicts`: the plan contradicts itself or its summary; NaN for one that does not parse. `side_unflagged`: its
-    side is wrong, and neither that nor what the summary is of (`doubted`) gives a warning; one that does not parse is
-    flagged for that.
+    `contradicts`: the plan contradicts itself or its summary; NaN for one that does not parse. `side_doubted`: second
+    looks at note or summary led to another side (`doubted`). `side_unflagged`: its side is wrong, and neither of these
+    nor the note itself (`warned`) gives a warning; one that does not parse is flagged for that.
     """
     if generated is None:
-        return {"contradicts": math.nan, "side_unflagged": math.nan if reference is None else 0.0}
+        unseen = math.nan if reference is None else 0.0
+        return {"contradicts": math.nan, DOUBTED: float(doubted), "side_unflagged": unseen}
     found = bool(contradictions(generated, summary))
-    warned = found or doubted
+    warned = found or doubted or warned
     unseen = math.nan if reference is None else float(generated.side is not reference.side and not warned)
-    return {"contradicts": float(found), "side_unflagged": unseen}
+    return {"contradicts": float(found), DOUBTED: float(doubted), "side_unflagged": unseen}

@@ -150,11 +150,11 @@ def edit_pictures(out: Path) -> list[Path]:
 
 def score_text(job: Job) -> list[Record]:
     """S and P alone and chained, and the baselines."""
+    from rollama.text.applied import answering
     from rollama.text.generate import TextModel
-    from rollama.training.artefact import artefact_hash
 
     folders = {task: job.models / name for task, name in TEXT_FOLDERS.items()}
-    hashes = {str(task): artefact_hash(folder) for task, folder in folders.items()}
+    hashes = {str(task): answering(folder) for task, folder in folders.items()}
     model = TextModel.load(folders, plan_decoding=job.plan_decoding)
     records = evaluate_text(model, job.cases, _texts(job, dict(hashes)), progress=_reporter(job, "text"))
     for name in (name for name in job.corrupted if name in corruptions.TEXTS):

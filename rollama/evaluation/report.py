@@ -23,7 +23,7 @@ TASKS = {
     "s": ("S: note to summary", ("rouge1", "rouge2", "rougeL", "cut_off")),
     "p": ("P: summary to plan", ("fields_mean", "fields_all", "side", "surgery", "volumes", "levels", "boost", "dose",
                                  "fractions", "technique", "guideline", "unparsed", "contradicts",
-                                 "side_unflagged", "rougeL")),
+                                 "side_doubted", "side_unflagged", "rougeL")),
     "seg": ("SEG: CT and plan to target", ("dice", "iou", "hd95_mm", "hd95_pooled_mm", "surface_dice_2mm",
                                            "surface_dice_3mm", "surface_dice_5mm", "added_path_mm", "volume_ratio",
                                            "levels_held", "levels_left_out", "levels_right", "wrong_side", "missed",
@@ -43,6 +43,7 @@ LABELS = {
     "both_empty": "both empty", "calibration_error": "calibration error", "flagged": "called unusual",
     "unusual": "distance from training", "ranked_above": "AUROC against held-out cases",
     "contradicts": "contradicts itself or its summary", "side_unflagged": "wrong side, not flagged",
+    "side_doubted": "side doubted by a second look",
     "moved_across": "moved across", "followed_plan": "on the plan's side",
 }  # fmt: skip
 HEADLINE = (("s", "rougeL"), ("p", "fields_mean"), ("p", "rougeL"), ("seg", "dice"), ("seg", "hd95_mm"),

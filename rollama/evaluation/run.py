@@ -114,8 +114,8 @@ def evaluate_text(
 
     summaries = run(Task.SUMMARY, [case.note for case in cases], 0)
     records = [
-        score_answer(case, Task.SUMMARY, system, REFERENCE, x.text, x.finished)
-        for case, x in zip(cases, summaries, strict=True)
+        score_answer(case, Task.SUMMARY, system, REFERENCE, *found)
+        for case, found in zip(cases, summaries, strict=True)
     ]
     read = {REFERENCE: [Written(case.summary, True) for case in cases]}
     if chain:
@@ -123,7 +123,7 @@ def evaluate_text(
     for done, (source, texts) in enumerate(read.items(), 1):
         plans = run(Task.PLAN, [found.text for found in texts], done * len(cases))
         records += [
-            score_answer(case, Task.PLAN, system, source, plan.text, plan.finished, summary)
+            score_answer(case, Task.PLAN, system, source, *plan, summary=summary)
             for case, plan, summary in zip(cases, plans, texts, strict=True)
         ]
     return records
@@ -284,12 +284,20 @@ def _generate(
 
 
 def score_answer(
-    case: Case, task: Task, system: str, source: str, text: str, finished: bool, summary: Written | None = None
+    case: Case,
+    task: Task,
+    system: str,
+    source: str,
+    text: str,
+    finished: bool,
+    other: str | None = None,
+    summary: Written | None = None,
 ) -> Record:
     """The record of one text that S or P wrote for a case.
 
     Args:
         finished: False when the token limit cut it.
+        other: what a second look led to instead.
         summary: what P read, where it is known.
     """
     metrics = rouge(case.summary if task is Task.SUMMARY else case.plan_text, text)
@@ -297,9 +305,9 @@ def score_answer(
         plan = read_generated(text)
         metrics |= compare_plans(case.plan, plan)
         if summary is not None:
-            doubted = side_doubted(summary.text, summary.other)
-            doubted = doubted or (source == GENERATED and bool(note_doubts(case.note)))
-            metrics |= flags(case.plan, plan, summary.text, doubted)
+            doubted = side_doubted(summary.text, summary.other) or side_doubted(text, other)
+            warned = source == GENERATED and bool(note_doubts(case.note))
+            metrics |= flags(case.plan, plan, summary.text, doubted, warned)
     metrics["cut_off"] = float(not finished)
     return Record(case.case_id, case.centre, case.split, task, system, source, metrics, text)
 

@@ -14,7 +14,7 @@ from rollama.data.dataset import DatasetInfo
 from rollama.evaluation import counterfactual, fields, levels, masks, rouge, statistics
 from rollama.evaluation.run import Record, write_lines
 
-YES_NO = {*fields.GETTERS, *fields.FLAGS,
+YES_NO = {*fields.GETTERS, *fields.FLAGS, fields.DOUBTED,
           "fields_all", "unparsed", "cut_off", "missed", "invented", "both_empty", "wrong_side", "refused",
           "moved_across", "followed_plan", "success", "levels_right", "flagged"}  # fmt: skip
 SETTINGS = {

@@ -5,22 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rollama.core.errors import ConfigError
+from rollama.core.config import hash_json
+from rollama.core.errors import ConfigError, DataError
+from rollama.data.dataset import open_texts
 from rollama.text.checkpoint import load_text_model
 from rollama.training.applied import applied
-from rollama.training.artefact import save_artefact
+from rollama.training.artefact import artefact_hash, read_manifest, save_artefact
 from rollama.training.runs import run_hash
 
 APPLIED = ("mirrored_look", "max_new_tokens", "generate_batch")
 """Keys of a configuration that say how a model answers, and nothing of how it was trained."""
 
 
-def apply_again(model: Path, out: Path, changes: Sequence[str]) -> Path:
+def answering(folder: Path) -> str:
+    """Hash of what decides an S's or P's answers: its weights and the way it is applied. For caches.
+
+    Raises:
+        CheckpointError: no artefact, or damaged.
+    """
+    config = read_manifest(folder)["config"]
+    return hash_json([artefact_hash(folder), {key: config.get(key) for key in APPLIED}])
+
+
+def apply_again(model: Path, dataset: Path, out: Path, changes: Sequence[str]) -> Path:
     """Write the S or P `model` to `out` with `KEY=VALUE` changes of `APPLIED`; its weights stay.
+
+    Args:
+        model: artefact folder.
+        dataset: that it was trained on, for the lineage; its cases are not read.
+        out: folder of the new artefact, replaced when it exists.
+        changes: what changes.
 
     Raises:
         ConfigError: no change, or one of another key or to a value that it does not take.
         CheckpointError: the model is damaged or no text model.
+        DataError: the data set is another one.
     """
     if not changes:
         raise ConfigError(f"an S or P has nothing to measure; give --set with one of {', '.join(APPLIED)}")
@@ -28,7 +47,10 @@ def apply_again(model: Path, out: Path, changes: Sequence[str]) -> Path:
     config = applied(artefact.config, changes, APPLIED)
     manifest = {key: value for key, value in artefact.manifest.items() if key != "files"}
     manifest["config"] = config.model_dump(mode="json")
-    manifest["config_hash"] = run_hash(config, str(artefact.task), str(manifest.get("data_hash")))
+    given, trained = open_texts(dataset).info.content_hash, str((manifest.get("data") or {}).get("content_hash"))
+    if given != trained:
+        raise DataError(f"{dataset}: content {given}, but {model} was trained on {trained}; an S or P is not measured")
+    manifest["config_hash"] = run_hash(config, str(artefact.task), trained)
     manifest["applied"] = {"changes": [*manifest.get("applied", {}).get("changes", []), *changes]}
     save_artefact(out, artefact.tensors, manifest)
     return out

@@ -41,8 +41,8 @@ class _Asked:
     key: Hashable
     task: Task
     text: str = field(repr=False)
+    prompts: Sequence[list[int]] = field(repr=False)
     model: TextModel
-    looks: int
     answers: dict[int, Generation] = field(default_factory=dict, repr=False)
 
 
@@ -134,8 +134,8 @@ class Decoder:
     def join(
         self, key: Hashable, task: Task, text: str, prompts: Sequence[list[int]], model: TextModel, limit: int
     ) -> None:
-        """Let a text join at the next step by its `Forms.prompts`."""
-        asked = _Asked(key, task, text, model, len(prompts))
+        """Let a text join at the next step by its `Forms.prompts`, the text as it is first."""
+        asked = _Asked(key, task, text, prompts, model)
         for look, prompt in enumerate(prompts):
             row = _Row(
                 asked, look, model.names[task], prompt, limit, model.stop_tokens(task), model.phrases[task],
@@ -171,7 +171,7 @@ class Decoder:
         states = self.lean.states(tokens, self.slots, [row.adapter for row in self.rows])
         logits = self.lean.logits(states)
         likely, first = logits.argmax(-1).tolist(), 0
-        ended: dict[Any, Generation] = {}
+        ended: list[_Asked] = []
         keep = []
         for place, (row, guessed) in enumerate(zip(self.rows, guesses, strict=True)):
             for turn, guess in enumerate([*guessed, None]):
@@ -186,24 +186,22 @@ class Decoder:
             if end is None:
                 keep.append(place)
             else:
-                answers = row.asked.answers
-                answers[row.look] = Generation(row.decode(row.written), end)
-                if len(answers) == row.asked.looks:
-                    ended[row.asked.key] = self._answer(row.asked)
+                row.asked.answers[row.look] = Generation(row.decode(row.written), end)
+                if len(row.asked.answers) == len(row.asked.prompts):
+                    ended.append(row.asked)
         self._keep(keep)
-        return ended
+        return {asked.key: self._answer(asked) for asked in ended}
 
     def _answer(self, asked: _Asked) -> Generation:
+        """The answer to a text all of whose looks have ended; scored when their rows are gone, to spare memory."""
         own = asked.answers[0]
-        other = other_answer(own, asked.answers[1]) if asked.looks > 1 else None
+        other = other_answer(own, asked.answers[1]) if len(asked.prompts) > 1 else None
         if other is None:
             return own
         model, task = asked.model, asked.task
         scores = [
-            log_likelihoods(
-                self.lean, model.names[task], model.prompt(task, text), [model.answer(task, a) for a in some]
-            )
-            for text, some in questions(asked.text, own.text, other)
+            log_likelihoods(self.lean, model.names[task], prompt, [model.answer(task, text) for text in answers])
+            for prompt, (_, answers) in zip(asked.prompts, questions(asked.text, own.text, other), strict=True)
         ]
         return settled(own, other, scores)
 

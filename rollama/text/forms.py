@@ -83,7 +83,11 @@ class Forms:
         return ids
 
     def prompts(self, task: Task, text: str, name: str = "text", limit: int | None = None) -> list[list[int]]:
-        """As `prompt`, and that of the mirrored text where the task's model takes a second look and a side is named."""
+        """As `prompt`, and that of the mirrored text where the task's model takes a second look and a side is named.
+
+        Raises:
+            ConfigError, DataError: see `prompt`; the mirrored text may be a token longer than the text.
+        """
         found = [self.prompt(task, text, name, limit)]
         if task in self.artefacts and self.artefacts[task].config.mirrored_look:
             mirrored = other_side(text)

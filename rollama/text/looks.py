@@ -19,9 +19,9 @@ from rollama.text.lean import Lean
 
 
 def other_answer(own: Generation, mirrored: Generation) -> str | None:
-    """The second look's answer as one to the text itself; None where the looks agree or it did not end."""
+    """The second look's answer as one to the text itself; None where the looks agree or one of them was cut."""
     found = other_side(mirrored.text)
-    return found if mirrored.finished and found.strip() and found != own.text else None
+    return found if own.finished and mirrored.finished and found.strip() and found != own.text else None
 
 
 def questions(text: str, own: str, other: str) -> list[tuple[str, tuple[str, str]]]:
@@ -33,12 +33,12 @@ def settled(own: Generation, other: str, scores: Sequence[Sequence[float]]) -> G
     """The answer that is likelier to both looks together; it knows the one that was not taken.
 
     Args:
-        own: the answer to the text as it is.
+        own: the answer to the text as it is, which has ended.
         other: that of the second look (see `other_answer`).
-        scores: log-likelihood of both answers in each look (see `questions`).
+        scores: log-likelihoods (own, other) in each look, in the order of `questions`.
     """
     for_own, for_other = (sum(one) for one in zip(*scores, strict=True))
-    if own.finished and for_own >= for_other:
+    if for_own >= for_other:
         return Generation(own.text, True, other)
     return Generation(other, True, own.text)
 
@@ -48,16 +48,16 @@ def log_likelihoods(
 ) -> list[float]:
     """Log-probability of each answer to a prompt, in nats; all are token ids, the closing token of an answer too.
 
-    The prompt is read once.
+    The prompt, of two tokens or more, is read once; then one answer after the other is read behind it.
     """
     with torch.inference_mode():
         slots = lean.slots()
         slots.add()
         lean.states([prompt[:-1]], slots, [adapter])
-        read = [[prompt[-1], *answer[:-1]] for answer in answers]
-        states = lean.states(read, slots.copies(0, len(read)), [adapter] * len(read))
-        scores = []
-        for some, answer in zip(states.split([len(row) for row in read]), answers, strict=True):
-            likely = lean.logits(some).float().log_softmax(-1)  # an answer at a time: logits are wide
+        scores, begun = [], slots.lengths[0]
+        for answer in answers:
+            slots.lengths[0] = begun  # takes the answer before it back
+            states = lean.states([[prompt[-1], *answer[:-1]]], slots, [adapter])
+            likely = lean.logits(states).float().log_softmax(-1)
             scores.append(float(likely.gather(1, torch.tensor(answer, device=lean.device)[:, None]).sum()))
     return scores

@@ -89,17 +89,3 @@ def test_the_verbs_explain_themselves(verb: str) -> None:
     from rollama.cli.centres import app
 
     assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
-
-
-def test_measure_gives_a_text_model_another_way_of_answering(tmp_path: Path) -> None:
-    from rollama.cli.centres import app
-    from rollama.training.artefact import read_manifest
-    from tests.chain.tiny import make_models
-
-    model = make_models(tmp_path / "models") / "s"
-    asked = ["measure", str(model), "--dataset", str(tmp_path), "--out", str(tmp_path / "new" / "models" / "s")]
-    done = CliRunner().invoke(app, [*asked, "--set", "mirrored_look=true"])
-    assert done.exit_code == 0, done.output
-    assert read_manifest(tmp_path / "new" / "models" / "s")["config"]["mirrored_look"] is True
-    refused = CliRunner().invoke(app, [*asked, "--set", "steps=1"])
-    assert refused.exit_code != 0 and "accepted: mirrored_look" in str(refused.exception)

@@ -9,6 +9,7 @@ from rollama.cohort.config import EXTERNAL_CENTRES, TRAINING_CENTRES, CohortConf
 from rollama.cohort.patients import draw_patient
 from rollama.data.case import Split
 from rollama.data.plan import Dose, Guideline, Level, Plan, Side, Surgery, Technique, Volume, render_plan
+from rollama.data.sides import other_side as mirrored_text
 
 PLAN = Plan(
     side=Side.LEFT, surgery=Surgery.MASTECTOMY, volume=Volume.CHEST_WALL, levels=(Level.L3,),
@@ -118,3 +119,5 @@ def test_two_looks_that_disagree_are_told_and_whether_it_is_the_side() -> None:
     plan, mirrored = render_plan(PLAN), render_plan(PLAN.mirrored())
     assert side_doubted(plan, mirrored) and not side_doubted(plan, plan)
     assert "plan on its side" in answer_doubts("plan", plan, True, mirrored)[0]
+    for told in ("Left breast: IDC grade 2, pT2 pN1.", "Invasive ductal Ca, left, BCT.", "Mammakarzinom links, pT1c."):
+        assert side_doubted(told, mirrored_text(told)) and not side_doubted(told, told + " Grade 2.")

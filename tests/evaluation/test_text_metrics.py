@@ -73,11 +73,13 @@ def test_unparsed_reference_is_excluded_not_scored() -> None:
 def test_a_wrong_side_is_unflagged_only_when_nothing_says_so() -> None:
     left, right = plan(), plan().mirrored()
     told, silent = "Left breast cancer.", "Breast cancer."
-    assert flags(left, left, told) == {"contradicts": 0.0, "side_unflagged": 0.0}
-    assert flags(left, right, told) == {"contradicts": 1.0, "side_unflagged": 0.0}
-    assert flags(left, right, silent) == {"contradicts": 0.0, "side_unflagged": 1.0}
-    assert flags(left, right, silent, doubted=True)["side_unflagged"] == 0.0
-    assert flags(right, right, told) == {"contradicts": 1.0, "side_unflagged": 0.0}
+    calm = {"contradicts": 0.0, "side_doubted": 0.0, "side_unflagged": 0.0}
+    assert flags(left, left, told) == calm
+    assert flags(left, right, told) == {**calm, "contradicts": 1.0}
+    assert flags(left, right, silent) == {**calm, "side_unflagged": 1.0}
+    assert flags(left, right, silent, doubted=True) == {**calm, "side_doubted": 1.0}
+    assert flags(left, right, silent, warned=True) == calm
+    assert flags(right, right, told) == {**calm, "contradicts": 1.0}
     unparsed, unknown = flags(left, None, told), flags(None, left, told)
     assert math.isnan(unparsed["contradicts"]) and unparsed["side_unflagged"] == 0.0
     assert math.isnan(unknown["side_unflagged"]) and unknown["contradicts"] == 0.0

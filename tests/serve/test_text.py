@@ -25,10 +25,14 @@ from tests.chain.tiny import make_models
 TEXTS = ["Left breast.", "A long note about the right breast, pT2 N1. " * 5, "Right.", "None."]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> TextModel:
-    folder = make_models(tmp_path_factory.mktemp("models"))
-    return TextModel.load({Task.SUMMARY: folder / "s", Task.PLAN: folder / "p"})
+@pytest.fixture(scope="module", params=[False, True], ids=["one look", "two looks"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TextModel:
+    folder = make_models(tmp_path_factory.mktemp("models"), mirrored_look=request.param)
+    model = TextModel.load({Task.SUMMARY: folder / "s", Task.PLAN: folder / "p"})
+    if request.param:  # the tiny model's answers are cut at the limit; so both looks have an ending
+        ends = set(range(0, int(model.models[Task.SUMMARY].config.vocab_size), 3))
+        model.stop_tokens = lambda task: ends  # type: ignore[method-assign]
+    return model
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from rollama.text.generate import TextModel
 from serve.engine import check_engine
 from serve.release import Release
 from serve.text import TextDeployment
-from serve.vllm import VllmEngine
+from serve.vllm import VllmEngine, _together
 from tests.chain.tiny import make_models
 
 FOLDERS = {Task.SUMMARY: "s", Task.PLAN: "p"}
@@ -270,6 +270,25 @@ def test_what_it_cannot_serve_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="vllm is not installed"):
         check_engine(EngineName.VLLM)
     check_engine(EngineName.BATCH)
+
+
+def test_when_one_of_two_fails_the_other_is_ended_too() -> None:
+    ended = []
+
+    async def fails() -> list[float]:
+        await asyncio.sleep(0.01)
+        raise DataError("too long")
+
+    async def lasts() -> list[float]:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+        return []
+
+    with pytest.raises(DataError, match="too long"):
+        asyncio.run(_together(lasts(), fails()))
+    assert ended == [True]
 
 
 def test_a_second_look_answers_as_in_the_other_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from rollama.core.errors import ConfigError
+from rollama.cli.centres import app
+from rollama.core.errors import ConfigError, DataError
 from rollama.core.registry import Task
+from rollama.core.storage import locate
+from rollama.data.dataset import open_texts
 from rollama.data.sides import other_side
 from rollama.language.base import load_base
+from rollama.lineage.events import Trained
+from rollama.lineage.ledger import open_ledger
 from rollama.text.adapters import put_adapter
-from rollama.text.applied import apply_again
+from rollama.text.applied import answering, apply_again
 from rollama.text.checkpoint import load_text_model
 from rollama.text.continuous import Decoder
 from rollama.text.forms import Generation
 from rollama.text.generate import TextModel
 from rollama.text.looks import log_likelihoods, other_answer, questions, settled
+from rollama.training.artefact import WEIGHTS, read_manifest
+from rollama.training.runs import is_trained, run_hash
 from tests.chain.tiny import make_models
+from tests.text.conftest import make_dataset, record
 
 NOTES = ["Left breast. Margins clear.", "Carcinoma of the right breast, pT2 N1. " * 3, "No side is named."]
+MANY = [f"{note} {number}" for number in range(4) for note in NOTES]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +53,7 @@ def test_agreeing_looks_leave_the_answer_alone() -> None:
     assert other_answer(own, Generation("Right breast cancer.", True)) is None
     assert other_answer(own, Generation("Left breast cancer.", True)) == "Right breast cancer."
     assert other_answer(own, Generation("Left breast", False)) is None  # cut: no answer to compare
+    assert other_answer(Generation("Left", False), Generation("Left breast cancer.", True)) is None
     assert other_answer(own, Generation(" ", True)) is None
 
 
@@ -53,8 +65,6 @@ def test_the_likelier_answer_of_both_looks_is_taken_and_the_other_remembered() -
     ]
     assert settled(own, "Right.", [[-1.0, -6.0], [-5.0, -0.5]]) == Generation("Left.", True, "Right.")
     assert settled(own, "Right.", [[-1.0, -6.0], [-9.0, -0.5]]) == Generation("Right.", True, "Left.")
-    cut = Generation("Left.", False)
-    assert settled(cut, "Right.", [[-1.0, -6.0], [-5.0, -0.5]]) == Generation("Right.", True, "Left.")
 
 
 def test_log_likelihoods_are_those_of_one_plain_pass(models: Path) -> None:
@@ -79,9 +89,9 @@ def test_a_model_answers_as_its_two_looks_and_their_scores_say(models: Path) -> 
     ends = set(range(0, int(once.models[Task.SUMMARY].config.vocab_size), 3))
     for model in (once, twice):
         model.stop_tokens = lambda task: ends  # type: ignore[method-assign]
-    owns, mirrored = (once.generate(Task.SUMMARY, notes) for notes in (NOTES, [other_side(note) for note in NOTES]))
+    owns, mirrored = (once.generate(Task.SUMMARY, notes) for notes in (MANY, [other_side(note) for note in MANY]))
     expected = []
-    for note, own, back in zip(NOTES, owns, mirrored, strict=True):
+    for note, own, back in zip(MANY, owns, mirrored, strict=True):
         other = other_answer(own, back) if other_side(note) != note else None
         if other is None:
             expected.append(own)
@@ -95,19 +105,19 @@ def test_a_model_answers_as_its_two_looks_and_their_scores_say(models: Path) -> 
         ]  # fmt: skip
         expected.append(settled(own, other, scores))
     assert any(answer.other is not None for answer in expected)  # else this shows nothing
-    assert [twice.generate(Task.SUMMARY, [note])[0] for note in NOTES] == expected
+    assert [twice.generate(Task.SUMMARY, [note])[0] for note in MANY] == expected
     decoder, found = Decoder(twice), {}
-    for number, note in enumerate(NOTES):
+    for number, note in enumerate(MANY):
         decoder.add(number, Task.SUMMARY, note)
     decoder.add("plan", Task.PLAN, NOTES[0])
     decoder.add("gone", Task.SUMMARY, NOTES[0])
-    assert len(decoder.waiting) == 8
+    assert len(decoder.waiting) == 4 * 5 + 3
     found |= decoder.step()
     decoder.remove("gone")
     for _ in range(100):
         found |= decoder.step()
-    assert {key: found[key] for key in range(3)} == dict(enumerate(expected))
-    assert set(found) == {0, 1, 2, "plan"} and not decoder.rows
+    assert {key: found[key] for key in range(len(MANY))} == dict(enumerate(expected))
+    assert set(found) == {*range(len(MANY)), "plan"} and not decoder.rows
 
 
 def test_what_it_costs(models: Path) -> None:
@@ -118,18 +128,56 @@ def test_what_it_costs(models: Path) -> None:
     assert decoder.size() == 2 * max(decoder.cost(Task.SUMMARY, NOTES[0]))
 
 
-def test_a_trained_model_is_given_a_second_look_without_training(models: Path, tmp_path: Path) -> None:
-    changes = ["mirrored_look=true"]
-    made = load_text_model(apply_again(models / "once" / "s", tmp_path / "s", changes))
-    before = load_text_model(models / "once" / "s")
+def test_a_trained_model_is_given_a_second_look_without_training(
+    trained: Callable[[Task], Path], dataset: Path, tmp_path: Path
+) -> None:
+    model, content, changes = trained(Task.SUMMARY), open_texts(dataset).info.content_hash, ["mirrored_look=true"]
+    made = load_text_model(apply_again(model, dataset, tmp_path / "s", changes))
+    before = load_text_model(model)
     assert made.config == before.config.updated(mirrored_look=True) and made.task is Task.SUMMARY
     assert made.manifest["applied"] == {"changes": changes}
-    assert made.manifest["config_hash"] != before.manifest["config_hash"]
+    assert is_trained(made.folder, run_hash(made.config, "s", content))  # training with this key does nothing again
     assert made.manifest["files"] == before.manifest["files"]
-    again = load_text_model(apply_again(made.folder, tmp_path / "again", ["mirrored_look=false"]))
+    assert answering(made.folder) != answering(model)  # or the evaluation of one would show the other's answers
+    again = load_text_model(apply_again(made.folder, dataset, tmp_path / "again", ["mirrored_look=false"]))
     assert again.config == before.config and len(again.manifest["applied"]["changes"]) == 2
+    assert answering(again.folder) == answering(model)
     with pytest.raises(ConfigError, match=r"--set lr: decides how a model is trained.*accepted: mirrored_look, max_"):
-        apply_again(made.folder, tmp_path / "other", ["lr=0.1"])
+        apply_again(made.folder, dataset, tmp_path / "other", ["lr=0.1"])
     with pytest.raises(ConfigError, match="nothing to measure"):
-        apply_again(made.folder, tmp_path / "other", [])
+        apply_again(made.folder, dataset, tmp_path / "other", [])
+    another = make_dataset(tmp_path / "data", [record(number) for number in range(20, 34)])
+    with pytest.raises(DataError, match="was trained on"):
+        apply_again(model, another, tmp_path / "other", changes)
     assert not (tmp_path / "other").exists()
+
+
+def test_the_command_that_does_so(trained: Callable[[Task], Path], dataset: Path, tmp_path: Path) -> None:
+    asked = ["measure", str(trained(Task.SUMMARY)), "--dataset", str(dataset), "--out", str(tmp_path / "models" / "s")]
+    asked += ["--workspace", str(tmp_path)]
+    done = CliRunner().invoke(app, [*asked, "--set", "mirrored_look=true"])
+    assert done.exit_code == 0, done.output
+    manifest = read_manifest(tmp_path / "models" / "s")
+    assert manifest["config"]["mirrored_look"] is True
+    (told,) = [event for event in open_ledger(locate(str(tmp_path))).events() if isinstance(event, Trained)]
+    assert (told.model, told.data, told.run) == (
+        manifest["files"][WEIGHTS], manifest["data"]["content_hash"], manifest["config_hash"],
+    )  # fmt: skip
+    for more, words in ((["--set", "steps=1"], "accepted: mirrored_look"), (["--only", "a"], "--only")):
+        refused = CliRunner().invoke(app, [*asked, *more])
+        assert refused.exit_code != 0 and words in str(refused.exception)
+
+
+def test_many_texts_at_once_and_a_smaller_limit(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = load(models, looks=True)
+    ends = set(range(0, int(twice.models[Task.SUMMARY].config.vocab_size), 3))
+    monkeypatch.setattr(twice, "stop_tokens", lambda task: ends)
+    monkeypatch.setattr(twice, "batch", 3)  # odd, while most texts have two rows
+    alone = [twice.generate(Task.SUMMARY, [text])[0] for text in MANY]
+    assert twice.generate(Task.SUMMARY, MANY) == alone and any(answer.other is not None for answer in alone)
+    usual = twice.limits[Task.SUMMARY]
+    which = next(number for number, answer in enumerate(alone) if answer.other is not None)
+    longest = max(len(prompt) for prompt in twice.prompts(Task.SUMMARY, MANY[which]))
+    monkeypatch.setattr(twice, "limits", {Task.SUMMARY: 100})
+    monkeypatch.setattr(twice, "context", longest + usual)  # too little for the limit of 100
+    assert twice.generate(Task.SUMMARY, [MANY[which]], max_new_tokens=usual) == [alone[which]]
