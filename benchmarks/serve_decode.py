@@ -62,6 +62,8 @@ def run_ours(models: Path, notes: list[str]) -> dict[str, Any]:
     from rollama.text.generate import TextModel
 
     model = TextModel.load({task: models / name for task, name in TEXT_FOLDERS.items()})
+    if any(artefact.config.mirrored_look for artefact in model.artefacts.values()):
+        raise SystemExit(f"{models}: takes second looks, which the others do not; measure it with mirrored_look=false")
     decoder, cached, base = Decoder(model), 0, model.shared_base()
 
     def write(task: Task, text: str, rates: list[Rate]) -> str:

@@ -49,6 +49,10 @@ class PlainText:
         self.task, self.ours = task, TextModel.load({task: folder}, dtype)
         del self.ours.models[task]  # only prompts and limits are ours
         artefact = self.ours.artefacts[task]
+        if artefact.config.mirrored_look:
+            raise SystemExit(
+                f"{folder}: takes second looks, which this peer does not; measure it with mirrored_look=false"
+            )
         lm, _, _ = load_base(artefact.config.base, DTYPES[dtype])
         if artefact.config.lora.enabled:
             self.model = put_adapter(lm, artefact).merge_and_unload()

@@ -132,11 +132,20 @@ def model_hashes(job: Job) -> dict[str, str]:
     return {name: artefact_hash(job.models / name) for name in names}
 
 
+def _second_looks(models: Path) -> list[str]:
+    """The text models there that answer the mirrored text as well; the hash of their weights does not tell."""
+    from rollama.text.applied import takes_second_looks
+
+    names = [name for name in TEXT_FOLDERS.values() if (models / name).is_dir()]
+    return [name for name in names if takes_second_looks(models / name)]
+
+
 def write_results(job: Job, records: Sequence[Record], limit: int | None, zero_shot: int) -> dict[str, Any]:
     """Write the tables and the report as Markdown into the job's folder; what `evaluation.json` holds."""
     found = write_evaluation(
         job.out, records, job.info, model_hashes(job), limit=limit, zero_shot=zero_shot,
         plan_decoding=str(job.plan_decoding), counterfactual=job.counterfactual, corrupted=list(job.corrupted),
+        mirrored_look=_second_looks(job.models),
     )  # fmt: skip
     pictures = "".join(f"\n![{path.stem}, edited plans]({EDITS}/{path.name})\n" for path in edit_pictures(job.out))
     write_text(job.out / "evaluation.md", headline_markdown(found) + pictures)

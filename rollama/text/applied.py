@@ -27,6 +27,11 @@ def answering(folder: Path) -> str:
     return hash_json([artefact_hash(folder), {key: config.get(key) for key in APPLIED}])
 
 
+def takes_second_looks(folder: Path) -> bool:
+    """Whether an S or P answers the mirrored text as well (`mirrored_look`)."""
+    return bool(read_manifest(folder)["config"].get("mirrored_look", False))
+
+
 def apply_again(model: Path, dataset: Path, out: Path, changes: Sequence[str]) -> Path:
     """Write the S or P `model` to `out` with `KEY=VALUE` changes of `APPLIED`; its weights stay.
 
