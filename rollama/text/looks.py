@@ -3,8 +3,8 @@
 A note may name both sides, and the wrong one first. Which of them a model believes must not depend on whether the right
 one is called left: its answer to the mirrored note, mirrored back, should be the answer to the note. Where it is not,
 the model is unsure, a reader should know, and one of the two answers has to be taken: the one that is likelier to both
-looks together. It is the second look at a flipped image (`segmentation.inference.mirrored`), for texts; a model that
-was trained on mirrored texts as well (`text.mirrored`) has seen both.
+looks together. It is the second look at a flipped image (`segmentation.inference.mirrored`), for texts. A model that
+was trained on mirrored texts throughout (`text.mirrored`) errs alike in both looks, and gains least.
 """
 
 from __future__ import annotations
