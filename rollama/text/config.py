@@ -90,7 +90,7 @@ class TextConfig(StrictModel):
     mirrored_look: bool = Field(
         False,
         description="generation also answers the mirrored text and, where that differs, takes what both looks together "
-        "find likelier; half again or twice the time",
+        "find likelier; up to twice the time",
     )
     generate_batch: int = Field(16, ge=1, description="texts generated together")
 
