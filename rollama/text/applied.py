@@ -52,10 +52,13 @@ def apply_again(model: Path, dataset: Path, out: Path, changes: Sequence[str]) -
     config = applied(artefact.config, changes, APPLIED)
     manifest = {key: value for key, value in artefact.manifest.items() if key != "files"}
     manifest["config"] = config.model_dump(mode="json")
-    given, trained = open_texts(dataset).info.content_hash, str((manifest.get("data") or {}).get("content_hash"))
-    if given != trained:
-        raise DataError(f"{dataset}: content {given}, but {model} was trained on {trained}; an S or P is not measured")
-    manifest["config_hash"] = run_hash(config, str(artefact.task), trained)
+    given, named = open_texts(dataset).info.content_hash, (manifest.get("data") or {}).get("content_hash")
+    trained = [str(one) for one in (named if isinstance(named, list) else [named])]  # a federation's: each site's
+    if given not in trained:
+        raise DataError(
+            f"{dataset}: content {given}, but {model} was trained on {', '.join(trained)}; an S or P is not measured"
+        )
+    manifest["config_hash"] = run_hash(config, str(artefact.task), "+".join(trained))
     manifest["applied"] = {"changes": [*manifest.get("applied", {}).get("changes", []), *changes]}
     save_artefact(out, artefact.tensors, manifest)
     return out
