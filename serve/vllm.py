@@ -30,7 +30,7 @@ from rollama.text.checkpoint import TextArtefact, check_base
 from rollama.text.export import export_adapter
 from rollama.text.forms import Forms, Generation
 from rollama.text.grammar import AROUND, plan_pattern
-from rollama.text.looks import other_answer, questions, settled
+from rollama.text.looks import candidates, other_answer, settled
 
 Result = TypeVar("Result")
 ADAPTERS = 4
@@ -117,8 +117,8 @@ class VllmEngine:
                 other = other_answer(own, more[0]) if more else None
                 if other is None:
                     return own
-                asked = questions(text, own.text, other)
-                scores = await _together(*(self._scored(task, text, some, model) for text, some in asked))
+                asked = zip(prompts, candidates(own.text, other), strict=True)
+                scores = await _together(*(self._scored(task, prompt, some, model) for prompt, some in asked))
                 return settled(own, other, scores)
         finally:
             self.running[id(model)] -= 1
@@ -141,11 +141,10 @@ class VllmEngine:
         ended = found.finish_reason == "stop"
         return Generation(forms.decode(tokens[:-1] if tokens and tokens[-1] in stop else tokens), ended)
 
-    async def _scored(self, task: Task, text: str, answers: Sequence[str], model: Held) -> list[float]:
-        """Log-likelihood of answers to a text: vLLM reads each behind the prompt and says what it expected."""
+    async def _scored(self, task: Task, prompt: list[int], answers: Sequence[str], model: Held) -> list[float]:
+        """Log-likelihood of answers to a prompt: vLLM reads each behind the prompt and says what it expected."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        prompt = model.forms.prompt(task, text)
         how = SamplingParams(
             temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )

@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def artefact_hash(folder: Path) -> str:
     """Identity of an artefact: the hash of its weights file, as the manifest records it."""
     return str(read_manifest(folder)["files"][WEIGHTS])
+
+
+def training_hashes(manifest: Mapping[str, Any]) -> list[str]:
+    """Content hashes of the data sets that a model was trained on, as its manifest records them."""
+    data = manifest.get("data")
+    named = data.get("content_hash") if isinstance(data, Mapping) else manifest.get("data_hash")
+    values = named if isinstance(named, list) else [named]
+    return [str(value) for value in values if value]
 
 
 def check_artefact(folder: Path) -> dict[str, Any]:

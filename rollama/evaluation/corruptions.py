@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from rollama.chain.run import Answer
 from rollama.core.config import hash_text
 from rollama.core.registry import Task
 from rollama.core.seeding import derive_seed, numpy_generator
 from rollama.data.volumes import Volume
 from rollama.evaluation.edits import misspelt
-from rollama.evaluation.run import Generated, Segmenter, TextGenerator
+from rollama.evaluation.run import Segmenter, TextGenerator
 
 NOISE_HU, SHIFT_HU, SLICES = 60.0, 50.0, 3
 WORDS_A_SLIP = 12
@@ -82,7 +83,7 @@ class SpoiltTexts:
         """Wrap a model; `name` is one of `TEXTS`."""
         self.model, self.spoil = model, TEXTS[name]
 
-    def generate(self, task: Task, texts: Sequence[str], progress: Any = None) -> Sequence[Generated]:
+    def generate(self, task: Task, texts: Sequence[str], progress: Any = None) -> Sequence[Answer]:
         """Answer each spoilt text."""
         return self.model.generate(task, [self.spoil(text) for text in texts], progress)
 

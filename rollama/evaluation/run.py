@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rollama.chain.agreement import note_doubts, side_doubted
+from rollama.chain.run import Answer
 from rollama.core.errors import DataError
 from rollama.core.registry import Task
 from rollama.data.case import Case
@@ -37,29 +38,10 @@ REFERENCE, GENERATED = "reference", "generated"
 SIDE_SWAP = "side-swap"
 
 
-class Generated(Protocol):
-    """A generated text; `finished` is False when the token limit cut it."""
-
-    @property
-    def text(self) -> str:
-        """The text."""
-        ...
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model ended the text itself."""
-        ...
-
-    @property
-    def other(self) -> str | None:
-        """What a second look at the mirrored input led to, where it disagreed and was not taken."""
-        ...
-
-
 class TextGenerator(Protocol):
     """S and P."""
 
-    def generate(self, task: Task, texts: Sequence[str], progress: Any = None) -> Sequence[Generated]:
+    def generate(self, task: Task, texts: Sequence[str], progress: Any = None) -> Sequence[Answer]:
         """Answer each text."""
         ...
 

@@ -48,11 +48,3 @@ def _judge(name: str, changes: Changes, new: Mapping[str, Any], old: Mapping[str
 def _base(manifest: Mapping[str, Any]) -> Any:
     found = manifest.get("base") or manifest.get("encoder") or {}
     return {key: found.get(key) for key in ("weights_hash", "tokenizer_hash")} if isinstance(found, Mapping) else found
-
-
-def training_hashes(manifest: Mapping[str, Any]) -> list[str]:
-    """Content hashes of the data sets that a model was trained on, as its manifest records them."""
-    data = manifest.get("data")
-    named = data.get("content_hash") if isinstance(data, Mapping) else manifest.get("data_hash")
-    values = named if isinstance(named, list) else [named]
-    return [str(value) for value in values if value]

@@ -10,10 +10,11 @@ from typing import Any
 
 from rollama.core.config import hash_json
 from rollama.core.errors import DataError, RollamaError
+from rollama.core.manifest import training_hashes
 from rollama.data.case import Case
 from rollama.data.dataset import Dataset
 from rollama.evaluation.jobs import HELD_OUT
-from rollama.release.changes import judge_changes, training_hashes
+from rollama.release.changes import judge_changes
 from rollama.release.compare import compare
 from rollama.release.metrics import MODELS
 from rollama.release.overlap import check_overlap

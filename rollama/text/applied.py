@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rollama.core.config import hash_json
 from rollama.core.errors import ConfigError, DataError
+from rollama.core.manifest import training_hashes
 from rollama.data.dataset import open_texts
 from rollama.text.checkpoint import load_text_model
 from rollama.training.applied import applied
@@ -52,8 +53,7 @@ def apply_again(model: Path, dataset: Path, out: Path, changes: Sequence[str]) -
     config = applied(artefact.config, changes, APPLIED)
     manifest = {key: value for key, value in artefact.manifest.items() if key != "files"}
     manifest["config"] = config.model_dump(mode="json")
-    given, named = open_texts(dataset).info.content_hash, (manifest.get("data") or {}).get("content_hash")
-    trained = [str(one) for one in (named if isinstance(named, list) else [named])]  # a federation's: each site's
+    given, trained = open_texts(dataset).info.content_hash, training_hashes(manifest)
     if given not in trained:
         raise DataError(
             f"{dataset}: content {given}, but {model} was trained on {', '.join(trained)}; an S or P is not measured"

@@ -21,7 +21,7 @@ from rollama.core.registry import Task
 from rollama.text.forms import Generation
 from rollama.text.grammar import Walk, constrain
 from rollama.text.lean import Lean
-from rollama.text.looks import log_likelihoods, other_answer, questions, settled
+from rollama.text.looks import candidates, log_likelihoods, other_answer, settled
 from rollama.text.phrases import Phrases
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ class _Asked:
 
     key: Hashable
     task: Task
-    text: str = field(repr=False)
     prompts: Sequence[list[int]] = field(repr=False)
     model: TextModel
     answers: dict[int, Generation] = field(default_factory=dict, repr=False)
@@ -129,13 +128,11 @@ class Decoder:
             DataError: the text is empty or longer than the context.
         """
         model = model or self.model
-        self.join(key, task, text, model.prompts(task, text), model, model.limits[task])
+        self.join(key, task, model.prompts(task, text), model, model.limits[task])
 
-    def join(
-        self, key: Hashable, task: Task, text: str, prompts: Sequence[list[int]], model: TextModel, limit: int
-    ) -> None:
+    def join(self, key: Hashable, task: Task, prompts: Sequence[list[int]], model: TextModel, limit: int) -> None:
         """Let a text join at the next step by its `Forms.prompts`, the text as it is first."""
-        asked = _Asked(key, task, text, prompts, model)
+        asked = _Asked(key, task, prompts, model)
         for look, prompt in enumerate(prompts):
             row = _Row(
                 asked, look, model.names[task], prompt, limit, model.stop_tokens(task), model.phrases[task],
@@ -201,7 +198,7 @@ class Decoder:
         model, task = asked.model, asked.task
         scores = [
             log_likelihoods(self.lean, model.names[task], prompt, [model.answer(task, text) for text in answers])
-            for prompt, (_, answers) in zip(asked.prompts, questions(asked.text, own.text, other), strict=True)
+            for prompt, answers in zip(asked.prompts, candidates(own.text, other), strict=True)
         ]
         return settled(own, other, scores)
 

@@ -157,7 +157,7 @@ class TextModel(Forms):
             while order or decoder.rows:
                 while order and len(decoder.rows) + len(decoder.waiting) < self.batch:
                     index = order.pop()
-                    decoder.join(index, task, texts[index], prompts[index], self, limit)
+                    decoder.join(index, task, prompts[index], self, limit)
                 for index, answer in decoder.step().items():
                     answers[index] = answer
                     if progress is not None:

@@ -62,14 +62,15 @@ def knockout(
             copies = slots.copies(0, len(some))
             states = lean.states([ids] * len(some), copies, [adapter] * len(some), hidden=some)
             # A row at a time: logits are wide.
-            scores += [_likely(lean.logits(row), targets) for row in states.unflatten(0, (len(some), -1))]
+            scores += [likely(lean.logits(row), targets) for row in states.unflatten(0, (len(some), -1))]
     tokens = torch.stack(scores).cpu()
     fall = tokens[:1] - tokens[1:]
     found = [fall[:, _inside(answer_places, span)].sum(1) for span in spans]
     return torch.stack(found, dim=1) if found else fall[:, :0]
 
 
-def _likely(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def likely(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Log-probability (M,) of tokens (M,) under logits (M, vocabulary)."""
     return logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
 
 

@@ -15,6 +15,7 @@ import torch
 
 from rollama.data.sides import other_side
 from rollama.text.forms import Generation
+from rollama.text.knockout import likely
 from rollama.text.lean import Lean
 
 
@@ -24,9 +25,9 @@ def other_answer(own: Generation, mirrored: Generation) -> str | None:
     return found if own.finished and mirrored.finished and found.strip() and found != own.text else None
 
 
-def questions(text: str, own: str, other: str) -> list[tuple[str, tuple[str, str]]]:
-    """What to score where two answers to a text differ: each look's text, and the two answers to it."""
-    return [(text, (own, other)), (other_side(text), (other_side(own), other_side(other)))]
+def candidates(own: str, other: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What to score where two answers to a text differ: both as answers to the text, and to the mirrored one."""
+    return (own, other), (other_side(own), other_side(other))
 
 
 def settled(own: Generation, other: str, scores: Sequence[Sequence[float]]) -> Generation:
@@ -35,7 +36,7 @@ def settled(own: Generation, other: str, scores: Sequence[Sequence[float]]) -> G
     Args:
         own: the answer to the text as it is, which has ended.
         other: that of the second look (see `other_answer`).
-        scores: log-likelihoods (own, other) in each look, in the order of `questions`.
+        scores: log-likelihoods (own, other) in each look, in the order of `candidates`.
     """
     for_own, for_other = (sum(one) for one in zip(*scores, strict=True))
     if for_own >= for_other:
@@ -58,6 +59,5 @@ def log_likelihoods(
         for answer in answers:
             slots.lengths[0] = begun  # takes the answer before it back
             states = lean.states([[prompt[-1], *answer[:-1]]], slots, [adapter])
-            likely = lean.logits(states).float().log_softmax(-1)
-            scores.append(float(likely.gather(1, torch.tensor(answer, device=lean.device)[:, None]).sum()))
+            scores.append(float(likely(lean.logits(states), torch.tensor(answer, device=lean.device)).sum()))
     return scores

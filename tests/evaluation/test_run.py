@@ -165,6 +165,9 @@ def test_a_wrong_side_that_a_second_look_doubts_is_flagged_also_from_the_cache(
     assert chained == [1.0, 0.0] * 4
     calls = list(model.calls)
     assert evaluate_text(model, cases, cache) == first and model.calls == calls
+    corrected = [case.model_copy(update={"note": f"{case.note} The side in the referral is wrong."}) for case in cases]
+    again = evaluate_text(Mistaken(corrected), corrected, lambda task: TextCache(None, "m", "d", task))
+    assert all(r.metrics["side_unflagged"] == 0.0 for r in again if r.task == "p" and r.source == "generated")
 
 
 def test_segmentation_oracle_flipped_and_blind(cases: list[Case], tmp_path: Path) -> None:

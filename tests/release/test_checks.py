@@ -7,8 +7,9 @@ import pytest
 
 from rollama.core.errors import DataError
 from rollama.core.files import write_json
+from rollama.core.manifest import training_hashes
 from rollama.data.dataset import open_dataset
-from rollama.release.changes import judge_changes, training_hashes
+from rollama.release.changes import judge_changes
 from rollama.release.gate import check_data, read_evaluation, selected
 from rollama.release.overlap import Overlap, check_overlap
 from rollama.release.protocol import Changes, Inputs

@@ -94,7 +94,7 @@ class StandIn:
         model = TextModel.load({artefact.task: artefact.folder}, plan_decoding=how)
         model.stop_tokens = lambda task: set(sampling_params.stop_token_ids)  # type: ignore[method-assign]
         decoder = Decoder(model)
-        decoder.join(0, artefact.task, "", [prompt["prompt_token_ids"]], model, sampling_params.max_tokens)
+        decoder.join(0, artefact.task, [prompt["prompt_token_ids"]], model, sampling_params.max_tokens)
         (row,) = decoder.waiting
         while not (ended := decoder.step()):
             pass

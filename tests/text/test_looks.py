@@ -24,7 +24,7 @@ from rollama.text.checkpoint import load_text_model
 from rollama.text.continuous import Decoder
 from rollama.text.forms import Generation
 from rollama.text.generate import TextModel
-from rollama.text.looks import log_likelihoods, other_answer, questions, settled
+from rollama.text.looks import candidates, log_likelihoods, other_answer, settled
 from rollama.training.artefact import WEIGHTS, read_manifest
 from rollama.training.runs import is_trained, run_hash
 from tests.chain.tiny import make_models
@@ -59,10 +59,7 @@ def test_agreeing_looks_leave_the_answer_alone() -> None:
 
 def test_the_likelier_answer_of_both_looks_is_taken_and_the_other_remembered() -> None:
     own = Generation("Left.", True)
-    assert questions("The left.", "Left.", "Right.") == [
-        ("The left.", ("Left.", "Right.")),
-        ("The right.", ("Right.", "Left.")),
-    ]
+    assert candidates("Left.", "Right.") == (("Left.", "Right."), ("Right.", "Left."))
     assert settled(own, "Right.", [[-1.0, -6.0], [-5.0, -0.5]]) == Generation("Left.", True, "Right.")
     assert settled(own, "Right.", [[-1.0, -6.0], [-9.0, -0.5]]) == Generation("Right.", True, "Left.")
 
@@ -101,7 +98,7 @@ def test_a_model_answers_as_its_two_looks_and_their_scores_say(models: Path) -> 
                 once.models[Task.SUMMARY], once.names[Task.SUMMARY], once.prompt(Task.SUMMARY, text),
                 [once.answer(Task.SUMMARY, answer) for answer in answers],
             )
-            for text, answers in questions(note, own.text, other)
+            for text, answers in zip((note, other_side(note)), candidates(own.text, other), strict=True)
         ]  # fmt: skip
         expected.append(settled(own, other, scores))
     assert any(answer.other is not None for answer in expected)  # else this shows nothing
